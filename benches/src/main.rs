@@ -1,0 +1,91 @@
+//! Measurements of swissdb, run by hand on a quiet machine.
+//!
+//! ```text
+//! cargo run --release -p swissdb-bench -- map     beside HashMap<Vec<u8>, Vec<u8>>
+//! cargo run --release -p swissdb-bench -- tail    every single insert, memory, files, opening
+//! cargo run --release -p swissdb-bench -- fill    utilisation while filling, as CSV and SVG
+//! ```
+//!
+//! # What makes the numbers fair
+//!
+//! * Engines take turns within a round, and the order changes from round to
+//!   round; what is compared is the ratio within a round, of which the median
+//!   over the rounds is reported with the smallest and the largest.
+//! * All engines get the same keys and values from a fixed seed, in the same
+//!   order, and every result is used, so that no work can be left out.
+//! * Each engine is dropped before the next one starts. What measures memory
+//!   runs in a process of its own.
+//! * Results are JSON Lines on stdout; tables for people go to stderr.
+//!
+//! These programs do not know how the store works: they use its public face.
+
+mod child;
+mod data;
+mod engine;
+mod fill;
+mod machine;
+mod map;
+mod summary;
+mod tail;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Measures swissdb.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Get, miss, insert, overwrite, remove and iterate beside the map in memory
+    Map(map::Settings),
+    /// Every single insert while growing from empty, memory, file sizes, opening
+    Tail(tail::Settings),
+    /// Utilisation of the slots while filling
+    Fill(fill::Settings),
+    /// What the others start as a process of its own
+    #[command(hide = true)]
+    Child(child::Settings),
+}
+
+/// Where a store for a measurement is made.
+#[derive(Args, Clone)]
+struct Place {
+    /// Directory to make the store in, on the device to be measured; what is
+    /// made there is removed again [default: the directory for temporary files]
+    #[arg(long)]
+    dir: Option<PathBuf>,
+}
+
+impl Place {
+    /// A directory of this process that does not exist yet.
+    fn fresh(&self, name: &str) -> PathBuf {
+        let parent = self.dir.clone().unwrap_or_else(std::env::temp_dir);
+        parent.join(format!("swissdb-bench-{}-{name}", std::process::id()))
+    }
+}
+
+/// The result of a measurement; whatever failed is told and ends it.
+type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Map(settings) => map::run(&settings),
+        Command::Tail(settings) => tail::run(&settings),
+        Command::Fill(settings) => fill::run(&settings),
+        Command::Child(settings) => child::run(&settings),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("swissdb-bench: {error}");
+            ExitCode::from(2)
+        }
+    }
+}

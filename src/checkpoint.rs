@@ -1,0 +1,383 @@
+//! Making the table files equal to a log position, while writers go on.
+//!
+//! | step | under the writer lock | durable afterwards |
+//! |---|---|---|
+//! | 1 begin | note L, freeze every table, advance the generation | |
+//! | 2 pages | hand out a directory page at a time | dirty pages, directory, root, free map: in free blocks, reached by no header |
+//! | 3 log | | every commit up to L |
+//! | 4 headers | | copy 0, then copy 1, each synced: the checkpoint |
+//! | 5 finish | a bite of the frames at a time | |
+//!
+//! A crash before copy 0 is whole leaves the previous checkpoint; afterwards
+//! the new one. A failure before the first sync gives all blocks back and
+//! leaves everything to the next checkpoint if the device is full, and poisons
+//! otherwise; any later failure poisons.
+//!
+//! All tables are covered: those that did not change get their L advanced.
+//! Then log files that every L has passed, and in which nothing was live as of
+//! those Ls, go back to the log.
+
+use std::sync::atomic::Ordering;
+
+use crate::error::{Error, Result};
+use crate::format::directory::{encode_free_map, encode_root, free_map_blocks};
+use crate::format::group::{PageRecord, seal};
+use crate::format::header::{Header, Run, TableState};
+use crate::format::record::Position;
+use crate::format::{BLOCK, crc32};
+use crate::store::create::write_header;
+use crate::store::{Core, Store};
+use crate::table::freeze::Captured;
+use crate::table::{Totals, Writer};
+
+/// Frames that become clean with one holding of the writer lock.
+const BITE: usize = 1024;
+/// Blocks that are written with one call at most.
+const RUN: usize = 256;
+
+/// What a checkpoint is to say of a table.
+struct Portion {
+    id: u16,
+    /// Whether its pages changed, or only its L.
+    dirty: bool,
+    totals: Totals,
+    live: std::collections::BTreeMap<u32, u64>,
+    root_depth: u8,
+    root: Run,
+    free_map: Run,
+    file_blocks: u32,
+    clears: u32,
+    hash_key: [u64; 2],
+}
+
+/// A checkpoint under way.
+struct Checkpoint<'a> {
+    store: &'a Store,
+    position: Position,
+    generation: u64,
+    clean: bool,
+    portions: Vec<Portion>,
+}
+
+/// Runs a checkpoint; waits if one is running. `clean` says that it is the
+/// last before the store is closed.
+pub(crate) fn checkpoint(store: &Store, clean: bool) -> Result<()> {
+    let _one = store.checkpointing.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    checkpoint_exclusively(store, clean)
+}
+
+/// Runs a checkpoint for a caller who has made sure that there is no other.
+pub(crate) fn checkpoint_exclusively(store: &Store, clean: bool) -> Result<()> {
+    if store.options.read_only {
+        return Err(Error::ReadOnly);
+    }
+    store.poison.check()?;
+    let outcome = run(store, clean);
+    let dirty = store.core_to_look().ws.pool.dirty();
+    store.signals.ended(&outcome, dirty);
+    outcome
+}
+
+fn run(store: &Store, clean: bool) -> Result<()> {
+    let mut checkpoint = Checkpoint::begin(store, clean)?;
+    if let Err(error) = checkpoint.write_tables() {
+        checkpoint.give_up(&error);
+        return Err(error);
+    }
+    if let Err(error) = checkpoint.make_durable() {
+        store.poison.set(&error);
+        return Err(error);
+    }
+    checkpoint.finish()
+}
+
+impl<'a> Checkpoint<'a> {
+    /// Step 1: the state to write is frozen.
+    fn begin(store: &'a Store, clean: bool) -> Result<Checkpoint<'a>> {
+        let mut core = store.core_to_look();
+        let core = &mut *core;
+        store.poison.check()?;
+        let generation = core.ws.generation;
+        core.ws.generation += 1;
+        core.ws.frozen = Some(generation);
+        core.checkpointed_bytes = core.appender.as_ref().map_or(0, |a| a.bytes_total());
+        let mut portions = Vec::new();
+        for writer in core.tables.iter_mut().flatten() {
+            let dirty = writer.is_dirty();
+            if dirty {
+                writer.freeze(generation);
+            }
+            portions.push(Portion {
+                id: writer.table.id,
+                dirty,
+                totals: writer.totals,
+                live: writer.live.clone(),
+                root_depth: writer.frozen().map_or(writer.root_depth(), |f| f.root_depth),
+                root: writer.root_run,
+                free_map: writer.map_run,
+                file_blocks: writer.blocks.covered(),
+                clears: writer.clears,
+                hash_key: writer.hash_key,
+            });
+        }
+        Ok(Checkpoint { store, position: core.position(), generation, clean, portions })
+    }
+
+    /// Step 2: everything but the headers.
+    fn write_tables(&mut self) -> Result<()> {
+        for i in 0..self.portions.len() {
+            if self.portions[i].dirty {
+                self.write_pages(i)?;
+                self.write_root_and_free_map(i)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_pages(&self, i: usize) -> Result<()> {
+        let id = self.portions[i].id;
+        let (file, path, geometry) = self.with_writer(id, |writer, _| {
+            let table = &writer.table;
+            (writer.blocks.file().clone(), table.path.clone(), table.geometry)
+        })?;
+        let mut buffer = RunBuffer::new(&*file, &path);
+        loop {
+            let handed = self.with_writer(id, |writer, core_ws| writer.hand_out(core_ws))?;
+            let Some(mut captured) = handed else { break };
+            for at in 0..captured.dirty.len() {
+                let dirty = captured.dirty[at];
+                let segment = &mut captured.page.segments[dirty.segment];
+                let page = buffer.next(dirty.block)?;
+                let words = self.store.frames.owned(dirty.frame);
+                crate::storage::map::load_bytes(words, 0, page);
+                let record = PageRecord {
+                    table: id,
+                    depth: segment.depth,
+                    page: dirty.page as u8,
+                    generation: self.generation as u32,
+                };
+                segment.pages[dirty.page].block = dirty.block;
+                segment.pages[dirty.page].crc = seal(page, &geometry, record);
+            }
+            let directory = captured.page.encode();
+            *buffer.next(captured.block)? = *directory;
+            self.wrote(id, &captured, crc32(&directory[..], 0))?;
+        }
+        buffer.flush()
+    }
+
+    fn wrote(&self, id: u16, captured: &Captured, crc: u32) -> Result<()> {
+        self.with_writer(id, |writer, _| writer.wrote(captured, crc))
+    }
+
+    fn write_root_and_free_map(&mut self, i: usize) -> Result<()> {
+        let id = self.portions[i].id;
+        let live = &self.portions[i].live;
+        let (file, path, root, root_bytes, map, map_bytes, total) =
+            self.with_writer(id, |writer, ws| -> Result<_> {
+                let root_bytes = encode_root(&writer.frozen_root(), live);
+                writer.release_standing();
+                let root_blocks = (root_bytes.len() / BLOCK) as u32;
+                let root = writer.blocks.take_run(&ws.epoch, root_blocks)?;
+                let (map, map_blocks) = take_map_run(writer, &ws.epoch)?;
+                for run in [writer.root_run, writer.map_run] {
+                    (run.block..run.block + run.blocks)
+                        .for_each(|block| writer.blocks.die_with_checkpoint(block));
+                }
+                let total = writer.blocks.total();
+                let map_bytes = encode_free_map(&writer.blocks.free_map(), total);
+                let root = Run { block: root, blocks: root_blocks, crc: crc32(&root_bytes, 0) };
+                let map = Run { block: map, blocks: map_blocks, crc: crc32(&map_bytes, 0) };
+                let path = writer.table.path.clone();
+                Ok((writer.blocks.file().clone(), path, root, root_bytes, map, map_bytes, total))
+            })??;
+        for (run, bytes) in [(root, root_bytes), (map, map_bytes)] {
+            let offset = u64::from(run.block) * BLOCK as u64;
+            file.write_at(&bytes, offset).map_err(|e| Error::io("write to", &path, e))?;
+        }
+        let portion = &mut self.portions[i];
+        (portion.root, portion.free_map, portion.file_blocks) = (root, map, total);
+        Ok(())
+    }
+
+    /// Steps 3 and 4: from the first sync on every failure poisons.
+    fn make_durable(&self) -> Result<()> {
+        for portion in self.portions.iter().filter(|portion| portion.dirty) {
+            let (file, path) = self.file_of(portion.id)?;
+            file.sync().map_err(|e| Error::io("sync", path, e))?;
+        }
+        self.store.log.sync_to(self.position.commit)?;
+        for portion in &self.portions {
+            let (file, path) = self.file_of(portion.id)?;
+            let header = self.with_writer_and_core(portion.id, |writer, next_table_id| {
+                self.header(portion, writer, next_table_id)
+            })?;
+            write_header(&file, &header, 0).map_err(|e| Error::io("write to", path, e))?;
+        }
+        Ok(())
+    }
+
+    fn header(&self, portion: &Portion, writer: &Writer, next_table_id: u32) -> Header {
+        let table = &writer.table;
+        let kind = crate::options::HashKind::from_id(writer.hash_id).unwrap_or_default();
+        Header {
+            table_id: table.id,
+            payload: table.geometry.payload() as u16,
+            hash_id: writer.hash_id,
+            state: TableState::Live,
+            clean: self.clean,
+            root_depth: portion.root_depth,
+            name: table.name.clone(),
+            hash_key: portion.hash_key,
+            self_test: crate::hash::Hasher::new(kind, portion.hash_key).self_test(),
+            capacity: portion.totals.slots,
+            used: portion.totals.used,
+            growth_left: portion.totals.growth_left(),
+            segments: portion.totals.segments,
+            generation: self.generation,
+            log: self.position,
+            root: portion.root,
+            live_count: portion.live.len() as u32,
+            free_map: portion.free_map,
+            file_blocks: portion.file_blocks,
+            next_table_id: if table.id == 0 { next_table_id } else { 0 },
+            clears: portion.clears,
+        }
+    }
+
+    /// Step 5.
+    fn finish(&self) -> Result<()> {
+        for portion in self.portions.iter().filter(|portion| portion.dirty) {
+            while self.with_writer(portion.id, |writer, ws| writer.finish_some(ws, BITE))? {}
+            self.with_writer(portion.id, |writer, ws| {
+                writer.finish(ws, portion.root, portion.free_map, portion.file_blocks);
+                writer.reserve_standing(ws);
+            })?;
+        }
+        self.store.core_to_look().ws.frozen = None;
+        self.recycle();
+        Ok(())
+    }
+
+    /// Gives log files back that nothing needs any more.
+    fn recycle(&self) {
+        if self.store.core_to_look().replayed.is_some() {
+            return;
+        }
+        for file in self.store.log.files() {
+            let passed = !file.active && file.last_commit <= self.position.commit;
+            let live = |portion: &Portion| portion.live.contains_key(&file.number);
+            if passed && !self.portions.iter().any(live) {
+                self.store.log.retire(file.number);
+            }
+        }
+    }
+
+    /// The pages could not be written: they belong to the next checkpoint.
+    fn give_up(&self, error: &Error) {
+        if !error.is_full() {
+            self.store.poison.set(error);
+        }
+        let mut core = self.store.core_to_look();
+        let Core { ws, tables, .. } = &mut *core;
+        // Nothing is held any more before the frames are looked at.
+        ws.frozen = None;
+        for writer in tables.iter_mut().flatten() {
+            writer.thaw(ws);
+            writer.reserve_standing(ws);
+        }
+    }
+
+    fn file_of(
+        &self,
+        id: u16,
+    ) -> Result<(std::sync::Arc<dyn crate::storage::File>, std::path::PathBuf)> {
+        self.with_writer(id, |writer, _| {
+            (writer.blocks.file().clone(), writer.table.path.clone())
+        })
+    }
+
+    fn with_writer<T>(
+        &self,
+        id: u16,
+        run: impl FnOnce(&mut Writer, &mut crate::table::Workspace) -> T,
+    ) -> Result<T> {
+        let mut core = self.store.core_to_look();
+        let (writer, ws) = core.writer_mut(id).ok_or_else(crate::store::closed)?;
+        Ok(run(writer, ws))
+    }
+
+    fn with_writer_and_core<T>(&self, id: u16, run: impl FnOnce(&Writer, u32) -> T) -> Result<T> {
+        let core = self.store.core_to_look();
+        let writer = core.writer(id).ok_or_else(crate::store::closed)?;
+        Ok(run(writer, core.next_table_id))
+    }
+}
+
+/// Takes the blocks of the free map, whose number depends on the length of the
+/// file, which taking may double.
+fn take_map_run(
+    writer: &mut Writer,
+    epoch: &crate::storage::epoch::ReuseEpoch,
+) -> Result<(u32, u32)> {
+    loop {
+        let wanted = free_map_blocks(writer.blocks.total());
+        let run = writer.blocks.take_run(epoch, wanted)?;
+        if free_map_blocks(writer.blocks.total()) == wanted {
+            return Ok((run, wanted));
+        }
+        writer.blocks.give_back_run();
+    }
+}
+
+/// Blocks in a row, gathered to be written with one call.
+struct RunBuffer<'a> {
+    file: &'a dyn crate::storage::File,
+    path: &'a std::path::Path,
+    bytes: Vec<[u8; BLOCK]>,
+    first: u32,
+}
+
+impl<'a> RunBuffer<'a> {
+    fn new(file: &'a dyn crate::storage::File, path: &'a std::path::Path) -> RunBuffer<'a> {
+        RunBuffer { file, path, bytes: Vec::with_capacity(RUN), first: 0 }
+    }
+
+    /// The place for the bytes of a block.
+    fn next(&mut self, block: u32) -> Result<&mut [u8; BLOCK]> {
+        if self.bytes.len() == RUN || block != self.first + self.bytes.len() as u32 {
+            self.flush()?;
+            self.first = block;
+        }
+        self.bytes.push([0; BLOCK]);
+        let last = self.bytes.len() - 1;
+        Ok(&mut self.bytes[last])
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        if !self.bytes.is_empty() {
+            let offset = u64::from(self.first) * BLOCK as u64;
+            let written = self.file.write_at(self.bytes.as_flattened(), offset);
+            written.map_err(|e| Error::io("write to", self.path, e))?;
+            self.bytes.clear();
+        }
+        Ok(())
+    }
+}
+
+/// The body of the thread that runs checkpoints when they are asked for.
+pub(crate) fn keep(store: &Store) {
+    while store.signals.next_request() {
+        if store.poison.is_set() || store.is_closed() {
+            store.signals.ended(&store.poison.check(), 0);
+            continue;
+        }
+        // Whoever waits for it learns of a failure; nobody else has to.
+        let _ = checkpoint(store, false);
+    }
+}
+
+/// Checkpoints since the store was opened.
+pub(crate) fn count(store: &Store) -> u64 {
+    store.signals.checkpoints.load(Ordering::Relaxed)
+}

@@ -1,0 +1,387 @@
+//! The handle of an open store.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use crate::batch::Batch;
+use crate::checkpoint;
+use crate::error::{Error, Result};
+use crate::iter::Iter;
+use crate::options::{Options, TableOptions};
+use crate::stats::Stats;
+use crate::storage::Storage;
+use crate::store::Store;
+use crate::table::Table as TableCore;
+use crate::table_handle::Table;
+use crate::value::Value;
+use crate::verify::Report;
+
+/// An open store.
+///
+/// A `Db` is a handle: it may be cloned and used from any thread. Its methods
+/// for entries work on the default table; [`Db::table`] gives others.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// let db = swissdb::Db::open(dir.path().join("fruit"))?;
+/// db.insert("apple", "red")?;
+/// assert_eq!(db.get("apple")?.as_deref(), Some(&b"red"[..]));
+/// assert!(db.remove("apple")?);
+/// db.close()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # What is durable when
+///
+/// * When a write returns, the death of the process cannot undo it.
+/// * It survives power loss at the latest one sync interval (default 500 ms,
+///   counted from the first write that is not durable yet) plus one sync
+///   later, or when [`Db::sync`] returns, or at once with
+///   [`Durability::Sync`](crate::Durability::Sync).
+/// * After power loss the store is as it was after some prefix of the commits,
+///   each of them whole, a batch included.
+///
+/// # Closing
+///
+/// The last handle that is dropped closes the store, ignoring errors;
+/// [`Db::close`] reports them. A store that is not closed loses nothing, but
+/// the next opening replays the log since the last checkpoint.
+#[derive(Clone)]
+pub struct Db {
+    pub(crate) handle: Arc<Handle>,
+    table: Arc<TableCore>,
+}
+
+/// The store and its threads; dropped with the last handle.
+pub(crate) struct Handle {
+    pub(crate) store: Arc<Store>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Db {
+    /// Opens the store in a directory, or creates it there, with the default
+    /// [`Options`].
+    ///
+    /// Costs some system calls, after a crash also the time to replay the log
+    /// since the last checkpoint.
+    ///
+    /// # Errors
+    ///
+    /// See [`Options::open`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Db> {
+        Options::new().open(path)
+    }
+
+    /// A new store in memory. It runs the same code as one on disk, and is
+    /// gone with its last handle.
+    pub fn in_memory() -> Result<Db> {
+        Options::new().in_memory()
+    }
+
+    /// Opens the store on a storage and starts its threads.
+    pub(crate) fn start(storage: Arc<dyn Storage>, options: &Options) -> Result<Db> {
+        let store = Arc::new(crate::recovery::open(storage, options)?);
+        let table = store
+            .find_table(crate::format::header::DEFAULT_TABLE)
+            .ok_or_else(|| Error::NotFound { what: "default table".into() })?;
+        let handle = Handle { store, threads: Mutex::default() };
+        if !options.read_only {
+            handle.spawn("swissdb-log", |store| store.log.keep(store.options.sync_interval))?;
+            handle.spawn("swissdb-checkpoint", checkpoint::keep)?;
+        }
+        Ok(Db { handle: Arc::new(handle), table })
+    }
+
+    fn store(&self) -> &Store {
+        &self.handle.store
+    }
+
+    /// Inserts an entry, or overwrites its value.
+    ///
+    /// Costs some two cache misses and a copy into the log; no system call,
+    /// unless a segment has to grow or the disk has to be waited for.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::KeyTooLong`], [`Error::ValueTooLong`], [`Error::Io`] if the
+    /// device is full, [`Error::Poisoned`], [`Error::ReadOnly`],
+    /// [`Error::HashCollisions`], [`Error::Corrupt`] if the entry's page is
+    /// damaged. Nothing has changed then.
+    #[inline]
+    pub fn insert(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
+        self.store().insert(&self.table, key.as_ref(), value.as_ref())
+    }
+
+    /// The value of a key.
+    ///
+    /// Takes no lock and makes no system call. A value of up to 62 bytes is
+    /// returned without an allocation.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] or [`Error::Io`] if the entry's page or value cannot
+    /// be read.
+    #[inline]
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
+        self.store().get(&self.table, key.as_ref())
+    }
+
+    /// Lends the value of a key to a function, without an allocation whatever
+    /// its length. Values in the log are lent where they lie; while the
+    /// function runs their file is kept, so it should not take long.
+    ///
+    /// ```
+    /// let db = swissdb::Db::in_memory()?;
+    /// db.insert("poem", "roses are red")?;
+    /// let words = db.get_with("poem", |value| value.split(|b| *b == b' ').count())?;
+    /// assert_eq!(words, Some(3));
+    /// # Ok::<(), swissdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Db::get`].
+    #[inline]
+    pub fn get_with<R>(
+        &self,
+        key: impl AsRef<[u8]>,
+        lend: impl FnOnce(&[u8]) -> R,
+    ) -> Result<Option<R>> {
+        self.store().get_with(&self.table, key.as_ref(), lend)
+    }
+
+    /// Whether a key is there. Costs at most what [`Db::get`] costs.
+    ///
+    /// # Errors
+    ///
+    /// As [`Db::get`].
+    #[inline]
+    pub fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        self.store().contains_key(&self.table, key.as_ref())
+    }
+
+    /// Removes an entry; says whether it was there. An absent key costs no
+    /// write.
+    ///
+    /// # Errors
+    ///
+    /// As [`Db::insert`].
+    #[inline]
+    pub fn remove(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        self.store().remove(&self.table, key.as_ref())
+    }
+
+    /// Commits a batch: one record, whole or not at all. Readers may see its
+    /// changes one by one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BatchTooLarge`] if it needs more than 1 GiB of log, or more
+    /// pages than there is memory for; else as [`Db::insert`].
+    pub fn write(&self, batch: &Batch) -> Result<()> {
+        self.store().write(&self.table, batch)
+    }
+
+    /// All entries of the default table, in no order; see [`Iter`] for what is
+    /// guaranteed while they change.
+    ///
+    /// ```
+    /// let db = swissdb::Db::in_memory()?;
+    /// db.insert("a", "1")?;
+    /// for entry in db.iter() {
+    ///     let (key, value) = entry?;
+    ///     println!("{key:?} = {value:?}");
+    /// }
+    /// # Ok::<(), swissdb::Error>(())
+    /// ```
+    pub fn iter(&self) -> Iter {
+        Iter::new(self.handle.clone(), self.table.clone())
+    }
+
+    /// The number of entries. Costs nothing.
+    pub fn len(&self) -> u64 {
+        self.table.len()
+    }
+
+    /// Whether there are no entries.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Removes all entries and takes a new hash key. The time does not depend
+    /// on their number; it waits for a running checkpoint.
+    ///
+    /// # Errors
+    ///
+    /// As [`Db::insert`].
+    pub fn clear(&self) -> Result<()> {
+        self.store().clear(&self.table)
+    }
+
+    /// A table by its name; it is created if there is none, with the store's
+    /// slot payload and hash kind.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] for a name that is not 1 to 64 letters,
+    /// digits, `-` and `_`; [`Error::NotFound`] if the store is read-only.
+    pub fn table(&self, name: &str) -> Result<Table> {
+        self.create_table(name, &TableOptions::new())
+    }
+
+    /// A table by its name; it is created as the options say if there is none.
+    /// They do not change one that is there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Db::table`]; [`Error::InvalidArgument`] for a slot payload that is
+    /// not possible.
+    pub fn create_table(&self, name: &str, options: &TableOptions) -> Result<Table> {
+        let core = self.store().create_table(name, options)?;
+        Ok(Table::new(self.handle.clone(), core))
+    }
+
+    /// The names of all tables; `default` first.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Closed`].
+    pub fn tables(&self) -> Result<Vec<String>> {
+        self.store().table_names()
+    }
+
+    /// Drops a table, durably; says whether there was one of that name. Its
+    /// handles return [`Error::NotFound`] from then on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] for the default table; else as
+    /// [`Db::insert`].
+    pub fn drop_table(&self, name: &str) -> Result<bool> {
+        self.store().drop_table(name)
+    }
+
+    /// Returns when every commit before the call survives power loss. Costs
+    /// one `fdatasync` that callers at the same time share; none if everything
+    /// is durable.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] and from then on [`Error::Poisoned`] if the disk fails.
+    pub fn sync(&self) -> Result<()> {
+        self.store().check_writable()?;
+        self.store().log.sync_to(self.store().log.appended())
+    }
+
+    /// Writes all changed pages to the table files, so that the next opening
+    /// has nothing to replay and log files can be recycled. The store does
+    /// this by itself; other threads go on meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], [`Error::Poisoned`], [`Error::ReadOnly`].
+    pub fn checkpoint(&self) -> Result<()> {
+        self.store().check_writable()?;
+        checkpoint::checkpoint(self.store(), false)
+    }
+
+    /// What the store consists of, and what it has done since it was opened.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Closed`].
+    pub fn stats(&self) -> Result<Stats> {
+        crate::stats::collect(self.store())
+    }
+
+    /// Checks everything: every page, every entry, every spilled value, the
+    /// log and all sums. Finds every violation, not only the first. Writers
+    /// wait meanwhile; it takes as long as reading the store.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Closed`]; damage is not an error but in the report.
+    pub fn verify(&self) -> Result<Report> {
+        crate::verify::verify(self.store())
+    }
+
+    /// The directory of the store.
+    pub fn path(&self) -> PathBuf {
+        self.store().path()
+    }
+
+    /// Closes the store for all its handles: a last checkpoint, everything
+    /// durable, the lock given back. Other handles return [`Error::Closed`]
+    /// afterwards.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], [`Error::Poisoned`] if it could not be closed cleanly;
+    /// every commit is in the log even then, and the lock is given back.
+    pub fn close(self) -> Result<()> {
+        self.handle.close()
+    }
+}
+
+impl Handle {
+    fn spawn(&self, name: &str, body: impl FnOnce(&Store) + Send + 'static) -> Result<()> {
+        let store = self.store.clone();
+        let thread = std::thread::Builder::new()
+            .name(name.into())
+            .spawn(move || body(&store))
+            .map_err(|error| Error::io("start", "a background thread", error))?;
+        self.threads.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(thread);
+        Ok(())
+    }
+
+    fn close(&self) -> Result<()> {
+        let store = &*self.store;
+        if !store.mark_closed() {
+            return Err(crate::store::closed());
+        }
+        // In a forked child there are no threads, and nothing may be written.
+        let outcome = if store.epoch.read() == 0 {
+            Err(crate::table::read::forked())
+        } else {
+            self.stop_threads();
+            self.write_last()
+        };
+        store.unlock();
+        outcome
+    }
+
+    fn stop_threads(&self) {
+        self.store.signals.stop();
+        self.store.log.stop();
+        let threads = std::mem::take(
+            &mut *self.threads.lock().unwrap_or_else(|poisoned| poisoned.into_inner()),
+        );
+        for thread in threads {
+            // A thread that panicked has poisoned what it held.
+            let _ = thread.join();
+        }
+    }
+
+    fn write_last(&self) -> Result<()> {
+        if !self.store.options.read_only {
+            checkpoint::checkpoint(&self.store, true)?;
+        }
+        self.store.log.close()
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if !self.store.is_closed() {
+            // There is nobody to tell; every commit is in the log.
+            let _ = self.close();
+        }
+    }
+}
+
+impl std::fmt::Debug for Db {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Db({})", self.path().display())
+    }
+}

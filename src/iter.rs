@@ -1,0 +1,140 @@
+//! Iteration over the entries of a table.
+//!
+//! A segment is copied out as a unit; the entries of the copy are then
+//! returned one by one. An entry is returned straight from the copy as long as
+//! the table has not changed since; otherwise it is looked up again, so that
+//! an entry removed before it is reached does not appear, and one that was
+//! overwritten appears with its new value.
+
+use std::sync::Arc;
+
+use crate::db::Handle;
+use crate::error::Result;
+use crate::store::LogBytes;
+use crate::table::scan::{ScannedSlot, Scanned, SegmentCopy};
+use crate::table::{Spilled, Table};
+use crate::value::Value;
+
+/// An iterator over the keys and values of a table; see [`Db::iter`](crate::Db::iter).
+///
+/// Each item is a key with its value, or an error, after which the iterator
+/// goes on with the next segment if it can. What it guarantees, also when
+/// entries are inserted, overwritten and removed meanwhile, by anyone:
+///
+/// * no entry appears twice;
+/// * an entry that is there all the time appears exactly once;
+/// * an entry removed before it was reached does not appear;
+/// * an entry inserted meanwhile may appear or not;
+/// * after a `clear` nothing more appears.
+///
+/// The order is unspecified. Memory: a copy of one segment, at most 64 KiB.
+pub struct Iter {
+    handle: Arc<Handle>,
+    table: Arc<Table>,
+    /// Where the next segment begins; `None` at the end.
+    next: Option<u64>,
+    clears: u64,
+    /// The table's changes when the copy was made.
+    changes: u64,
+    copy: SegmentCopy,
+    /// Keys of the copy that do not stand in their slots, in order.
+    spilled_keys: Vec<(usize, Box<[u8]>)>,
+    at: usize,
+}
+
+impl Iter {
+    pub(crate) fn new(handle: Arc<Handle>, table: Arc<Table>) -> Iter {
+        let clears = table.clears();
+        Iter {
+            handle,
+            table,
+            next: Some(0),
+            clears,
+            changes: 0,
+            copy: SegmentCopy::default(),
+            spilled_keys: Vec::new(),
+            at: 0,
+        }
+    }
+
+    /// Copies the next segment.
+    fn fill(&mut self, from: u64) -> Result<()> {
+        let store = &self.handle.store;
+        self.at = 0;
+        self.spilled_keys.clear();
+        // Before the copy: whatever is live in it stays readable meanwhile.
+        let log = LogBytes::pinned(&store.log, &*store.storage);
+        self.changes = self.table.changes();
+        let mut scanned = self.table.scan_segment(from, self.clears, &mut self.copy)?;
+        if scanned == Scanned::Busy {
+            let _lock = store.core()?;
+            self.changes = self.table.changes();
+            scanned = self.table.scan_segment(from, self.clears, &mut self.copy)?;
+        }
+        self.next = match scanned {
+            Scanned::Whole(next) => next,
+            Scanned::Busy | Scanned::Cleared => {
+                self.copy = SegmentCopy::default();
+                None
+            }
+        };
+        for i in 0..self.copy.len() {
+            let Some(slot) = self.copy.get(i) else { continue };
+            if slot.lengths.key_spilled() {
+                let bytes = log.checked(&slot.address())?;
+                self.spilled_keys.push((i, bytes[..slot.lengths.key_len()].into()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Entry `i` of the copy, as it is now.
+    fn entry(&self, i: usize) -> Result<Option<(Value, Value)>> {
+        let Some(slot) = self.copy.get(i) else { return Ok(None) };
+        let key = self.key(i, slot);
+        let store = &self.handle.store;
+        if slot.lengths.value_spilled() {
+            let log = LogBytes::pinned(&store.log, &*store.storage);
+            if self.table.changes() == self.changes {
+                let bytes = log.checked(&slot.address())?;
+                let start = if slot.lengths.key_spilled() { key.len() } else { 0 };
+                let value = Value::new(bytes.get(start..).unwrap_or_default());
+                return Ok(Some((Value::new(key), value)));
+            }
+        } else if self.table.changes() == self.changes {
+            let value = slot.value().unwrap_or_default();
+            return Ok(Some((Value::new(key), Value::new(value))));
+        }
+        let value = store.get(&self.table, key)?;
+        Ok(value.map(|value| (Value::new(key), value)))
+    }
+
+    fn key<'a>(&'a self, i: usize, slot: ScannedSlot<'a>) -> &'a [u8] {
+        slot.key().unwrap_or_else(|| {
+            let at = self.spilled_keys.partition_point(|(entry, _)| *entry < i);
+            self.spilled_keys.get(at).map_or(&[], |(_, key)| key)
+        })
+    }
+}
+
+impl Iterator for Iter {
+    type Item = Result<(Value, Value)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            while self.at < self.copy.len() {
+                self.at += 1;
+                if let Some(item) = self.entry(self.at - 1).transpose() {
+                    return Some(item);
+                }
+            }
+            let from = self.next?;
+            if let Err(error) = self.fill(from) {
+                // The rest of this segment cannot be read; the next one may.
+                self.copy = SegmentCopy::default();
+                self.next = self.table.next_segment_after(from);
+                return Some(Err(error));
+            }
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! The keeper: what is done for the log in the background.
+//!
+//! One thread of the store runs [`Log::keep`]. It sleeps on a condition
+//! variable until there is something to do, and does three things: it syncs
+//! when the oldest undurable byte has waited for the sync interval, it prepares
+//! the next file while the active one fills, and it maps the next stretch of
+//! the active file for writing, so that appending does not fault. Nothing
+//! depends on it for correctness: whoever needs a file or a sync and finds no
+//! keeper does the work itself.
+//!
+//! # How appending wakes it without a lock
+//!
+//! The appender publishes a commit, then looks at the flag `dirty`; only if it
+//! is clear does it set it, take the lock and wake the keeper: once per burst of
+//! commits. The keeper clears the flag when an interval has passed in which
+//! everything became durable. Both could miss each other: the appender may
+//! still see the flag set, and the keeper still the old count of commits, as
+//! neither has a fence between its store and its load. So the keeper looks at
+//! the count once more, an interval after it has cleared the flag; a store is
+//! visible long before that. A fence for each commit is saved by one more
+//! wake-up after each burst.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use super::files::LogFile;
+use super::{Log, lock, wait, wait_for};
+use crate::error::{Error, Result};
+
+/// What the keeper is asked to do.
+pub(super) struct Work {
+    stop: bool,
+    /// How long undurable bytes may wait.
+    interval: Duration,
+    /// When to look for undurable bytes; `None` while there are none.
+    due: Option<Instant>,
+    /// Whether to prepare the next file.
+    prepare: bool,
+    populate: Option<Populate>,
+}
+
+impl Work {
+    pub(super) fn new() -> Work {
+        let interval = Duration::from_millis(500);
+        Work { stop: false, interval, due: None, prepare: false, populate: None }
+    }
+}
+
+/// A stretch of a file that is about to be written.
+pub(super) struct Populate {
+    pub(super) file: Arc<LogFile>,
+    pub(super) from: u64,
+    pub(super) to: u64,
+}
+
+/// One thing to do.
+enum Task {
+    Stop,
+    Populate(Populate),
+    Prepare,
+    Sync,
+}
+
+impl Log {
+    /// Does what is to be done in the background until [`Log::stop`] is
+    /// called: the body of a thread. Undurable bytes wait for `interval` at
+    /// most. Failures surface where commits are made or waited for.
+    pub(crate) fn keep(&self, interval: Duration) {
+        {
+            let mut work = lock(&self.work);
+            work.interval = interval;
+            if self.hot.dirty.load(Relaxed) {
+                work.due = Some(Instant::now() + interval);
+            }
+        }
+        loop {
+            match self.next_task() {
+                Task::Stop => return,
+                Task::Populate(Populate { file, from, to }) => {
+                    file.map.populate_write(from as usize, (to - from) as usize);
+                }
+                // Whoever needs the file meets the error, if it persists.
+                Task::Prepare => drop(self.prepare_ahead()),
+                Task::Sync => self.sync_when_due(),
+            }
+        }
+    }
+
+    /// Ends [`Log::keep`], soon. It stays ended.
+    pub(crate) fn stop(&self) {
+        lock(&self.work).stop = true;
+        self.wake.notify_all();
+    }
+
+    /// Sleeps until there is something to do.
+    fn next_task(&self) -> Task {
+        let mut work = lock(&self.work);
+        loop {
+            if work.stop {
+                return Task::Stop;
+            }
+            if let Some(populate) = work.populate.take() {
+                return Task::Populate(populate);
+            }
+            let left = work.due.map(|due| due.saturating_duration_since(Instant::now()));
+            if left == Some(Duration::ZERO) {
+                return Task::Sync;
+            }
+            if std::mem::take(&mut work.prepare) {
+                return Task::Prepare;
+            }
+            work = match left {
+                Some(left) => wait_for(&self.wake, work, left),
+                None => wait(&self.wake, work),
+            };
+        }
+    }
+
+    /// Syncs what was appended, if it is time; decides when to look again.
+    fn sync_when_due(&self) {
+        let now = Instant::now();
+        {
+            let mut work = lock(&self.work);
+            if work.due.is_none_or(|due| due > now) {
+                return;
+            }
+            // What is appended from here on waits from here on, at most.
+            let again = now + work.interval;
+            if self.poison.is_set() {
+                work.due = None;
+                return;
+            }
+            if self.durable() >= self.appended() {
+                // Quiet: look once more, then sleep until somebody appends.
+                let was_dirty = self.hot.dirty.swap(false, Relaxed);
+                work.due = was_dirty.then_some(again);
+                return;
+            }
+            work.due = Some(again);
+        }
+        // A failure has poisoned the store; everybody learns of it from there.
+        drop(self.sync_to(u64::MAX));
+    }
+
+    /// For somebody in the background who is at something long: syncs if it
+    /// is time, and says if the log is being closed.
+    pub(super) fn breathe(&self) -> Result<()> {
+        self.sync_when_due();
+        if lock(&self.work).stop {
+            return Err(Error::Closed { why: "the store is being closed" });
+        }
+        Ok(())
+    }
+
+    /// Called by the append that finds nothing undurable before it.
+    #[cold]
+    pub(super) fn mark_dirty(&self) {
+        let mut work = lock(&self.work);
+        self.hot.dirty.store(true, Relaxed);
+        if work.due.is_none() {
+            work.due = Some(Instant::now() + work.interval);
+            drop(work);
+            self.wake.notify_all();
+        }
+    }
+
+    /// Asks for the next file to be prepared.
+    #[cold]
+    pub(super) fn ask_for_file(&self) {
+        lock(&self.work).prepare = true;
+        self.wake.notify_all();
+    }
+
+    /// Asks for a stretch of the active file to be mapped for writing.
+    #[cold]
+    pub(super) fn ask_to_populate(&self, populate: Populate) {
+        lock(&self.work).populate = Some(populate);
+        self.wake.notify_all();
+    }
+}

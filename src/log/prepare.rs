@@ -1,0 +1,402 @@
+//! Preparing log files before they are needed, and recycling old ones.
+//!
+//! A file is prepared under a temporary name: space taken, zeros written (so
+//! that later syncs change no metadata), header, sync, rename, directory synced.
+//! Only then may it be activated. Where a file lies ready that holds nothing
+//! any more, it is taken instead: renamed to the temporary name first, and that
+//! made durable, so that no file ever bears a number that is not its own; then
+//! its first block is written anew. What its earlier life left behind the first
+//! block is invalid under the new salt.
+//!
+//! ```text
+//! new        create ─► allocate ─► zeros ─► header ─► sync ─► rename ─► sync directory
+//! recycled   rename ─► sync directory ────► header ─► sync ─► rename ─► sync directory
+//! ```
+//!
+//! A crash anywhere leaves the temporary name, which the next opening removes,
+//! or a prepared file, which it recycles. A prepared file is never activated
+//! by a later opening under its old salt: its activation and records may have
+//! been there and be lost in part, and what is left of them must not be taken
+//! for records of its next life.
+//!
+//! # Sizes
+//!
+//! The first file has 1 MiB, each next one is twice as large, up to the limit
+//! in the options. A record that does not fit such a file gets one of its own,
+//! with some room left, so that small records that come in between do not keep
+//! it out. If the device is full, the smallest size is tried, then what lies
+//! ready of any size.
+//!
+//! # Numbers
+//!
+//! They grow with every preparation and are never used twice, so their order
+//! is the order of the chain. Hence there is one prepared file at most: one that
+//! is too small for a record is given up, and prepared again later under a new
+//! number.
+//!
+//! # Waiting
+//!
+//! One thread prepares: the keeper ahead of need, or the first one that waits.
+//! The others wait for it, and try themselves if it fails. A full device is an
+//! error for those who wait, and only for them; the half-made file is removed.
+//! May be used from any thread; no lock is held while files are written.
+
+use std::io;
+use std::sync::Arc;
+
+use super::files::{Spare, TEMPORARY};
+use super::writer::WINDOW;
+use super::{Log, MIN_FILE, lock, wait};
+use crate::error::{Error, Result};
+use crate::format::BLOCK;
+use crate::format::record::{
+    LOG_START, LogFileHeader, MAX_LOG_FILE, MAX_RECORD, log_file_name, padded,
+};
+use crate::storage::{Access, File, Map, pins};
+
+/// The most files that are kept to be recycled.
+const SPARES: usize = 2;
+
+/// Room beside the record in a file of its own.
+const SLACK: u64 = 256 << 10;
+
+/// How much is written at once.
+const PIECE: usize = 1 << 20;
+
+/// How much is written between two syncs.
+const SYNC_EVERY: u64 = 8 << 20;
+
+/// A prepared file that is not activated.
+pub(super) struct Fresh {
+    pub(super) number: u32,
+    pub(super) salt: u32,
+    pub(super) size: u64,
+    pub(super) map: Map,
+    pub(super) file: Arc<dyn File>,
+}
+
+impl Fresh {
+    /// How long the records in it may be together.
+    pub(super) fn room(&self) -> u64 {
+        self.size - LOG_START
+    }
+
+    fn spare(&self) -> Spare {
+        Spare { number: self.number, salt: self.salt, size: self.size }
+    }
+}
+
+/// The next file of the log, and what can be made into one.
+#[derive(Default)]
+pub(super) struct Next {
+    /// The file that is prepared.
+    ready: Option<Fresh>,
+    /// Whether somebody prepares one.
+    preparing: bool,
+    /// The highest number given to a file so far.
+    highest: u32,
+    /// The size of the last file that was not made for one record.
+    pub(super) grown: u64,
+    /// Files that hold nothing.
+    pub(super) spares: Vec<Spare>,
+    /// Files taken out of the set in that epoch: spares, once no pin is left.
+    retired: Vec<(u64, Spare)>,
+}
+
+impl Next {
+    /// Nothing is prepared yet; these files hold nothing.
+    pub(super) fn new(highest: u32, spares: Vec<Spare>) -> Next {
+        Next { highest, spares, ..Next::default() }
+    }
+
+    /// The size of the next ordinary file.
+    fn wanted(&self, max_file: u64) -> u64 {
+        (self.grown * 2).clamp(MIN_FILE.min(max_file), max_file)
+    }
+
+    /// Takes the spare that suits best: the smallest that is large enough.
+    fn take_spare(&mut self, least: u64, most: u64) -> Option<Spare> {
+        let suits = |spare: &&Spare| (least..=most).contains(&spare.size);
+        let best = *self.spares.iter().filter(suits).min_by_key(|spare| spare.size)?;
+        self.spares.retain(|spare| *spare != best);
+        Some(best)
+    }
+
+    /// Makes spares of the retired files that no reader holds any more, and
+    /// takes out what is not worth keeping.
+    fn superfluous(&mut self, max_file: u64) -> Vec<Spare> {
+        let free = self.retired.extract_if(.., |(epoch, _)| pins::quiescent(*epoch));
+        self.spares.extend(free.map(|(_, spare)| spare));
+        let wanted = self.wanted(max_file);
+        let keep = |spare: &Spare| (wanted..=max_file).contains(&spare.size);
+        let mut drop: Vec<Spare> = self.spares.extract_if(.., |spare| !keep(spare)).collect();
+        drop.extend(self.spares.drain(SPARES.min(self.spares.len())..));
+        drop
+    }
+}
+
+impl Log {
+    /// Returns when a next file is prepared that takes a record of that many
+    /// bytes. Prepares it if nobody else does. Not to be called with the
+    /// writer lock held: it takes as long as writing the file.
+    ///
+    /// # Errors
+    ///
+    /// `Io` if the file cannot be made; if the device is full, that poisons
+    /// nothing and may be tried again. `BatchTooLarge`, `ReadOnly`, `Poisoned`.
+    pub(crate) fn wait_for_file(&self, bytes: u64) -> Result<()> {
+        if self.options.read_only {
+            return Err(Error::ReadOnly);
+        }
+        if bytes > MAX_RECORD {
+            return Err(Error::BatchTooLarge { needed: bytes, limit: MAX_RECORD });
+        }
+        let space = padded(bytes);
+        loop {
+            self.poison.check()?;
+            let mut next = lock(&self.next);
+            if next.ready.as_ref().is_some_and(|ready| ready.room() >= space) {
+                return Ok(());
+            }
+            if next.preparing {
+                drop(wait(&self.prepared, next));
+                continue;
+            }
+            next.preparing = true;
+            if let Some(too_small) = next.ready.take() {
+                next.spares.push(too_small.spare());
+            }
+            drop(next);
+            let preparing = Preparing { log: self };
+            let fresh = self.prepare_for(space)?;
+            preparing.finish(fresh);
+        }
+    }
+
+    /// Prepares an ordinary next file if there is none: for the keeper.
+    pub(super) fn prepare_ahead(&self) -> Result<()> {
+        self.poison.check()?;
+        let mut next = lock(&self.next);
+        if next.preparing || next.ready.is_some() {
+            return Ok(());
+        }
+        next.preparing = true;
+        let wanted = next.wanted(self.options.max_file);
+        drop(next);
+        let preparing = Preparing { log: self };
+        let fresh = self.prepare(wanted, self.options.max_file, &|| self.breathe())?;
+        lock(&self.next).grown = fresh.size;
+        preparing.finish(fresh);
+        Ok(())
+    }
+
+    /// Prepares a file for a record of that size, or something smaller than
+    /// what would be best if the device is full.
+    fn prepare_for(&self, space: u64) -> Result<Fresh> {
+        let max_file = self.options.max_file;
+        let wanted = lock(&self.next).wanted(max_file);
+        let least = LOG_START + space;
+        let go_on = &|| Ok(());
+        if least > wanted {
+            let own = (least + SLACK).next_multiple_of(BLOCK as u64).min(MAX_LOG_FILE);
+            return self.prepare(own, own, go_on);
+        }
+        let full = match self.prepare(wanted, max_file, go_on) {
+            Err(error) if error.is_full() => error,
+            Ok(fresh) => {
+                lock(&self.next).grown = fresh.size;
+                return Ok(fresh);
+            }
+            Err(error) => return Err(error),
+        };
+        let smallest = MIN_FILE.max(least.next_multiple_of(BLOCK as u64));
+        if smallest >= wanted {
+            return Err(full);
+        }
+        self.prepare(smallest, MAX_LOG_FILE, go_on)
+    }
+
+    /// Prepares a file for going on after a crash, or for a new log: of the
+    /// smallest size, or of what lies ready. Only while the log is opened.
+    pub(super) fn prepare_first(&self) -> Result<Fresh> {
+        let fresh = self.prepare(MIN_FILE, self.options.max_file, &|| Ok(()))?;
+        lock(&self.next).grown = fresh.size;
+        Ok(fresh)
+    }
+
+    /// Prepares a file: recycles a spare of `size` to `most` bytes, or makes a
+    /// file of `size` bytes. Leaves nothing behind if it fails.
+    fn prepare(&self, size: u64, most: u64, go_on: &dyn Fn() -> Result<()>) -> Result<Fresh> {
+        let (number, spare) = {
+            let mut next = lock(&self.next);
+            let Some(number) = next.highest.checked_add(1) else {
+                return Err(Error::invalid("the log has used up its four billion file numbers"));
+            };
+            next.highest = number;
+            (number, next.take_spare(size, most))
+        };
+        let size = spare.map_or(size, |spare| spare.size);
+        let salt = new_salt(spare.map_or(0, |spare| spare.salt))?;
+        let header = LogFileHeader { number, salt, size };
+        let prepared = match spare {
+            Some(spare) => self.recycle(spare),
+            None => self.make(size, go_on),
+        };
+        let fresh = prepared.and_then(|file| self.complete(file, header));
+        if fresh.is_err() && !self.poison.is_set() {
+            // Whatever cannot be removed is found, and removed, by the next opening.
+            let _ = self.storage.remove(TEMPORARY);
+            let _ = self.storage.remove(&log_file_name(number));
+        }
+        fresh
+    }
+
+    /// Takes space and fills it with zeros.
+    fn make(&self, size: u64, go_on: &dyn Fn() -> Result<()>) -> Result<Arc<dyn File>> {
+        let _ = self.storage.remove(TEMPORARY);
+        let file = self.storage.open(TEMPORARY, Access::Create);
+        let file = file.map_err(|error| self.refused("create", TEMPORARY, error))?;
+        let allocated = file.allocate(0, size);
+        allocated.map_err(|error| self.refused("allocate", TEMPORARY, error))?;
+        let zeros = vec![0; PIECE];
+        let mut at = 0;
+        while at < size {
+            let piece = (size - at).min(PIECE as u64);
+            let written = file.write_at(&zeros[..piece as usize], at);
+            written.map_err(|error| self.failed("write to", TEMPORARY, error))?;
+            at += piece;
+            if at.is_multiple_of(SYNC_EVERY) && at < size {
+                file.sync().map_err(|error| self.failed("sync", TEMPORARY, error))?;
+            }
+            go_on()?;
+        }
+        Ok(file)
+    }
+
+    /// Takes a file that holds nothing, and its name from it.
+    fn recycle(&self, spare: Spare) -> Result<Arc<dyn File>> {
+        let name = log_file_name(spare.number);
+        let renamed = self.storage.rename(&name, TEMPORARY);
+        renamed.map_err(|error| self.refused("rename", &name, error))?;
+        self.sync_directory()?;
+        let file = self.storage.open(TEMPORARY, Access::Write);
+        file.map_err(|error| self.refused("open", TEMPORARY, error))
+    }
+
+    /// Writes the first block, and gives the file its name and its mapping.
+    fn complete(&self, file: Arc<dyn File>, header: LogFileHeader) -> Result<Fresh> {
+        let LogFileHeader { number, salt, size } = header;
+        let written = file.write_at(&header.encode(), 0);
+        written.map_err(|error| self.failed("write to", TEMPORARY, error))?;
+        file.sync().map_err(|error| self.failed("sync", TEMPORARY, error))?;
+        let map = file.map(size, true);
+        let map = map.map_err(|error| self.refused("map", TEMPORARY, error))?;
+        let renamed = self.storage.rename(TEMPORARY, &log_file_name(number));
+        renamed.map_err(|error| self.refused("rename", TEMPORARY, error))?;
+        self.sync_directory()?;
+        map.populate_write(0, WINDOW.min(size) as usize);
+        Ok(Fresh { number, salt, size, map, file })
+    }
+
+    /// Takes the prepared file, if it has that much room.
+    pub(super) fn take_prepared(&self, room: u64) -> Option<Fresh> {
+        lock(&self.next).ready.take_if(|ready| ready.room() >= room)
+    }
+
+    /// Gives back a file that was taken and turned out to be too small.
+    pub(super) fn give_up(&self, fresh: &Fresh) {
+        lock(&self.next).spares.push(fresh.spare());
+    }
+
+    /// Takes a file out of the log that holds nothing anybody needs: no live
+    /// value, and every durable log position of a table lies behind its end.
+    /// It is recycled or removed once no reader looks into it. The active
+    /// file is never taken out.
+    pub(crate) fn retire(&self, number: u32) {
+        let active = self.active.load(std::sync::atomic::Ordering::Relaxed);
+        if self.options.read_only || self.poison.is_set() || number == active {
+            return;
+        }
+        let spare = {
+            let pin = pins::pin();
+            let Some(file) = self.files.load(&pin).get(number) else { return };
+            Spare { number, salt: file.salt, size: file.size }
+        };
+        self.change_files(|set| set.without(number));
+        let epoch = pins::advance();
+        lock(&self.next).retired.push((epoch, spare));
+        self.tidy();
+    }
+
+    /// Removes files that are neither needed nor worth keeping.
+    pub(super) fn tidy(&self) {
+        let superfluous = lock(&self.next).superfluous(self.options.max_file);
+        for spare in superfluous {
+            // If it cannot be removed, the next opening finds it again.
+            let _ = self.storage.remove(&log_file_name(spare.number));
+        }
+    }
+
+    /// Removes all files that hold nothing, at the end.
+    pub(super) fn remove_spares(&self) {
+        let mut next = lock(&self.next);
+        let mut spares = next.superfluous(self.options.max_file);
+        spares.append(&mut next.spares);
+        drop(next);
+        for spare in spares {
+            let _ = self.storage.remove(&log_file_name(spare.number));
+        }
+    }
+
+    pub(super) fn sync_directory(&self) -> Result<()> {
+        let synced = self.storage.sync_directory(super::files::DIRECTORY);
+        synced.map_err(|error| self.failed("sync", super::files::DIRECTORY, error))
+    }
+
+    /// A step that was not taken: nothing has been written.
+    fn refused(&self, doing: &'static str, name: &str, error: io::Error) -> Error {
+        Error::io(doing, self.storage.path(name), error)
+    }
+
+    /// A write or sync that failed: unless the device is just full, it cannot
+    /// be trusted with anything else.
+    pub(super) fn failed(&self, doing: &'static str, name: &str, error: io::Error) -> Error {
+        let error = self.refused(doing, name, error);
+        if !error.is_full() {
+            self.poison.set(&error);
+        }
+        error
+    }
+}
+
+/// Lets others prepare, however preparing ends.
+struct Preparing<'a> {
+    log: &'a Log,
+}
+
+impl Preparing<'_> {
+    fn finish(self, fresh: Fresh) {
+        lock(&self.log.next).ready = Some(fresh);
+        drop(self);
+    }
+}
+
+impl Drop for Preparing<'_> {
+    fn drop(&mut self) {
+        lock(&self.log.next).preparing = false;
+        self.log.prepared.notify_all();
+        self.log.tidy();
+    }
+}
+
+/// A number at random, neither 0 nor `not`.
+fn new_salt(not: u32) -> Result<u32> {
+    loop {
+        let salt = getrandom::u32().map_err(|error| {
+            Error::io("read random numbers from", "the operating system", io::Error::other(error))
+        })?;
+        if salt != 0 && salt != not {
+            return Ok(salt);
+        }
+    }
+}

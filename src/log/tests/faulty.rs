@@ -1,0 +1,182 @@
+//! A storage over memory that fails, blocks or takes notes on demand, and
+//! remembers what was synced.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Condvar, Mutex};
+
+use super::*;
+use crate::storage::{LockOutcome, Map};
+
+/// What the storage is to do, and what it has seen.
+#[derive(Default)]
+pub(super) struct State {
+    /// Bytes that may still be allocated; `None`: as many as one likes.
+    pub(super) space: Option<u64>,
+    /// Fails every sync of a file.
+    pub(super) fail_sync: bool,
+    /// Panics at the next sync of a file.
+    pub(super) panic_at_sync: bool,
+    /// Fails every write that is not mapped.
+    pub(super) fail_write: bool,
+    /// Lets syncs wait until it is cleared.
+    pub(super) hold_sync: bool,
+    /// The names of the files synced, in order.
+    pub(super) syncs: Vec<String>,
+    /// The names under which files are, by the names they were opened with.
+    names: HashMap<u64, String>,
+    opened: u64,
+    /// What each file held at its last sync.
+    pub(super) synced: HashMap<String, Vec<u8>>,
+}
+
+/// The storage; a clone is the same.
+#[derive(Clone)]
+pub(super) struct Faulty {
+    pub(super) memory: Memory,
+    pub(super) state: Arc<Mutex<State>>,
+    pub(super) changed: Arc<Condvar>,
+}
+
+impl Faulty {
+    pub(super) fn new() -> Faulty {
+        Faulty { memory: Memory::new(), state: Arc::default(), changed: Arc::default() }
+    }
+
+    pub(super) fn set(&self, change: impl FnOnce(&mut State)) {
+        change(&mut lock(&self.state));
+        self.changed.notify_all();
+    }
+
+    pub(super) fn get<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        look(&lock(&self.state))
+    }
+}
+
+struct FaultyFile {
+    file: Arc<dyn File>,
+    id: u64,
+    storage: Faulty,
+}
+
+impl FaultyFile {
+    fn name(&self) -> String {
+        self.storage.get(|state| state.names.get(&self.id).cloned().unwrap_or_default())
+    }
+}
+
+impl Storage for Faulty {
+    fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>> {
+        let file = self.memory.open(name, access)?;
+        let mut state = lock(&self.state);
+        state.opened += 1;
+        let id = state.opened;
+        state.names.insert(id, name.to_owned());
+        Ok(Arc::new(FaultyFile { file, id, storage: self.clone() }))
+    }
+
+    fn list(&self, directory: &str) -> io::Result<Vec<String>> {
+        self.memory.list(directory)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.memory.remove(name)?;
+        self.set(|state| {
+            state.synced.remove(name);
+            state.names.retain(|_, known| known != name);
+        });
+        Ok(())
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.memory.rename(from, to)?;
+        self.set(|state| {
+            if let Some(bytes) = state.synced.remove(from) {
+                state.synced.insert(to.to_owned(), bytes);
+            }
+            for name in state.names.values_mut().filter(|name| *name == from) {
+                *name = to.to_owned();
+            }
+        });
+        Ok(())
+    }
+
+    fn create_directory(&self, directory: &str) -> io::Result<()> {
+        self.memory.create_directory(directory)
+    }
+
+    fn sync_directory(&self, directory: &str) -> io::Result<()> {
+        self.memory.sync_directory(directory)
+    }
+
+    fn lock(&self, exclusive: bool) -> io::Result<LockOutcome> {
+        self.memory.lock(exclusive)
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.memory.path(name)
+    }
+}
+
+impl File for FaultyFile {
+    fn length(&self) -> io::Result<u64> {
+        self.file.length()
+    }
+
+    fn set_length(&self, length: u64) -> io::Result<()> {
+        self.file.set_length(length)
+    }
+
+    fn allocate(&self, offset: u64, length: u64) -> io::Result<()> {
+        let mut state = lock(&self.storage.state);
+        if let Some(space) = &mut state.space {
+            let left = space.checked_sub(length);
+            *space = left.ok_or(io::ErrorKind::StorageFull)?;
+        }
+        drop(state);
+        self.file.allocate(offset, length)
+    }
+
+    fn punch(&self, offset: u64, length: u64) -> io::Result<()> {
+        self.file.punch(offset, length)
+    }
+
+    fn map(&self, length: u64, writable: bool) -> io::Result<Map> {
+        self.file.map(length, writable)
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.file.read_at(buffer, offset)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        if self.storage.get(|state| state.fail_write) {
+            return Err(io::Error::other("the device does not write"));
+        }
+        self.file.write_at(bytes, offset)
+    }
+
+    fn write_mapped(&self, map: &Map, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.file.write_mapped(map, bytes, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let name = self.name();
+        let mut state = lock(&self.storage.state);
+        state.syncs.push(name.clone());
+        while state.hold_sync {
+            state = self.storage.changed.wait(state).unwrap();
+        }
+        if std::mem::take(&mut state.panic_at_sync) {
+            drop(state);
+            panic!("a storage that panics");
+        }
+        if state.fail_sync {
+            return Err(io::Error::other("the device is gone"));
+        }
+        let mut bytes = vec![0; self.file.length()? as usize];
+        self.file.read_at(&mut bytes, 0)?;
+        state.synced.insert(name, bytes);
+        self.file.sync()
+    }
+}

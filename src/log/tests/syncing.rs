@@ -1,0 +1,234 @@
+//! Group commit, the keeper, and what follows when a sync fails.
+
+use std::sync::Barrier;
+use std::time::{Duration, Instant};
+
+use super::faulty::Faulty;
+use super::*;
+
+/// Waits until something is so.
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < Duration::from_secs(20), "never: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn a_sync_covers_everything_appended_before_it() {
+    let storage = Faulty::new();
+    let mut open = Open::create(storage.clone());
+    open.fill(5, 100);
+    assert_eq!((open.log.appended(), open.log.durable()), (5, 0));
+    open.log.sync_to(3).unwrap();
+    assert_eq!(open.log.durable(), 5);
+    storage.set(|state| state.syncs.clear());
+    open.log.sync_to(5).unwrap();
+    open.log.sync_to(u64::MAX).unwrap();
+    assert!(storage.get(|state| state.syncs.is_empty()), "nothing was left to sync");
+}
+
+#[test]
+fn files_are_synced_oldest_first_and_finished_ones_once() {
+    let storage = Faulty::new();
+    let mut open = Open::create(storage.clone());
+    open.rotate();
+    open.rotate();
+    storage.set(|state| state.syncs.clear());
+    open.log.sync_to(u64::MAX).unwrap();
+    let expected: Vec<String> = (1..=3).map(log_file_name).collect();
+    assert_eq!(storage.get(|state| state.syncs.clone()), expected);
+    open.fill(1, 10);
+    open.log.sync_to(u64::MAX).unwrap();
+    assert_eq!(storage.get(|state| state.syncs.len()), 4);
+}
+
+#[test]
+fn one_leader_syncs_for_all_who_wait() {
+    let storage = Faulty::new();
+    let mut open = Open::create(storage.clone());
+    open.fill(1, 10);
+    storage.set(|state| (state.hold_sync, state.syncs) = (true, Vec::new()));
+    let log = &open.log;
+    std::thread::scope(|scope| {
+        scope.spawn(|| log.sync_to(1).unwrap());
+        until("the first leader syncs", || storage.get(|state| state.syncs.len() == 1));
+        open.appender.append(&[insert(b"a", b"")]).unwrap();
+        for _ in 0..20 {
+            scope.spawn(|| {
+                log.sync_to(2).unwrap();
+                assert!(log.durable() >= 2);
+            });
+        }
+        std::thread::sleep(Duration::from_millis(20));
+        storage.set(|state| state.hold_sync = false);
+    });
+    // One for the first, one for the twenty (some may have come too late for
+    // neither, as they found their commit covered).
+    assert_eq!(storage.get(|state| state.syncs.len()), 2);
+}
+
+#[test]
+fn writers_on_many_threads_get_their_commits_durable() {
+    let storage = Faulty::new();
+    let Open { log, appender } = Open::create(storage.clone());
+    let from = appender.position();
+    let appender = Mutex::new(appender);
+    std::thread::scope(|scope| {
+        for thread in 0..8u8 {
+            let (log, appender) = (&log, &appender);
+            scope.spawn(move || {
+                for round in 0..50u8 {
+                    let placed = lock(appender).append(&[insert(&[thread, round], b"")]).unwrap();
+                    log.sync_to(placed.commit).unwrap();
+                    assert!(log.durable() >= placed.commit);
+                }
+            });
+        }
+    });
+    let all = contents(&log, from, lock(&appender).position());
+    for thread in 0..8 {
+        let rounds: Vec<u8> =
+            all.iter().filter(|(key, _)| key[0] == thread).map(|(key, _)| key[1]).collect();
+        assert_eq!(rounds, (0..50).collect::<Vec<u8>>());
+    }
+    assert!(storage.get(|state| state.syncs.len()) < 8 * 50 + 10);
+}
+
+#[test]
+fn a_failing_sync_poisons_and_wakes_those_who_wait() {
+    let storage = Faulty::new();
+    let mut open = Open::create(storage.clone());
+    open.fill(1, 10);
+    storage.set(|state| {
+        (state.hold_sync, state.fail_sync, state.syncs) = (true, true, Vec::new());
+    });
+    let log = &open.log;
+    let outcomes: Vec<Result<()>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..5).map(|_| scope.spawn(|| log.sync_to(1))).collect();
+        until("somebody leads", || storage.get(|state| state.syncs.len() == 1));
+        storage.set(|state| state.hold_sync = false);
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let failed = outcomes.iter().filter(|outcome| matches!(outcome, Err(Error::Io { .. })));
+    assert_eq!(failed.count(), 1);
+    let rest = outcomes.iter().filter(|outcome| matches!(outcome, Err(Error::Poisoned { .. })));
+    assert_eq!(rest.count(), 4);
+    storage.set(|state| (state.fail_sync, state.syncs) = (false, Vec::new()));
+    // Nothing is written or synced any more, whatever the device says now.
+    let poisoned = |result: Result<()>| matches!(result, Err(Error::Poisoned { .. }));
+    assert!(poisoned(log.sync_to(1)));
+    assert!(poisoned(log.wait_for_file(10)));
+    assert!(poisoned(log.close()));
+    assert!(poisoned(open.appender.append(&[insert(b"k", b"")]).map(drop)));
+    assert!(poisoned(open.appender.reserve(10, true).map(drop)));
+    assert!(storage.get(|state| state.syncs.is_empty()));
+    assert!(log.read(&pins::pin(), 1, 4096, 24).is_some(), "reading goes on");
+}
+
+#[test]
+fn a_leader_that_panics_poisons_and_wakes_those_who_wait() {
+    let storage = Faulty::new();
+    let mut open = Open::create(storage.clone());
+    open.fill(1, 10);
+    storage.set(|state| {
+        (state.hold_sync, state.panic_at_sync, state.syncs) = (true, true, Vec::new());
+    });
+    let log = &open.log;
+    std::thread::scope(|scope| {
+        let leader = scope.spawn(|| log.sync_to(1));
+        until("somebody leads", || storage.get(|state| state.syncs.len() == 1));
+        let follower = scope.spawn(|| log.sync_to(1));
+        storage.set(|state| state.hold_sync = false);
+        assert!(leader.join().is_err());
+        assert!(matches!(follower.join().unwrap(), Err(Error::Poisoned { .. })));
+    });
+}
+
+/// Runs the keeper around some work.
+fn with_keeper(log: &Log, interval: Duration, work: impl FnOnce()) {
+    /// Also when an assertion fails: else the test would hang.
+    struct Stop<'a>(&'a Log);
+    impl Drop for Stop<'_> {
+        fn drop(&mut self) {
+            self.0.stop();
+        }
+    }
+    std::thread::scope(|scope| {
+        let _stop = Stop(log);
+        scope.spawn(|| log.keep(interval));
+        work();
+    });
+}
+
+#[test]
+fn the_keeper_syncs_after_the_interval_and_sleeps_when_all_is_durable() {
+    let storage = Faulty::new();
+    let mut open = Open::create(storage.clone());
+    let log = open.log.clone();
+    let interval = Duration::from_millis(50);
+    with_keeper(&log, interval, || {
+        for burst in 1..=3 {
+            let start = Instant::now();
+            open.fill(2, 10);
+            until("the burst is durable", || log.durable() == 2 * burst);
+            assert!(start.elapsed() >= interval / 2, "not before it is time");
+            std::thread::sleep(interval * 3);
+        }
+        let count = storage.get(|state| state.syncs.len());
+        std::thread::sleep(interval * 4);
+        assert_eq!(storage.get(|state| state.syncs.len()), count, "no idle I/O");
+    });
+}
+
+#[test]
+fn the_keeper_misses_no_commit_however_bursts_fall() {
+    let mut open = Open::create(Memory::new());
+    let log = open.log.clone();
+    with_keeper(&log, Duration::from_millis(1), || {
+        for round in 0..60 {
+            open.fill(1, 10);
+            std::thread::sleep(Duration::from_micros(round * 53 % 2_700));
+            if round % 10 == 9 {
+                until("all is durable", || log.durable() == log.appended());
+            }
+        }
+    });
+}
+
+#[test]
+fn the_keeper_prepares_the_next_file_ahead() {
+    let storage = Faulty::new();
+    let mut open = Open::create(storage.clone());
+    let log = open.log.clone();
+    with_keeper(&log, Duration::from_secs(100), || {
+        open.fill(2, 1_000);
+        assert_eq!(storage.list("log").unwrap().len(), 1, "not before it is needed");
+        open.fill(2, 100_000);
+        until("a file is prepared", || {
+            storage.list("log").unwrap().contains(&"00000002.log".to_owned())
+        });
+        // From now on nobody has to wait, if the keeper is given time.
+        for _ in 0..40 {
+            until("there is room", || open.appender.reserve(100_100, false).unwrap() == Room::Ready);
+            open.fill(1, 100_000);
+        }
+    });
+}
+
+#[test]
+fn stopping_ends_the_keeper_at_once() {
+    let open = Open::create(Memory::new());
+    let barrier = Barrier::new(2);
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            barrier.wait();
+            open.log.keep(Duration::from_secs(1_000));
+        });
+        barrier.wait();
+        open.log.close().unwrap();
+    });
+    assert!(start.elapsed() < Duration::from_secs(100));
+}

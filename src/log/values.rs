@@ -1,0 +1,45 @@
+//! Reading values where they lie in the log.
+//!
+//! A spilled key or value stays in the record that brought it, and its slot
+//! keeps the address: file, offset, length. Reading it costs no lock, no copy
+//! and no shared write: the bytes are lent out of the mapping of the file, for
+//! as long as the reader holds its pin. Whether they are the bytes that were
+//! written, their checksum tells, which the address carries; that is the
+//! caller's part. An address may be nonsense (a reader of the table may have
+//! raced with a writer), so that everything in it is bounded here.
+
+use super::Log;
+use super::files::LogFile;
+use crate::format::record::LOG_START;
+use crate::storage::pins::Pin;
+
+impl Log {
+    /// Lends `length` bytes of a file from an offset on. `None` if there is
+    /// no such file, or if records have not been written that far.
+    #[inline]
+    pub(crate) fn read<'p>(
+        &self,
+        pin: &'p Pin,
+        file: u32,
+        offset: u32,
+        length: u32,
+    ) -> Option<&'p [u8]> {
+        lend(self.files.load(pin).get(file)?, offset, length)
+    }
+}
+
+/// Lends bytes of a file that was loaded from the set under a pin.
+#[inline]
+fn lend(file: &LogFile, offset: u32, length: u32) -> Option<&[u8]> {
+    let (offset, length) = (u64::from(offset), u64::from(length));
+    if offset < LOG_START || offset + length > file.end() {
+        return None;
+    }
+    // SAFETY: the range lies below the end of the records (loaded with
+    // `Acquire`). Below it nobody writes in this life of the file: appending
+    // goes on behind it, and rewriting after a crash is over before there are
+    // readers. The file's next life begins once it was taken out of the set
+    // and no pin is left from before that, and the slice lives no longer than
+    // the pin under which the file was found in the set.
+    unsafe { file.map.bytes(offset as usize, length as usize) }
+}

@@ -1,0 +1,404 @@
+//! Appending: the one path that every write of the store takes.
+//!
+//! An [`Appender`] belongs to whoever holds the writer lock of the store. A
+//! record is put together in a small buffer, checksummed there in one pass and
+//! copied into the mapping of the active file by one call; long values go from
+//! the caller's bytes into the mapping without a detour. Then the new end of
+//! the file is published, then the commit. There is no system call in it, no
+//! lock and no allocation.
+//!
+//! # Room
+//!
+//! Appending cannot wait (it happens under the writer lock), so room is asked
+//! for before: [`Appender::reserve`]. What does not fit the rest of the active
+//! file goes into the next one, which somebody has prepared ahead; the appender
+//! takes it in hand, and the record that needs it activates it. If there is
+//! none yet, the caller gives the lock back and waits for one.
+//!
+//! ```text
+//!  active file                                          in hand, or prepared
+//! ├── records ────────┤ room for everybody ├ reserve ┤  ├────────────────────
+//!                   offset                           limit
+//! ```
+//!
+//! The last 64 KiB of the active file are kept for urgent records as long as no next file is in hand: removing entries must
+//! be possible when the device is full.
+//!
+//! # Activation
+//!
+//! 32 bytes in the first block of the new file, behind its header and in one
+//! sector: where the log ended before it. The record that caused it follows at
+//! once, so an activated file without a first record is the trace of a crash
+//! (with one exception: after a crash the log goes on in a file that is made
+//! and synced while the store is opened).
+//!
+//! Not thread-safe, by design: everything here takes `&mut self`.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Relaxed, Release};
+
+use super::files::{LogFile, Writable};
+use super::keeper::Populate;
+use super::prepare::Fresh;
+use super::{Log, lock};
+use crate::error::{Error, Result};
+use crate::format::record::{
+    ACTIVATION_OFFSET, Activation, LOG_START, LogFileHeader, MAX_RECORD, OP_HEADER, Op, Position,
+    RECORD_HEADER, RecordHeader, log_file_name, padded, seed,
+};
+use crate::format::crc32;
+use crate::storage::{File, Map};
+
+/// Records up to this size are put together before they are copied.
+const BUFFER: usize = 4096;
+
+/// From this length on a key or value is copied straight into the mapping.
+const DIRECT: usize = BUFFER / 2;
+
+/// How much of the active file is mapped for writing ahead of use.
+pub(super) const WINDOW: u64 = 1 << 20;
+
+/// What is kept in reserve for urgent records, in bytes.
+const RESERVE: u64 = 64 << 10;
+
+/// Whether a record can be appended now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Room {
+    /// It can, and space will not be the reason if it fails.
+    Ready,
+    /// It cannot: give the writer lock back, call [`Log::wait_for_file`] and
+    /// try again.
+    Wait,
+}
+
+/// Where a record was put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Placed {
+    /// The number of the file.
+    pub(crate) file: u32,
+    /// Where the record begins in it, in bytes.
+    pub(crate) offset: u32,
+    /// Its commit number.
+    pub(crate) commit: u64,
+}
+
+/// The end of the log, for whoever holds the writer lock.
+pub(crate) struct Appender {
+    log: Arc<Log>,
+    /// The active file, or after a crash the one that it will follow.
+    pub(super) current: Writable,
+    /// Where the next record goes.
+    offset: u64,
+    /// Where the room in the active file ends: at its end, or at `offset` if
+    /// it must not be continued.
+    limit: u64,
+    /// The last commit.
+    commit: u64,
+    /// The next file, taken in hand.
+    pending: Option<Fresh>,
+    /// From this offset on there is something to tell the keeper.
+    poke_at: u64,
+    /// How far the active file is mapped for writing.
+    populated: u64,
+    /// Whether the file after the active one has been asked for.
+    asked: bool,
+    /// Bytes appended since the log was opened.
+    total: u64,
+    buffer: Box<[u8; BUFFER]>,
+}
+
+impl Appender {
+    /// An appender behind `at`, in `current`, which it continues or not.
+    pub(super) fn new(log: Arc<Log>, current: Writable, at: Position, goes_on: bool) -> Appender {
+        let offset = u64::from(at.offset);
+        let limit = if goes_on { current.log.size } else { offset };
+        Appender {
+            log,
+            current,
+            offset,
+            limit,
+            commit: at.commit,
+            pending: None,
+            poke_at: offset,
+            populated: offset,
+            asked: false,
+            total: 0,
+            buffer: Box::new([0; BUFFER]),
+        }
+    }
+
+    /// The end of the log.
+    pub(crate) fn position(&self) -> Position {
+        self.current.log.position(self.offset, self.commit)
+    }
+
+    /// Whether a later opening may continue the log at [`position`] in place.
+    /// It may not if the log was opened after a crash and no file could be
+    /// made for it to go on in: then stale bytes lie behind its end, and the
+    /// store must not be marked as cleanly closed.
+    ///
+    /// [`position`]: Appender::position
+    pub(crate) fn can_continue(&self) -> bool {
+        self.limit == self.current.log.size
+    }
+
+    /// Bytes appended since the log was opened.
+    pub(crate) fn bytes_total(&self) -> u64 {
+        self.total
+    }
+
+    /// Makes sure that a record of that many bytes, header included, can be
+    /// appended, without waiting. Only an urgent one, which frees space, may
+    /// use the reserve.
+    ///
+    /// # Errors
+    ///
+    /// `Poisoned`; `BatchTooLarge` if no record may be that long.
+    #[inline]
+    pub(crate) fn reserve(&mut self, bytes: u64, urgent: bool) -> Result<Room> {
+        self.log.poison.check()?;
+        if bytes <= MAX_RECORD && padded(bytes) + RESERVE <= self.limit - self.offset {
+            return Ok(Room::Ready);
+        }
+        self.reserve_slowly(bytes, urgent)
+    }
+
+    #[cold]
+    fn reserve_slowly(&mut self, bytes: u64, urgent: bool) -> Result<Room> {
+        if bytes > MAX_RECORD {
+            return Err(Error::BatchTooLarge { needed: bytes, limit: MAX_RECORD });
+        }
+        let (space, room) = (padded(bytes), self.limit - self.offset);
+        // A record that does not fit the active file has to fit the next one.
+        let least = if space <= room { 0 } else { space };
+        if self.pending.as_ref().is_none_or(|next| next.room() < least)
+            && let Some(next) = self.log.take_prepared(least)
+            && let Some(too_small) = self.pending.replace(next)
+        {
+            self.log.give_up(&too_small);
+        }
+        let has_next = self.pending.as_ref().is_some_and(|next| next.room() >= least);
+        let ready = has_next || (urgent && space <= room);
+        Ok(if ready { Room::Ready } else { Room::Wait })
+    }
+
+    /// Appends a record with these operations. The key of the first one lies
+    /// at `offset + RECORD_HEADER + OP_HEADER` of the file, its value behind it,
+    /// and so on. Killing the process cannot undo it any more.
+    ///
+    /// Room must have been reserved; lengths must be within their limits.
+    ///
+    /// # Errors
+    ///
+    /// `Poisoned`, or what now poisons the store.
+    #[inline]
+    pub(crate) fn append(&mut self, ops: &[Op<'_>]) -> Result<Placed> {
+        self.log.poison.check()?;
+        let length = ops.iter().fold(RECORD_HEADER as u64, |sum, op| sum + op.encoded_len());
+        let space = padded(length);
+        if space > self.limit - self.offset {
+            self.rotate(space)?;
+        }
+        let commit = self.commit + 1;
+        let durable = self.log.durable();
+        let header = RecordHeader { crc: 0, length: length as u32, commit, durable };
+        let written = if space <= BUFFER as u64 {
+            self.write_small(&header, ops)
+        } else {
+            self.write_large(&header, ops)
+        };
+        written.map_err(|error| self.failed("write to", error))?;
+
+        let placed = Placed { file: self.current.log.number, offset: self.offset as u32, commit };
+        self.offset += space;
+        self.commit = commit;
+        self.total += space;
+        self.current.log.set_end(self.offset);
+        self.log.hot.appended.store(commit, Release);
+        if !self.log.hot.dirty.load(Relaxed) {
+            self.log.mark_dirty();
+        }
+        if self.offset >= self.poke_at {
+            self.poke();
+        }
+        Ok(placed)
+    }
+
+    /// Writes a record that fits the buffer, padding included.
+    #[inline]
+    fn write_small(&mut self, header: &RecordHeader, ops: &[Op<'_>]) -> std::io::Result<()> {
+        let Writable { log, file } = &self.current;
+        let buffer = &mut *self.buffer;
+        let length = header.length as usize;
+        let space = padded(u64::from(header.length)) as usize;
+        buffer[..RECORD_HEADER].copy_from_slice(&header.encode());
+        let mut rest = &mut buffer[RECORD_HEADER..space];
+        for op in ops {
+            let (this, others) = rest.split_at_mut(op.encoded_len() as usize);
+            let (head, body) = this.split_at_mut(OP_HEADER);
+            let (key, value) = body.split_at_mut(op.key.len());
+            head.copy_from_slice(&op.encode_header());
+            key.copy_from_slice(op.key);
+            value.copy_from_slice(op.value);
+            rest = others;
+        }
+        rest.fill(0);
+        let crc = crc32(&buffer[4..length], seed(log.salt, self.offset as u32));
+        buffer[..4].copy_from_slice(&crc.to_le_bytes());
+        file.write_mapped(&log.map, &buffer[..space], self.offset)
+    }
+
+    /// Writes a record of any length, in pieces; its checksum comes last.
+    #[cold]
+    fn write_large(&mut self, header: &RecordHeader, ops: &[Op<'_>]) -> std::io::Result<()> {
+        let Writable { log, file } = &self.current;
+        let salt_and_offset = seed(log.salt, self.offset as u32);
+        let mut pieces = Pieces {
+            file: &**file,
+            map: &log.map,
+            at: self.offset + 4,
+            crc: crc32fast::Hasher::new_with_initial(salt_and_offset),
+            buffer: &mut self.buffer,
+            filled: 0,
+        };
+        pieces.push(&header.encode()[4..])?;
+        for op in ops {
+            pieces.push(&op.encode_header())?;
+            pieces.push(op.key)?;
+            pieces.push(op.value)?;
+        }
+        pieces.flush()?;
+        let (at, crc) = (pieces.at, pieces.crc.finalize());
+        let padding = padded(at) - at;
+        file.write_mapped(&log.map, &[0; 8][..padding as usize], at)?;
+        file.write_mapped(&log.map, &crc.to_le_bytes(), self.offset)
+    }
+
+    /// Goes over to the next file, which has to have been reserved.
+    #[cold]
+    fn rotate(&mut self, space: u64) -> Result<()> {
+        match self.pending.take_if(|next| next.room() >= space) {
+            Some(next) => self.activate(next),
+            None => {
+                let error = Error::BatchTooLarge { needed: space, limit: self.limit - self.offset };
+                debug_assert!(false, "append without room: {error}");
+                self.log.poison.set(&error);
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes a prepared file the end of the log.
+    pub(super) fn activate(&mut self, next: Fresh) -> Result<()> {
+        let activation = Activation {
+            previous: self.current.log.number,
+            previous_end: self.offset as u32,
+            last_commit: self.commit,
+            salt: next.salt,
+        };
+        self.current.log.set_last_commit(self.commit);
+        self.current = start(&self.log, next, activation)?;
+        self.offset = LOG_START;
+        self.limit = self.current.log.size;
+        self.populated = WINDOW.min(self.limit);
+        self.asked = false;
+        self.set_poke();
+        Ok(())
+    }
+
+    /// Tells the keeper what to do ahead of use.
+    #[cold]
+    fn poke(&mut self) {
+        let Writable { log, .. } = &self.current;
+        if !self.asked && self.offset >= log.size / 8 {
+            self.asked = true;
+            self.log.ask_for_file();
+        }
+        if self.populated < log.size && self.offset + WINDOW / 2 >= self.populated {
+            let from = self.populated.max(self.offset);
+            self.populated = (from + WINDOW).min(log.size);
+            self.log.ask_to_populate(Populate { file: log.clone(), from, to: self.populated });
+        }
+        self.set_poke();
+    }
+
+    /// Finds out from where on there is something to tell.
+    fn set_poke(&mut self) {
+        let size = self.current.log.size;
+        let ask = if self.asked { u64::MAX } else { size / 8 };
+        let whole = self.populated >= size;
+        let populate = if whole { u64::MAX } else { self.populated.saturating_sub(WINDOW / 2) };
+        self.poke_at = ask.min(populate);
+    }
+
+    #[cold]
+    fn failed(&self, doing: &'static str, error: std::io::Error) -> Error {
+        let path = self.log.storage.path(&log_file_name(self.current.log.number));
+        let error = Error::io(doing, path, error);
+        self.log.poison.set(&error);
+        error
+    }
+}
+
+/// Writes the activation of a prepared file and makes it known. It is durable
+/// with the first sync of the file.
+pub(super) fn start(log: &Log, next: Fresh, activation: Activation) -> Result<Writable> {
+    let Fresh { number, salt, size, map, file } = next;
+    if let Err(error) = file.write_mapped(&map, &activation.encode(), ACTIVATION_OFFSET as u64) {
+        let error = Error::io("write to", log.storage.path(&log_file_name(number)), error);
+        log.poison.set(&error);
+        return Err(error);
+    }
+    let header = LogFileHeader { number, salt, size };
+    let known = Arc::new(LogFile::new(header, activation, map, LOG_START));
+    let writable = Writable { log: known.clone(), file };
+    lock(&log.sync).unsynced.push_back(writable.clone());
+    log.active.store(number, Relaxed);
+    log.change_files(|set| set.with(known));
+    Ok(writable)
+}
+
+/// A long record on its way into the mapping.
+struct Pieces<'a> {
+    file: &'a dyn File,
+    map: &'a Map,
+    /// Where in the file the buffer goes.
+    at: u64,
+    crc: crc32fast::Hasher,
+    buffer: &'a mut [u8; BUFFER],
+    filled: usize,
+}
+
+impl Pieces<'_> {
+    fn push(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        if bytes.len() > BUFFER - self.filled {
+            self.flush()?;
+        }
+        if bytes.len() >= DIRECT {
+            self.flush()?;
+            return self.write(bytes);
+        }
+        self.buffer[self.filled..self.filled + bytes.len()].copy_from_slice(bytes);
+        self.filled += bytes.len();
+        Ok(())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.crc.update(&self.buffer[..self.filled]);
+        self.file.write_mapped(self.map, &self.buffer[..self.filled], self.at)?;
+        self.at += self.filled as u64;
+        self.filled = 0;
+        Ok(())
+    }
+
+    /// Writes bytes in steps that are still in the cache when they are copied.
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        for piece in bytes.chunks(128 << 10) {
+            self.crc.update(piece);
+            self.file.write_mapped(self.map, piece, self.at)?;
+            self.at += piece.len() as u64;
+        }
+        Ok(())
+    }
+}

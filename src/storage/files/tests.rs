@@ -1,0 +1,179 @@
+//! The promises of the seam, on a real directory. Miri knows neither mappings
+//! of files nor locks.
+#![cfg(not(miri))]
+
+use super::*;
+use std::os::unix::fs::MetadataExt;
+
+fn bytes(file: &dyn File, offset: u64, length: usize) -> Vec<u8> {
+    let mut out = vec![0xEE; length];
+    file.read_at(&mut out, offset).unwrap();
+    out
+}
+
+/// What the lock is held by, or who else holds it.
+fn lock(files: &Files, exclusive: bool) -> Result<Lock, Option<u32>> {
+    match files.lock(exclusive).unwrap() {
+        LockOutcome::Held(lock) => Ok(lock),
+        LockOutcome::Busy(pid) => Err(pid),
+    }
+}
+
+#[test]
+fn what_is_written_is_read_by_calls_and_maps_alike() {
+    let directory = tempfile::tempdir().unwrap();
+    let files = Files::new(directory.path());
+    let file = files.open("a", Access::Create).unwrap();
+    file.allocate(0, 8192).unwrap();
+    assert_eq!(file.length().unwrap(), 8192);
+    let writable = file.map(8192, true).unwrap();
+    let readable = files
+        .open("a", Access::Read)
+        .unwrap()
+        .map(4096, false)
+        .unwrap();
+    file.write_at(b"by a call", 11).unwrap();
+    file.write_mapped(&writable, b"by the map", 51).unwrap();
+    assert_eq!(bytes(&*file, 51, 10), b"by the map");
+    let mut out = [0; 50];
+    readable.copy_out(11, &mut out).unwrap();
+    assert_eq!(
+        (&out[..9], &out[40..]),
+        (&b"by a call"[..], &b"by the map"[..])
+    );
+
+    assert!(file.write_mapped(&writable, &[1; 8], 8185).is_err());
+    assert!(file.write_mapped(&readable, &[1; 8], 0).is_err());
+    let beyond = file.read_at(&mut [0; 2], 8191).unwrap_err();
+    assert_eq!(beyond.kind(), io::ErrorKind::UnexpectedEof);
+    file.sync().unwrap();
+    files.sync_directory("").unwrap();
+}
+
+#[test]
+fn on_a_copy_on_write_file_system_a_map_shows_what_calls_write() {
+    let file = tempfile::tempfile().unwrap();
+    let file = RealFile {
+        file,
+        copy_on_write: true,
+    };
+    file.set_length(4096).unwrap();
+    let map = file.map(4096, true).unwrap();
+    file.write_mapped(&map, b"by a call", 13).unwrap();
+    let mut out = [0; 9];
+    map.copy_out(13, &mut out).unwrap();
+    assert_eq!(out, *b"by a call");
+    assert!(file.write_mapped(&map, b"beyond", 4095).is_err());
+    assert_eq!(file.length().unwrap(), 4096);
+}
+
+#[test]
+fn space_is_taken_ahead_and_given_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let files = Files::new(directory.path());
+    let file = files.open("a", Access::Create).unwrap();
+    let space = || fs::metadata(directory.path().join("a")).unwrap().blocks() * 512;
+    file.set_length(1 << 20).unwrap();
+    assert_eq!(space(), 0);
+    file.allocate(0, 1 << 20).unwrap();
+    assert!(space() >= 1 << 20, "this file system cannot allocate");
+    file.write_at(&[7; 8192], 0).unwrap();
+    file.punch(4096, u64::MAX).unwrap();
+    assert_eq!(file.length().unwrap(), 1 << 20);
+    assert_eq!(bytes(&*file, 4095, 2), [7, 0]);
+    assert!(space() < 1 << 20, "this file system cannot punch holes");
+    file.allocate(5, 0).unwrap();
+    file.punch(2 << 20, 5).unwrap();
+    assert!(file.allocate(u64::MAX, 2).is_err());
+}
+
+#[test]
+fn names_are_listed_renamed_and_removed() {
+    let directory = tempfile::tempdir().unwrap();
+    let files = Files::new(directory.path().join("not/yet/there"));
+    assert_eq!(files.list("").unwrap_err().kind(), io::ErrorKind::NotFound);
+    files.create_directory("").unwrap();
+    files.create_directory("log").unwrap();
+    files.create_directory("log").unwrap();
+    files
+        .open("log/1", Access::Create)
+        .unwrap()
+        .write_at(b"one", 0)
+        .unwrap();
+    files.open("log/2", Access::Create).unwrap();
+    let again = files.open("log/1", Access::Create).err().unwrap();
+    assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
+    assert!(
+        files.list("").unwrap().is_empty(),
+        "directories are no files"
+    );
+    files.rename("log/1", "log/2").unwrap();
+    assert_eq!(files.list("log").unwrap(), ["2"]);
+    let file = files.open("log/2", Access::Read).unwrap();
+    assert_eq!(bytes(&*file, 0, 3), b"one");
+    assert!(file.write_at(b"no", 0).is_err(), "open for reading only");
+    files.remove("log/2").unwrap();
+    assert_eq!(bytes(&*file, 0, 3), b"one");
+    assert!(files.open("log/2", Access::Write).is_err());
+    assert_eq!(
+        files.path("log/2"),
+        directory.path().join("not/yet/there/log/2")
+    );
+}
+
+#[test]
+fn names_do_not_lead_out_of_the_store() {
+    let directory = tempfile::tempdir().unwrap();
+    let files = Files::new(directory.path().join("store"));
+    files.create_directory("").unwrap();
+    fs::write(directory.path().join("outside"), "").unwrap();
+    for name in ["../outside", "/etc/hostname", "log/../../outside", "."] {
+        let refused = files.open(name, Access::Read).err().unwrap();
+        assert_eq!(refused.kind(), io::ErrorKind::InvalidInput, "{name}");
+    }
+}
+
+#[test]
+fn one_holds_the_lock_for_writing_and_says_who_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let files = Files::new(directory.path());
+    fs::write(
+        directory.path().join(LOCK),
+        "4294967295 and more from somebody else",
+    )
+    .unwrap();
+    let held = lock(&files, true).ok().unwrap();
+    let text = fs::read_to_string(directory.path().join(LOCK)).unwrap();
+    assert_eq!(text, format!("{}\n", std::process::id()));
+    let me = Some(std::process::id());
+    assert_eq!(lock(&files, true).err(), Some(me));
+    assert_eq!(lock(&files, false).err(), Some(me));
+    drop(held);
+    assert!(lock(&files, true).is_ok());
+}
+
+#[test]
+fn many_hold_the_lock_for_reading_and_nobody_knows_who() {
+    let directory = tempfile::tempdir().unwrap();
+    let files = Files::new(directory.path());
+    drop(lock(&files, true));
+    let readers = (
+        lock(&files, false).ok().unwrap(),
+        lock(&files, false).ok().unwrap(),
+    );
+    assert_eq!(
+        lock(&files, true).err(),
+        Some(None),
+        "the number in the file is an old one"
+    );
+    drop(readers);
+    assert!(lock(&files, true).is_ok());
+}
+
+#[test]
+fn locking_for_reading_changes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let files = Files::new(directory.path());
+    assert!(lock(&files, false).is_ok());
+    assert!(files.list("").unwrap().is_empty());
+}

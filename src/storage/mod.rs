@@ -1,0 +1,119 @@
+//! The seam between the store and the machine.
+//!
+//! Everything the store asks of the operating system goes through the two
+//! traits of this module, [`Storage`] (a directory) and [`File`]. So the same
+//! code runs on real files ([`files`]), in memory ([`memory`]), and in tests
+//! on a simulated disk that loses power, fails or rots.
+//!
+//! This module does not know what the files mean. Names are relative to the
+//! store's directory and use `/`: `default.swiss`, `log/00000001.log`.
+//!
+//! # What an implementation promises
+//!
+//! 1. What was written is read back, by [`File::read_at`] and through every
+//!    [`Map`] of the file alike, by this and by every later opening in the
+//!    same run of the machine, even if the process is killed.
+//! 2. What was written before a [`File::sync`] began survives power loss once
+//!    the sync has returned. A file's existence and name survive once
+//!    [`Storage::sync_directory`] on its directory has returned.
+//! 3. [`Storage::rename`] replaces the target atomically.
+//!
+//! All methods may be called from any thread.
+
+pub(crate) mod epoch;
+pub mod files;
+pub(crate) mod map;
+pub mod memory;
+pub(crate) mod pins;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+pub use map::Map;
+
+/// How [`Storage::open`] opens a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// An existing file, for reading.
+    Read,
+    /// An existing file, for reading and writing.
+    Write,
+    /// A new file, for reading and writing; it is an error if it exists.
+    Create,
+}
+
+/// A directory that holds a store.
+pub trait Storage: Send + Sync + 'static {
+    /// Opens or creates a file.
+    fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>>;
+
+    /// The names of the files in a directory (`""` is the store itself),
+    /// without the directory, in no order. An absent directory is `NotFound`.
+    fn list(&self, directory: &str) -> io::Result<Vec<String>>;
+
+    /// Removes a file. Open handles and maps of it stay usable.
+    fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// Renames a file, replacing the target if there is one.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Creates a directory and its parents; an existing one is no error.
+    fn create_directory(&self, directory: &str) -> io::Result<()>;
+
+    /// Makes the names in a directory durable.
+    fn sync_directory(&self, directory: &str) -> io::Result<()>;
+
+    /// Takes the lock of the store, without waiting. It is held until the
+    /// returned [`Lock`] is dropped, or the process ends in any way.
+    fn lock(&self, exclusive: bool) -> io::Result<LockOutcome>;
+
+    /// Where a file lies, for messages to people. `""` is the store itself.
+    fn path(&self, name: &str) -> PathBuf;
+}
+
+/// What [`Storage::lock`] found.
+pub enum LockOutcome {
+    /// The lock is held until the value in here is dropped.
+    Held(Lock),
+    /// Somebody else holds it: the process with this number, if it is known.
+    Busy(Option<u32>),
+}
+
+/// A held lock: whatever the storage needs to keep it.
+pub type Lock = Box<dyn Send + Sync>;
+
+/// An open file.
+pub trait File: Send + Sync {
+    /// Its length in bytes.
+    fn length(&self) -> io::Result<u64>;
+
+    /// Truncates it, or extends it with zeros that take no space yet.
+    fn set_length(&self, length: u64) -> io::Result<()>;
+
+    /// Takes space for a range, so that writing there cannot find the device
+    /// full. Extends the file if the range ends beyond it; changes no byte.
+    fn allocate(&self, offset: u64, length: u64) -> io::Result<()>;
+
+    /// Gives the space of a range back; its bytes become zero.
+    fn punch(&self, offset: u64, length: u64) -> io::Result<()>;
+
+    /// Maps the first `length` bytes (a multiple of 8, not beyond the end of
+    /// the file). A map taken with `writable` may be given to
+    /// [`File::write_mapped`].
+    fn map(&self, length: u64, writable: bool) -> io::Result<Map>;
+
+    /// Fills the buffer from an offset; `UnexpectedEof` beyond the end.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+
+    /// Writes all of the bytes at an offset, extending the file if need be.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+
+    /// Writes bytes at an offset through a writable map of this file. When it
+    /// returns, the bytes survive the death of the process. No other thread
+    /// may read or write that range meanwhile.
+    fn write_mapped(&self, map: &Map, bytes: &[u8], offset: u64) -> io::Result<()>;
+
+    /// Makes everything written so far durable.
+    fn sync(&self) -> io::Result<()>;
+}

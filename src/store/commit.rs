@@ -1,0 +1,276 @@
+//! A commit: one record in the log, then its changes in the tables.
+//!
+//! 1. Between commits: wait if there are too many dirty frames.
+//! 2. Under the writer lock: room in the log, then everything in the tables
+//!    that can fail (lookup, room, frames, blocks).
+//! 3. The record is written. From here to the end of applying nothing can
+//!    fail; if a thread unwinds all the same, the store is poisoned.
+//! 4. The changes are applied and can be seen.
+//! 5. Without the lock: with `Durability::Sync`, wait until it is durable.
+//!
+//! A commit survives the death of the process when step 3 is over.
+
+use std::sync::Arc;
+
+use crate::batch::Batch;
+use crate::error::{Error, Result};
+use crate::format::group::Address;
+use crate::format::record::{MAX_RECORD, OP_HEADER, Op, OpKind, RECORD_HEADER};
+use crate::log::{Placed, Poison, Room};
+use crate::options::Durability;
+use crate::table::Table;
+use crate::table::write::{Intent, spilled_crc, spilled_part};
+
+use super::{Core, LogBytes, Store};
+
+/// The log's share of a checkpoint: at least this many bytes...
+const MIN_LOG: u64 = 64 << 20;
+/// ...and at most this many.
+const MAX_LOG: u64 = 1 << 30;
+
+/// Poisons the store if it is dropped by unwinding.
+struct Unfinished<'a>(&'a Poison);
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.set(&"a thread panicked between logging and applying a commit");
+        }
+    }
+}
+
+impl Store {
+    /// Inserts or overwrites one entry.
+    pub(crate) fn insert(&self, table: &Table, key: &[u8], value: &[u8]) -> Result<()> {
+        crate::batch::check_lengths(key, value)?;
+        let op = Op { kind: OpKind::Insert, table: table.id, key, value };
+        let bytes = RECORD_HEADER as u64 + op.encoded_len();
+        let commit = self.commit(bytes, false, |core| {
+            let log = LogBytes::new(&self.log, &*self.storage);
+            let Core { ws, appender, tables, .. } = core;
+            let writer = tables.get_mut(usize::from(op.table)).and_then(|w| w.as_deref_mut());
+            let writer = writer.ok_or_else(|| no_table(table))?;
+            let hash = writer.hash(key);
+            let ready = writer.prepare_insert(ws, hash, key, &log)?;
+            let unfinished = Unfinished(&self.poison);
+            let appender = appender.as_mut().ok_or(Error::ReadOnly)?;
+            let placed = appender.append(std::slice::from_ref(&op))?;
+            let key_at = placed.offset + (RECORD_HEADER + OP_HEADER) as u32;
+            let address = address_of(&writer.table, hash, &op, placed.file, key_at);
+            writer.put(ready, hash, key, value, address);
+            drop(unfinished);
+            if cfg!(debug_assertions) {
+                writer.assert_place(ready);
+            }
+            Ok(placed.commit)
+        })?;
+        self.make_durable(commit)
+    }
+
+    /// Removes one entry; says whether it was there.
+    pub(crate) fn remove(&self, table: &Table, key: &[u8]) -> Result<bool> {
+        crate::batch::check_lengths(key, &[])?;
+        let op = Op { kind: OpKind::Remove, table: table.id, key, value: &[] };
+        let bytes = RECORD_HEADER as u64 + op.encoded_len();
+        let commit = self.commit(bytes, true, |core| {
+            let log = LogBytes::new(&self.log, &*self.storage);
+            let Core { ws, appender, tables, .. } = core;
+            let writer = tables.get_mut(usize::from(op.table)).and_then(|w| w.as_deref_mut());
+            let writer = writer.ok_or_else(|| no_table(table))?;
+            let hash = writer.hash(key);
+            let Some(place) = writer.prepare_remove(ws, hash, key, &log)? else {
+                return Ok(None);
+            };
+            let unfinished = Unfinished(&self.poison);
+            let appender = appender.as_mut().ok_or(Error::ReadOnly)?;
+            let placed = appender.append(std::slice::from_ref(&op))?;
+            writer.erase(place);
+            drop(unfinished);
+            writer.assert_invariants(place);
+            Ok(Some(placed.commit))
+        })?;
+        match commit {
+            Some(commit) => self.make_durable(commit).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Commits a batch.
+    pub(crate) fn write(&self, default: &Arc<Table>, batch: &Batch) -> Result<()> {
+        let bytes = batch.bytes();
+        if bytes > MAX_RECORD {
+            return Err(Error::BatchTooLarge { needed: bytes, limit: MAX_RECORD });
+        }
+        if batch.is_empty() {
+            return self.check_writable();
+        }
+        let ops: Vec<(&Arc<Table>, Op<'_>)> = batch.ops(default).collect();
+        let only_removes = ops.iter().all(|(_, op)| op.kind == OpKind::Remove);
+        let commit = self.commit(bytes, only_removes, |core| {
+            let hashes = self.prepare_ops(core, &ops)?;
+            let unfinished = Unfinished(&self.poison);
+            let plain: Vec<Op<'_>> = ops.iter().map(|(_, op)| op.clone()).collect();
+            let appender = core.appender.as_mut().ok_or(Error::ReadOnly)?;
+            let placed = appender.append(&plain)?;
+            let applied = self.apply_ops(core, &ops, &hashes, placed);
+            if let Err(error) = &applied {
+                self.poison.set(&format!("a logged batch could not be applied: {error}"));
+            }
+            drop(unfinished);
+            applied.map(|()| placed.commit)
+        })?;
+        self.make_durable(commit)
+    }
+
+    /// Everything of a batch that can fail. Returns the hashes of its keys.
+    fn prepare_ops(&self, core: &mut Core, ops: &[(&Arc<Table>, Op<'_>)]) -> Result<Vec<u64>> {
+        let log = LogBytes::new(&self.log, &*self.storage);
+        let mut hashes = Vec::with_capacity(ops.len());
+        for (table, op) in ops {
+            let writer = core.writer(op.table).filter(|w| Arc::ptr_eq(&w.table, table));
+            hashes.push(writer.ok_or_else(|| no_table(table))?.hash(op.key));
+        }
+        let mut tables: Vec<u16> = ops.iter().map(|(_, op)| op.table).collect();
+        tables.sort_unstable();
+        tables.dedup();
+        for id in tables {
+            let of_table = ops.iter().zip(&hashes).filter(|((_, op), _)| op.table == id);
+            let intents: Vec<Intent<'_>> = of_table
+                .map(|((_, op), hash)| (*hash, op.key, op.kind == OpKind::Insert))
+                .collect();
+            if let Some((writer, ws)) = core.writer_mut(id) {
+                writer.prepare_batch(ws, &intents, &log)?;
+            }
+        }
+        if !core.ws.pool.can_take(ops.len()) {
+            let needed = ((core.ws.pool.dirty() + ops.len()) * 4096) as u64;
+            let limit = (core.ws.pool.capacity() * 4096) as u64;
+            return Err(Error::BatchTooLarge { needed, limit });
+        }
+        Ok(hashes)
+    }
+
+    /// Applies a batch that was logged.
+    fn apply_ops(
+        &self,
+        core: &mut Core,
+        ops: &[(&Arc<Table>, Op<'_>)],
+        hashes: &[u64],
+        placed: Placed,
+    ) -> Result<()> {
+        let mut key_at = placed.offset + (RECORD_HEADER + OP_HEADER) as u32;
+        for ((_, op), hash) in ops.iter().zip(hashes) {
+            self.apply(core, op, *hash, placed.file, key_at)?;
+            key_at += op.encoded_len() as u32;
+        }
+        Ok(())
+    }
+
+    /// Applies one logged insert or remove; `key_at` is where the log has it.
+    pub(crate) fn apply(
+        &self,
+        core: &mut Core,
+        op: &Op<'_>,
+        hash: u64,
+        file: u32,
+        key_at: u32,
+    ) -> Result<()> {
+        let log = LogBytes::new(&self.log, &*self.storage);
+        let Some((writer, ws)) = core.writer_mut(op.table) else { return Ok(()) };
+        if op.kind == OpKind::Insert {
+            let ready = writer.prepare_insert(ws, hash, op.key, &log)?;
+            let address = address_of(&writer.table, hash, op, file, key_at);
+            writer.put(ready, hash, op.key, op.value, address);
+        } else if let Some(place) = writer.prepare_remove(ws, hash, op.key, &log)? {
+            writer.erase(place);
+        }
+        Ok(())
+    }
+
+    /// Runs a commit under the writer lock, when the log has room for it.
+    fn commit<T>(
+        &self,
+        bytes: u64,
+        urgent: bool,
+        run: impl FnOnce(&mut Core) -> Result<T>,
+    ) -> Result<T> {
+        self.check_writable()?;
+        self.signals.throttle()?;
+        let mut core = loop {
+            let mut core = self.core()?;
+            let appender = core.appender.as_mut().ok_or(Error::ReadOnly)?;
+            if appender.reserve(bytes, urgent)? == Room::Ready {
+                break core;
+            }
+            drop(core);
+            self.log.wait_for_file(bytes)?;
+        };
+        // Once more under the lock: a store that was closed meanwhile has
+        // written its last checkpoint.
+        self.check_writable()?;
+        let outcome = run(&mut core)?;
+        self.after_commit(&core);
+        Ok(outcome)
+    }
+
+    /// Whether writing is possible at all.
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        if self.options.read_only {
+            return Err(Error::ReadOnly);
+        }
+        if self.is_closed() {
+            return Err(super::closed());
+        }
+        self.poison.check()
+    }
+
+    /// Publishes the number of dirty frames, and asks for a checkpoint when it
+    /// is time.
+    #[inline]
+    fn after_commit(&self, core: &Core) {
+        let dirty = core.ws.pool.dirty();
+        self.signals.set_dirty(dirty);
+        if core.ws.frozen.is_some() {
+            return;
+        }
+        let logged = core.appender.as_ref().map_or(0, |a| a.bytes_total());
+        let logged = logged - core.checkpointed_bytes;
+        if dirty >= self.signals.wanted_at() || (logged >= MIN_LOG && logged >= log_share(core)) {
+            self.signals.request();
+        }
+    }
+
+    /// Waits until a commit is durable, if each commit has to be.
+    #[inline]
+    fn make_durable(&self, commit: u64) -> Result<()> {
+        match self.options.durability {
+            Durability::Buffered => Ok(()),
+            Durability::Sync => self.log.sync_to(commit),
+        }
+    }
+}
+
+/// The bytes of log after which a checkpoint is due.
+fn log_share(core: &Core) -> u64 {
+    let blocks = core.writers().map(|w| u64::from(w.blocks.total())).sum::<u64>();
+    (blocks * 4096).clamp(MIN_LOG, MAX_LOG)
+}
+
+/// The address of the spilled part of an operation that is in the log.
+pub(crate) fn address_of(
+    table: &Table,
+    hash: u64,
+    op: &Op<'_>,
+    file: u32,
+    key_at: u32,
+) -> Option<Address> {
+    let shape = table.geometry.shape(op.key.len(), op.value.len());
+    let (start, len) = spilled_part(shape, op.key.len(), op.value.len())?;
+    let crc = spilled_crc(shape, op.key, op.value);
+    Some(Address { hash, len: len as u32, crc, file, offset: key_at + start as u32 })
+}
+
+#[cold]
+pub(crate) fn no_table(table: &Table) -> Error {
+    Error::NotFound { what: format!("table {} in this store", table.name) }
+}

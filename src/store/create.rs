@@ -1,0 +1,173 @@
+//! New table files.
+//!
+//! An empty table is six blocks: two header copies, root, one directory page,
+//! one page, free map. It is written under a temporary name, synced, renamed,
+//! and the directory synced, so that a table file is whole from the first
+//! moment its name is there.
+//!
+//! The renaming of `default.swiss` is what makes a store: a directory with an
+//! empty log and without that file is a creation that was interrupted, and is
+//! begun anew. Once the log has a record, the file is missing, which is damage.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::format::directory::{
+    DirectoryPage, PageRef, RootEntry, SegmentRecord, encode_free_map, encode_root,
+};
+use crate::format::group::{ALL_EMPTY, Geometry, PageRecord, seal};
+use crate::format::header::{Header, Run, TableState};
+use crate::format::record::{LOG_START, Position, RECORD_HEADER};
+use crate::format::{BLOCK, crc32};
+use crate::hash::Hasher;
+use crate::options::HashKind;
+use crate::storage::{Access, File, Storage};
+use crate::table::blocks::FIRST_BLOCKS;
+
+const ROOT: u32 = 2;
+const DIRECTORY: u32 = 3;
+const PAGE: u32 = 4;
+const FREE_MAP: u32 = 5;
+const USED: u32 = 6;
+
+/// What a new table is to be like.
+pub(crate) struct NewTable<'a> {
+    pub(crate) id: u16,
+    pub(crate) name: &'a str,
+    pub(crate) geometry: Geometry,
+    pub(crate) hash: HashKind,
+    pub(crate) state: TableState,
+    pub(crate) log: Position,
+    pub(crate) generation: u64,
+}
+
+/// The name of a table's file.
+pub(crate) fn table_file(name: &str) -> String {
+    format!("{name}.swiss")
+}
+
+/// Sixteen random bytes.
+pub(crate) fn random_key() -> Result<[u64; 2]> {
+    let mut key = [0; 2];
+    for half in &mut key {
+        *half = getrandom::u64().map_err(|error| {
+            Error::io("read random numbers from", "the operating system", std::io::Error::other(error))
+        })?;
+    }
+    Ok(key)
+}
+
+/// Makes the file of an empty table, durable under its name.
+pub(crate) fn create_table_file(storage: &dyn Storage, new: &NewTable<'_>) -> Result<()> {
+    let name = table_file(new.name);
+    let temporary = format!("{name}.tmp");
+    let failed = |doing, name: &str| {
+        let path = storage.path(name);
+        move |error| Error::io(doing, path, error)
+    };
+    // Left over from a creation that was interrupted; absent as a rule.
+    let _ = storage.remove(&temporary);
+    let bytes = blank_table(new)?;
+    let write = || -> std::io::Result<()> {
+        let file = storage.open(&temporary, Access::Create)?;
+        file.allocate(0, u64::from(USED) * BLOCK as u64)?;
+        file.set_length(u64::from(FIRST_BLOCKS) * BLOCK as u64)?;
+        file.write_at(&bytes, 0)?;
+        file.sync()
+    };
+    if let Err(error) = write() {
+        let _ = storage.remove(&temporary);
+        return Err(failed("create", &temporary)(error));
+    }
+    storage.rename(&temporary, &name).map_err(failed("rename", &temporary))?;
+    storage.sync_directory("").map_err(failed("sync", ""))
+}
+
+/// The used blocks of an empty table.
+fn blank_table(new: &NewTable<'_>) -> Result<Vec<u8>> {
+    let key = random_key()?;
+    let mut page = [0; BLOCK];
+    for group in 0..new.geometry.groups_per_page {
+        let start = group * new.geometry.group_words * 8;
+        page[start..start + 8].copy_from_slice(&ALL_EMPTY.to_le_bytes());
+    }
+    let generation = new.generation as u32;
+    let record = PageRecord { table: new.id, depth: 0, page: 0, generation };
+    let page_crc = seal(&mut page, &new.geometry, record);
+    let pages = vec![PageRef { block: PAGE, crc: page_crc }];
+    let directory = DirectoryPage {
+        table_id: new.id,
+        depth: 0,
+        prefix: 0,
+        generation: new.generation,
+        segments: vec![SegmentRecord { depth: 0, used: 0, tombstones: 0, pages }],
+    }
+    .encode();
+    let entry = RootEntry { block: DIRECTORY, crc: crc32(&directory[..], 0) };
+    let root = encode_root(&[entry], &BTreeMap::new());
+    let free = [!0u64 << USED & ((1 << FIRST_BLOCKS) - 1)];
+    let free_map = encode_free_map(&free, FIRST_BLOCKS);
+    let slots = new.geometry.slots_per_page() as u64;
+    let header = Header {
+        table_id: new.id,
+        payload: new.geometry.payload() as u16,
+        hash_id: new.hash.id(),
+        state: new.state,
+        clean: false,
+        root_depth: 0,
+        name: new.name.to_string(),
+        hash_key: key,
+        self_test: Hasher::new(new.hash, key).self_test(),
+        capacity: slots,
+        used: 0,
+        growth_left: slots / 8 * 7,
+        segments: 1,
+        generation: new.generation,
+        log: new.log,
+        root: Run { block: ROOT, blocks: 1, crc: crc32(&root, 0) },
+        live_count: 0,
+        free_map: Run { block: FREE_MAP, blocks: 1, crc: crc32(&free_map, 0) },
+        file_blocks: FIRST_BLOCKS,
+        next_table_id: u32::from(new.id == 0),
+        clears: 0,
+    }
+    .encode();
+    Ok([&header[..], &header, &root, &directory[..], &page, &free_map].concat())
+}
+
+/// Writes a header into both copies, `first` (0 or 1) first, each synced.
+pub(crate) fn write_header(file: &Arc<dyn File>, header: &Header, first: u64) -> std::io::Result<()> {
+    let bytes = header.encode();
+    for copy in [first, 1 - first] {
+        file.write_at(&bytes, copy * BLOCK as u64)?;
+        file.sync()?;
+    }
+    Ok(())
+}
+
+/// Whether what there is of a log holds no commit: a store whose creation was
+/// interrupted. If so, its files are removed.
+pub(crate) fn remove_unborn_log(storage: &dyn Storage) -> Result<bool> {
+    let Ok(names) = storage.list("log") else { return Ok(true) };
+    for name in &names {
+        let path = format!("log/{name}");
+        if name != "next.tmp" && name != "00000001.log" {
+            return Ok(false);
+        }
+        let file = storage
+            .open(&path, Access::Read)
+            .map_err(|error| Error::io("open", storage.path(&path), error))?;
+        let mut header = [0; RECORD_HEADER];
+        if file.read_at(&mut header, LOG_START).is_ok() && header != [0; RECORD_HEADER] {
+            return Ok(false);
+        }
+    }
+    for name in &names {
+        let path = format!("log/{name}");
+        storage
+            .remove(&path)
+            .map_err(|error| Error::io("remove", storage.path(&path), error))?;
+    }
+    Ok(true)
+}

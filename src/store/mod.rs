@@ -1,0 +1,240 @@
+//! The open store: what all handles and background threads share.
+//!
+//! ```text
+//! Store ── log, frames, reuse epoch, poison      shared without a lock
+//!   |
+//!   '─ Core (the writer lock) ── appender, workspace, writers of all tables
+//! ```
+//!
+//! One writer at a time holds [`Core`]; readers never do. The log is known
+//! here and so are the tables: a commit goes to the log and then to its table
+//! ([`commit`]). Background work is asked for through [`Signals`] and done by
+//! two threads: the log's keeper (syncs, prepared files) and the one that runs
+//! checkpoints.
+//!
+//! Locks are taken in this order: `checkpointing`, `core`, a table's structure
+//! lock. Nothing waits for the disk with `core` held, but creating and
+//! dropping tables and clearing, which are rare and take a bounded time.
+
+pub(crate) mod commit;
+pub(crate) mod create;
+pub(crate) mod read;
+pub(crate) mod signals;
+pub(crate) mod tables;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use crate::error::{Error, Result};
+use crate::format::group::Address;
+use crate::format::record::{Position, log_file_name};
+use crate::log::{Appender, Log, Poison};
+use crate::options::Options;
+use crate::storage::epoch::ReuseEpoch;
+use crate::storage::pins::{self, Pin};
+use crate::storage::{Lock, Storage};
+use crate::table::frames::Frames;
+use crate::table::{Spilled, Workspace, Writer};
+use signals::Signals;
+
+/// Everything that handles share.
+pub(crate) struct Store {
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) options: Options,
+    pub(crate) log: Arc<Log>,
+    pub(crate) poison: Arc<Poison>,
+    pub(crate) epoch: Arc<ReuseEpoch>,
+    pub(crate) frames: Arc<Frames>,
+    pub(crate) signals: Signals,
+    /// Held by whoever runs a checkpoint, or must not meet one.
+    pub(crate) checkpointing: Mutex<()>,
+    core: Mutex<Core>,
+    closed: AtomicBool,
+    /// Dropped when the store is closed.
+    lock: Mutex<Option<Lock>>,
+}
+
+/// What the writer lock guards.
+pub(crate) struct Core {
+    pub(crate) ws: Workspace,
+    /// `None` if the store is open for reading only.
+    pub(crate) appender: Option<Appender>,
+    /// How far the log has been applied while it is being replayed.
+    pub(crate) replayed: Option<Position>,
+    /// The tables by their ids.
+    pub(crate) tables: Vec<Option<Box<Writer>>>,
+    pub(crate) next_table_id: u32,
+    /// Bytes in the log when the last checkpoint began.
+    pub(crate) checkpointed_bytes: u64,
+}
+
+impl Core {
+    /// The end of what the tables hold.
+    pub(crate) fn position(&self) -> Position {
+        match (&self.appender, self.replayed) {
+            (_, Some(position)) => position,
+            (Some(appender), None) => appender.position(),
+            (None, None) => Position::default(),
+        }
+    }
+
+    /// The tables that are there.
+    pub(crate) fn writers(&self) -> impl Iterator<Item = &Writer> {
+        self.tables.iter().flatten().map(|writer| &**writer)
+    }
+
+    /// A table by its id.
+    pub(crate) fn writer(&self, id: u16) -> Option<&Writer> {
+        self.tables.get(usize::from(id))?.as_deref()
+    }
+
+    /// A table, with what all tables share.
+    #[inline]
+    pub(crate) fn writer_mut(&mut self, id: u16) -> Option<(&mut Writer, &mut Workspace)> {
+        let writer = self.tables.get_mut(usize::from(id))?.as_deref_mut()?;
+        Some((writer, &mut self.ws))
+    }
+
+    /// Adds a table.
+    pub(crate) fn add(&mut self, writer: Writer) {
+        let id = writer.table.id;
+        self.ws.tables.insert(id, writer.table.clone());
+        if self.tables.len() <= usize::from(id) {
+            self.tables.resize_with(usize::from(id) + 1, || None);
+        }
+        self.tables[usize::from(id)] = Some(Box::new(writer));
+        self.next_table_id = self.next_table_id.max(u32::from(id) + 1);
+    }
+}
+
+/// What a store is put together from when it has been opened.
+pub(crate) struct Parts {
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) options: Options,
+    pub(crate) log: Arc<Log>,
+    pub(crate) poison: Arc<Poison>,
+    pub(crate) epoch: Arc<ReuseEpoch>,
+    pub(crate) frames: Arc<Frames>,
+    pub(crate) lock: Option<Lock>,
+    pub(crate) core: Core,
+    pub(crate) frame_limit: usize,
+}
+
+impl Store {
+    pub(crate) fn new(parts: Parts) -> Store {
+        Store {
+            storage: parts.storage,
+            options: parts.options,
+            log: parts.log,
+            poison: parts.poison,
+            epoch: parts.epoch,
+            frames: parts.frames,
+            signals: Signals::new(parts.frame_limit),
+            checkpointing: Mutex::new(()),
+            core: Mutex::new(parts.core),
+            closed: AtomicBool::new(false),
+            lock: Mutex::new(parts.lock),
+        }
+    }
+
+    /// Takes the writer lock.
+    ///
+    /// # Errors
+    ///
+    /// `Closed`; `Poisoned`, also if another thread panicked with the lock
+    /// held: then nobody knows what it left.
+    #[inline]
+    pub(crate) fn core(&self) -> Result<MutexGuard<'_, Core>> {
+        let Ok(core) = self.core.lock() else {
+            self.poison.set(&"a thread panicked while it was writing");
+            self.poison.check()?;
+            return Err(closed());
+        };
+        self.check_open()?;
+        Ok(core)
+    }
+
+    /// Takes the writer lock to look, whatever state the store is in.
+    pub(crate) fn core_to_look(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Whether this handle may still be used, here.
+    #[inline]
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.epoch.read() != 0 {
+            return Ok(());
+        }
+        Err(if self.is_closed() { closed() } else { crate::table::read::forked() })
+    }
+
+    /// Whether the store was closed.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Marks the store as closed. Says whether it was open.
+    pub(crate) fn mark_closed(&self) -> bool {
+        !self.closed.swap(true, Ordering::AcqRel)
+    }
+
+    /// Lets others open the store.
+    pub(crate) fn unlock(&self) {
+        self.epoch.end();
+        drop(self.lock.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take());
+    }
+
+    /// The directory of the store.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.storage.path("")
+    }
+}
+
+#[cold]
+pub(crate) fn closed() -> Error {
+    Error::Closed { why: "the store was closed; open it again" }
+}
+
+/// Long values, as tables ask for them.
+pub(crate) struct LogBytes<'a> {
+    store: &'a Log,
+    storage: &'a dyn Storage,
+    pin: std::cell::OnceCell<Pin>,
+}
+
+impl<'a> LogBytes<'a> {
+    /// Pins the log when it is first asked for: for the holder of the writer
+    /// lock, who alone could recycle a file.
+    pub(crate) fn new(log: &'a Log, storage: &'a dyn Storage) -> LogBytes<'a> {
+        LogBytes { store: log, storage, pin: std::cell::OnceCell::new() }
+    }
+
+    /// Pins the log at once: for readers, before they begin.
+    pub(crate) fn pinned(log: &'a Log, storage: &'a dyn Storage) -> LogBytes<'a> {
+        let bytes = LogBytes::new(log, storage);
+        bytes.pin.get_or_init(pins::pin);
+        bytes
+    }
+}
+
+impl Spilled for LogBytes<'_> {
+    fn bytes(&self, address: &Address) -> Option<&[u8]> {
+        let pin = self.pin.get_or_init(pins::pin);
+        self.store.read(pin, address.file, address.offset, address.len)
+    }
+
+    #[cold]
+    fn damage(&self, address: &Address) -> Error {
+        let path = self.storage.path(&log_file_name(address.file));
+        let what = format!("{} bytes of a key or value", address.len);
+        let expected = format!("there, with checksum {:08x}", address.crc);
+        match self.bytes(address) {
+            None => Error::corrupt(path, address.offset.into(), what, expected, "absent"),
+            Some(bytes) => {
+                let found = format!("{:08x}", crc32fast::hash(bytes));
+                Error::corrupt(path, address.offset.into(), what, expected, found)
+            }
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! How writers and the background meet, without the writer lock.
+//!
+//! Writers publish how many frames are dirty; when there are many they wait
+//! *between* commits: a little from three quarters of the limit on, and at the
+//! limit until a checkpoint has ended. A checkpoint that fails wakes and fails
+//! those who wait, so that nobody sleeps for ever.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
+
+/// The longest that one write is slowed below the limit.
+const SLOWEST: Duration = Duration::from_millis(1);
+
+/// Requests and outcomes of checkpoints, and counts for `stats`.
+pub(crate) struct Signals {
+    /// Dirty frames, as of the last commit.
+    dirty: AtomicUsize,
+    /// Dirty frames at which writers wait.
+    limit: usize,
+    state: Mutex<State>,
+    changed: Condvar,
+    pub(crate) checkpoints: AtomicU64,
+    pub(crate) slowed: AtomicU64,
+    pub(crate) waits: AtomicU64,
+    pub(crate) wait_nanos: AtomicU64,
+}
+
+#[derive(Default)]
+struct State {
+    wanted: bool,
+    stop: bool,
+    /// Checkpoints that have ended, well or not.
+    ended: u64,
+    /// What the last one failed with.
+    failure: Option<String>,
+}
+
+impl Signals {
+    pub(crate) fn new(limit: usize) -> Signals {
+        Signals {
+            dirty: AtomicUsize::new(0),
+            limit,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            checkpoints: AtomicU64::new(0),
+            slowed: AtomicU64::new(0),
+            waits: AtomicU64::new(0),
+            wait_nanos: AtomicU64::new(0),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Dirty frames at which a checkpoint is asked for.
+    pub(crate) fn wanted_at(&self) -> usize {
+        self.limit / 2
+    }
+
+    /// Dirty frames at which writers wait.
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Publishes the number of dirty frames.
+    #[inline]
+    pub(crate) fn set_dirty(&self, frames: usize) {
+        self.dirty.store(frames, Ordering::Relaxed);
+    }
+
+    /// Waits, before a write, as long as there are too many dirty frames.
+    ///
+    /// # Errors
+    ///
+    /// That of the checkpoint that was to make room, if it failed.
+    #[inline]
+    pub(crate) fn throttle(&self) -> Result<()> {
+        if self.dirty.load(Ordering::Relaxed) < self.limit / 4 * 3 {
+            return Ok(());
+        }
+        self.slow_down()
+    }
+
+    #[cold]
+    fn slow_down(&self) -> Result<()> {
+        self.request();
+        let dirty = self.dirty.load(Ordering::Relaxed);
+        let start = Instant::now();
+        if dirty < self.limit {
+            self.slowed.fetch_add(1, Ordering::Relaxed);
+            let above = dirty.saturating_sub(self.limit / 4 * 3);
+            std::thread::sleep(SLOWEST * above as u32 / (self.limit / 4).max(1) as u32);
+        } else {
+            self.waits.fetch_add(1, Ordering::Relaxed);
+            self.wait_for_room()?;
+        }
+        self.wait_nanos.fetch_add(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn wait_for_room(&self) -> Result<()> {
+        let mut state = self.state();
+        let before = state.ended;
+        while self.dirty.load(Ordering::Relaxed) >= self.limit && !state.stop {
+            if state.ended > before
+                && let Some(failure) = &state.failure
+            {
+                let message = format!("the checkpoint that was to make room failed: {failure}");
+                let source = std::io::Error::other(message);
+                return Err(Error::io("write to", "the store", source));
+            }
+            state.wanted |= state.ended > before;
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        Ok(())
+    }
+
+    /// Asks for a checkpoint.
+    pub(crate) fn request(&self) {
+        let mut state = self.state();
+        if !state.wanted {
+            state.wanted = true;
+            self.changed.notify_all();
+        }
+    }
+
+    /// Sleeps until a checkpoint is asked for; `false` says to stop.
+    pub(crate) fn next_request(&self) -> bool {
+        let mut state = self.state();
+        loop {
+            if state.stop {
+                return false;
+            }
+            if std::mem::take(&mut state.wanted) {
+                return true;
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// A checkpoint has ended.
+    pub(crate) fn ended(&self, outcome: &Result<()>, dirty: usize) {
+        self.set_dirty(dirty);
+        let mut state = self.state();
+        state.ended += 1;
+        state.failure = outcome.as_ref().err().map(ToString::to_string);
+        if outcome.is_ok() {
+            self.checkpoints.fetch_add(1, Ordering::Relaxed);
+        }
+        self.changed.notify_all();
+    }
+
+    /// Ends the background thread, and everybody's waiting.
+    pub(crate) fn stop(&self) {
+        self.state().stop = true;
+        self.changed.notify_all();
+    }
+}

@@ -1,0 +1,199 @@
+//! Creating and dropping tables, and clearing them.
+//!
+//! Creating: the file is durable under its name, then its record is logged.
+//! Until the next checkpoint its header says *pending*: a crash in between
+//! leaves a file without a record, which opening removes.
+//!
+//! Dropping: the record is logged and durable, then the header says *dropped*,
+//! durably, then the file is removed. A crash in between is finished by
+//! opening. Ids are never used twice.
+//!
+//! All three keep checkpoints away while they run.
+
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::format::header::TableState;
+use crate::format::record::{Op, OpKind, RECORD_HEADER};
+use crate::format::{BLOCK, is_table_name};
+use crate::log::Room;
+use crate::options::{TableOptions, check_payload};
+use crate::storage::Access;
+use crate::table::Table;
+
+use super::commit::no_table;
+use super::create::{NewTable, create_table_file, random_key, table_file, write_header};
+use super::{Core, Store};
+
+/// Ids have sixteen bits.
+const MAX_TABLES: u32 = 1 << 16;
+
+impl Store {
+    /// A table by its name.
+    pub(crate) fn find_table(&self, name: &str) -> Option<Arc<Table>> {
+        let core = self.core_to_look();
+        core.writers().find(|writer| writer.table.name == name).map(|w| w.table.clone())
+    }
+
+    /// The names of all tables, the default one first, then in the order of
+    /// their creation.
+    pub(crate) fn table_names(&self) -> Result<Vec<String>> {
+        Ok(self.core()?.writers().map(|writer| writer.table.name.clone()).collect())
+    }
+
+    /// Opens a table, or creates it.
+    pub(crate) fn create_table(&self, name: &str, options: &TableOptions) -> Result<Arc<Table>> {
+        self.check_open()?;
+        if let Some(table) = self.find_table(name) {
+            return Ok(table);
+        }
+        if !is_table_name(name.as_bytes()) {
+            return Err(Error::invalid(format!(
+                "{name:?} is no table's name: 1 to 64 letters, digits, - and _ are possible"
+            )));
+        }
+        if self.options.read_only {
+            return Err(Error::NotFound { what: format!("table {name}") });
+        }
+        let geometry = check_payload(options.payload.unwrap_or(self.options.payload))?;
+        let _one = self.checkpointing.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        self.with_log_room(name.as_bytes(), |core| {
+            if let Some(there) = core.writers().find(|writer| writer.table.name == name) {
+                return Ok(there.table.clone());
+            }
+            if core.next_table_id >= MAX_TABLES {
+                return Err(Error::invalid("a store can have 65,536 tables in its life, no more"));
+            }
+            let id = core.next_table_id as u16;
+            create_table_file(&*self.storage, &NewTable {
+                id,
+                name,
+                geometry,
+                hash: options.hash.unwrap_or(self.options.hash),
+                state: TableState::Pending,
+                log: core.position(),
+                generation: core.ws.generation,
+            })?;
+            core.ws.generation += 1;
+            core.next_table_id += 1;
+            let opened = crate::recovery::open_table(self, &table_file(name))?;
+            self.append_one(core, OpKind::CreateTable, id, name.as_bytes(), &[])?;
+            let table = opened.table.clone();
+            core.add(opened);
+            Ok(table)
+        })
+    }
+
+    /// Drops a table; says whether there was one.
+    pub(crate) fn drop_table(&self, name: &str) -> Result<bool> {
+        self.check_writable()?;
+        if name == crate::format::header::DEFAULT_TABLE {
+            return Err(Error::invalid("the default table cannot be dropped; clear it instead"));
+        }
+        let _one = self.checkpointing.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let Some(table) = self.find_table(name) else { return Ok(false) };
+        let commit = self.with_log_room(name.as_bytes(), |core| {
+            let commit = self.append_one(core, OpKind::DropTable, table.id, &[], &[])?;
+            core.remove(table.id);
+            Ok(commit)
+        })?;
+        self.log.sync_to(commit)?;
+        self.remove_table_file(name)?;
+        Ok(true)
+    }
+
+    /// Marks the file of a dropped table, durably, and removes it.
+    pub(crate) fn remove_table_file(&self, name: &str) -> Result<()> {
+        let file_name = table_file(name);
+        let path = self.storage.path(&file_name);
+        let failed = |doing| {
+            let path = path.clone();
+            move |error| {
+                let error = Error::io(doing, path, error);
+                self.poison.set(&error);
+                error
+            }
+        };
+        let file = self.storage.open(&file_name, Access::Write).map_err(failed("open"))?;
+        let mut header = crate::recovery::read_header(&*file, &path)?.header;
+        header.state = TableState::Dropped;
+        header.generation = self.core_to_look().ws.generation.max(header.generation + 1);
+        write_header(&file, &header, 0).map_err(failed("write to"))?;
+        self.storage.remove(&file_name).map_err(failed("remove"))?;
+        self.storage.sync_directory("").map_err(failed("sync"))
+    }
+
+    /// Replaces a table's entries by none.
+    pub(crate) fn clear(&self, table: &Table) -> Result<()> {
+        self.check_writable()?;
+        let _one = self.checkpointing.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let key = random_key()?;
+        let bytes: [u8; 16] = {
+            let mut bytes = [0; 16];
+            bytes[..8].copy_from_slice(&key[0].to_le_bytes());
+            bytes[8..].copy_from_slice(&key[1].to_le_bytes());
+            bytes
+        };
+        let commit = self.with_log_room(&bytes, |core| {
+            let (writer, ws) = core.writer_mut(table.id).ok_or_else(|| no_table(table))?;
+            // Before the record, because it can fail; there is room for the
+            // record already. A reader may see it a moment early.
+            writer.clear(ws, key)?;
+            self.append_one(core, OpKind::Clear, table.id, &[], &bytes)
+        })?;
+        match self.options.durability {
+            crate::options::Durability::Buffered => Ok(()),
+            crate::options::Durability::Sync => self.log.sync_to(commit),
+        }
+    }
+
+    /// Runs something under the writer lock when the log has room for a record
+    /// with one operation of so many bytes.
+    fn with_log_room<T>(
+        &self,
+        bytes: &[u8],
+        run: impl FnOnce(&mut Core) -> Result<T>,
+    ) -> Result<T> {
+        let op = Op { kind: OpKind::Clear, table: 0, key: bytes, value: &[] };
+        let needed = RECORD_HEADER as u64 + op.encoded_len();
+        loop {
+            self.check_writable()?;
+            let mut core = self.core()?;
+            let appender = core.appender.as_mut().ok_or(Error::ReadOnly)?;
+            if appender.reserve(needed, true)? == Room::Ready {
+                return run(&mut core);
+            }
+            drop(core);
+            self.log.wait_for_file(needed)?;
+        }
+    }
+
+    /// Logs a record with one operation; returns its commit number.
+    fn append_one(
+        &self,
+        core: &mut Core,
+        kind: OpKind,
+        table: u16,
+        key: &[u8],
+        value: &[u8],
+    ) -> Result<u64> {
+        let appender = core.appender.as_mut().ok_or(Error::ReadOnly)?;
+        let op = Op { kind, table, key, value };
+        Ok(appender.append(std::slice::from_ref(&op))?.commit)
+    }
+}
+
+impl Core {
+    /// Forgets a table that was dropped. Its frames are given back.
+    pub(crate) fn remove(&mut self, id: u16) {
+        if let Some(writer) = self.tables.get_mut(usize::from(id)).and_then(Option::take) {
+            writer.table.mark_dropped();
+            for frame in self.ws.pool.of_table(id) {
+                self.ws.pool.retire(&self.ws.epoch, frame);
+            }
+            self.ws.tables.remove(&id);
+        }
+    }
+}
+
+const _: () = assert!(BLOCK == 4096);

@@ -1,0 +1,411 @@
+//! Blocks: 4 KiB places in the table file.
+//!
+//! Writing is always to free blocks (shadow paging): nothing that a durable
+//! header reaches is overwritten. So a block goes through these states:
+//!
+//! ```text
+//! free --take--> used --die--> dying --checkpoint durable--> retired --epoch--> free
+//! ```
+//!
+//! *dying*: replaced in memory, still reached by the header on disk; it dies
+//! when the checkpoint that covers the replacement is durable. *retired*: no
+//! header reaches it, but a late reader may look at it through the mapping
+//! until the reuse epoch has advanced.
+//!
+//! A block is *reserved* before a commit is logged, one for each page and
+//! directory page that becomes dirty, so that a checkpoint never finds the
+//! device full. To reserve is to know that enough blocks are free and have
+//! their space on the device; blocks get numbers only when they are taken.
+//!
+//! When no free block is left the file is doubled (sparse), and a new, doubled
+//! mapping is published before any page word that needs it. Older mappings
+//! stay until the table is closed: a reader that loaded a page word early
+//! finds its block in any of them.
+//!
+//! [`BlockMaps`] is the readers' half; [`Blocks`] belongs to the holder of the
+//! writer lock.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use crate::error::{Error, Result};
+use crate::format::BLOCK;
+use crate::format::group::PAGE_WORDS;
+use crate::storage::epoch::ReuseEpoch;
+use crate::storage::{File, Map};
+
+/// Mappings of one table at most: each doubles the one before.
+const MAPS: usize = 48;
+/// A page word has 30 bits for the number of a block.
+const MAX_BLOCKS: u32 = 1 << 30;
+/// Blocks of a mebibyte: what an advance of the epoch should be worth.
+const ADVANCE_AT: usize = 256;
+/// Space is taken on the device in steps of at most 16 MiB.
+const MAX_STEP: u32 = 4096;
+/// The length of a new file in blocks.
+pub(crate) const FIRST_BLOCKS: u32 = 16;
+
+/// The mappings of a table file, for readers.
+pub(crate) struct BlockMaps {
+    maps: [OnceLock<Map>; MAPS],
+    current: AtomicUsize,
+}
+
+impl BlockMaps {
+    fn new(first: Map) -> BlockMaps {
+        let maps = BlockMaps { maps: [const { OnceLock::new() }; MAPS], current: 0.into() };
+        let _ = maps.maps[0].set(first);
+        maps
+    }
+
+    /// The words of a block, if the newest mapping has it. To be called after
+    /// the page word that names the block was loaded.
+    #[inline]
+    pub(crate) fn words(&self, block: u32) -> Option<&[AtomicU64]> {
+        let map = self.maps[self.current.load(Ordering::Acquire)].get()?;
+        let start = block as usize * PAGE_WORDS;
+        map.words().get(start..start + PAGE_WORDS)
+    }
+
+    /// The newest mapping.
+    pub(crate) fn newest(&self) -> &Map {
+        let current = self.current.load(Ordering::Acquire);
+        self.maps[current].get().expect("the current mapping is set before its number")
+    }
+
+    fn publish(&self, map: Map) -> io::Result<()> {
+        let next = self.current.load(Ordering::Relaxed) + 1;
+        let slot = self.maps.get(next).ok_or(io::ErrorKind::FileTooLarge)?;
+        let _ = slot.set(map);
+        self.current.store(next, Ordering::Release);
+        Ok(())
+    }
+}
+
+/// The table file and which of its blocks are free.
+pub(crate) struct Blocks {
+    file: Arc<dyn File>,
+    path: PathBuf,
+    maps: Arc<BlockMaps>,
+    /// A bit per block of the file: free, or not yet given space.
+    free: Vec<u64>,
+    /// Free blocks below `allocated`.
+    free_count: usize,
+    /// No free block lies below this one.
+    lowest: u32,
+    /// The length of the file in blocks.
+    total: u32,
+    /// Blocks below this one have their space on the device.
+    allocated: u32,
+    reserved: usize,
+    retired: VecDeque<(u64, u32)>,
+    dying: Vec<u32>,
+    /// Every used block is dying: the table was cleared.
+    all_dying: bool,
+    dying_frozen: Vec<u32>,
+    /// Whether `dying_frozen` is every block of the last header.
+    all_frozen: bool,
+    /// Root and free map of the last header, once their successors have blocks.
+    runs_dying: Vec<u32>,
+    /// Runs that the checkpoint under way has taken: first block and length.
+    runs_taken: Vec<(u32, u32)>,
+    /// The blocks that the free map of the last header covers.
+    covered: u32,
+    /// Nothing is ever written: reserving costs nothing.
+    read_only: bool,
+}
+
+/// What of the file is in use.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Usage {
+    pub(crate) total: u32,
+    pub(crate) free: u32,
+}
+
+impl Blocks {
+    /// Opens the blocks of a file, of which `free` (a bit per block) is not in
+    /// use; blocks beyond are free as well.
+    pub(crate) fn open(
+        file: Arc<dyn File>,
+        path: PathBuf,
+        mut free: Vec<u64>,
+        covered: u32,
+        read_only: bool,
+    ) -> Result<Blocks> {
+        let length = file.length().map_err(|e| Error::io("read the length of", &path, e))?;
+        let whole = length / BLOCK as u64;
+        if whole < u64::from(covered) {
+            let expected = format!("{covered} blocks of {BLOCK} bytes");
+            return Err(Error::corrupt(&path, length, "the end", expected, "truncated"));
+        }
+        let total = whole.min(u64::from(MAX_BLOCKS)) as u32;
+        let map = file
+            .map(u64::from(total) * BLOCK as u64, false)
+            .map_err(|e| Error::io("map", &path, e))?;
+        free.resize(total.div_ceil(64) as usize, 0);
+        for block in covered..total {
+            free[block as usize / 64] |= 1 << (block % 64);
+        }
+        let used = (0..total).rev().find(|b| free[*b as usize / 64] >> (b % 64) & 1 == 0);
+        let allocated = used.map_or(0, |b| b + 1);
+        let mut blocks = Blocks {
+            file,
+            path,
+            maps: Arc::new(BlockMaps::new(map)),
+            free,
+            free_count: 0,
+            lowest: 0,
+            total,
+            allocated,
+            reserved: 0,
+            retired: VecDeque::new(),
+            dying: Vec::new(),
+            all_dying: false,
+            dying_frozen: Vec::new(),
+            all_frozen: false,
+            runs_dying: Vec::new(),
+            runs_taken: Vec::new(),
+            covered,
+            read_only,
+        };
+        blocks.free_count = (0..allocated).filter(|b| blocks.is_free(*b)).count();
+        Ok(blocks)
+    }
+
+    pub(crate) fn maps(&self) -> &Arc<BlockMaps> {
+        &self.maps
+    }
+
+    pub(crate) fn file(&self) -> &Arc<dyn File> {
+        &self.file
+    }
+
+    pub(crate) fn total(&self) -> u32 {
+        self.total
+    }
+
+    pub(crate) fn usage(&self) -> Usage {
+        let free = self.free.iter().map(|w| w.count_ones()).sum();
+        Usage { total: self.total, free }
+    }
+
+    fn is_free(&self, block: u32) -> bool {
+        self.free[block as usize / 64] >> (block % 64) & 1 == 1
+    }
+
+    fn set_free(&mut self, block: u32) {
+        debug_assert!(block < self.allocated && !self.is_free(block));
+        self.free[block as usize / 64] |= 1 << (block % 64);
+        self.free_count += 1;
+        self.lowest = self.lowest.min(block);
+    }
+
+    fn set_used(&mut self, block: u32) {
+        debug_assert!(block < self.allocated && self.is_free(block));
+        self.free[block as usize / 64] &= !(1 << (block % 64));
+        self.free_count -= 1;
+    }
+
+    /// Sees to it that `n` more blocks can be taken without an error.
+    pub(crate) fn reserve(&mut self, epoch: &ReuseEpoch, n: usize) -> Result<()> {
+        let needed = self.reserved + n;
+        if !self.read_only && self.free_count < needed {
+            self.reclaim(epoch);
+            while self.free_count < needed {
+                self.allocate(needed - self.free_count)?;
+            }
+        }
+        self.reserved = needed;
+        Ok(())
+    }
+
+    /// Gives back what was reserved and is no longer needed.
+    pub(crate) fn release(&mut self, n: usize) {
+        debug_assert!(self.reserved >= n);
+        self.reserved -= n;
+    }
+
+    /// How many blocks are reserved.
+    pub(crate) fn reserved(&self) -> usize {
+        self.reserved
+    }
+
+    /// Takes the lowest free block, in exchange for one reserved.
+    pub(crate) fn take(&mut self) -> u32 {
+        self.release(1);
+        let mut word = self.lowest as usize / 64;
+        while self.free[word] == 0 {
+            word += 1;
+        }
+        let block = word as u32 * 64 + self.free[word].trailing_zeros();
+        self.lowest = block;
+        self.set_used(block);
+        block
+    }
+
+    /// Takes `n` free blocks in a row.
+    pub(crate) fn take_run(&mut self, epoch: &ReuseEpoch, n: u32) -> Result<u32> {
+        loop {
+            let mut start = self.lowest;
+            let mut block = start;
+            while block < self.allocated && block - start < n {
+                block += 1;
+                if !self.is_free(block - 1) {
+                    start = block;
+                }
+            }
+            // The blocks of others stay reserved beside the run.
+            if block - start == n && self.free_count >= self.reserved + n as usize {
+                (start..start + n).for_each(|b| self.set_used(b));
+                self.runs_taken.push((start, n));
+                return Ok(start);
+            }
+            self.reclaim(epoch);
+            self.allocate(n as usize)?;
+        }
+    }
+
+    /// Reserves a block that was just given back: there is one for it.
+    pub(crate) fn reserve_again(&mut self) {
+        self.reserved += 1;
+    }
+
+    /// A block that was taken but never reached by a header.
+    pub(crate) fn give_back(&mut self, block: u32) {
+        self.set_free(block);
+    }
+
+    /// A used block is no longer what memory says; the header still reaches it.
+    pub(crate) fn die(&mut self, block: u32) {
+        self.dying.push(block);
+    }
+
+    /// All used blocks are no longer what memory says.
+    pub(crate) fn all_die(&mut self) {
+        self.all_dying = true;
+        self.dying.clear();
+    }
+
+    /// A checkpoint begins: what is dying now dies with it.
+    pub(crate) fn freeze(&mut self) {
+        debug_assert!(self.dying_frozen.is_empty());
+        self.all_frozen = std::mem::take(&mut self.all_dying);
+        if self.all_frozen {
+            let retired: std::collections::HashSet<u32> =
+                self.retired.iter().map(|(_, block)| *block).collect();
+            let used = (2..self.allocated).filter(|b| !self.is_free(*b) && !retired.contains(b));
+            self.dying_frozen = used.collect();
+            self.dying.clear();
+        } else {
+            self.dying_frozen = std::mem::take(&mut self.dying);
+        }
+    }
+
+    /// A block of the last header that the checkpoint under way replaces
+    /// whatever became dirty: of the root, or of the free map.
+    pub(crate) fn die_with_checkpoint(&mut self, block: u32) {
+        if !self.all_frozen {
+            self.runs_dying.push(block);
+        }
+    }
+
+    /// Gives back the run that was taken last.
+    pub(crate) fn give_back_run(&mut self) {
+        if let Some((first, n)) = self.runs_taken.pop() {
+            (first..first + n).for_each(|block| self.set_free(block));
+        }
+    }
+
+    /// The blocks that the free map of the last header covers.
+    pub(crate) fn covered(&self) -> u32 {
+        self.covered
+    }
+
+    /// The checkpoint failed: what should have died with it waits for the next.
+    pub(crate) fn thaw(&mut self) {
+        let mut frozen = std::mem::take(&mut self.dying_frozen);
+        self.runs_dying.clear();
+        while !self.runs_taken.is_empty() {
+            self.give_back_run();
+        }
+        self.all_dying |= self.all_frozen;
+        if self.all_dying {
+            self.dying.clear();
+        } else {
+            self.dying.append(&mut frozen);
+        }
+    }
+
+    /// The checkpoint is durable: what died with it may be reused.
+    pub(crate) fn settle(&mut self, epoch: &ReuseEpoch, covered: u32) {
+        let now = epoch.read();
+        let mut dead = std::mem::take(&mut self.dying_frozen);
+        dead.append(&mut self.runs_dying);
+        self.runs_taken.clear();
+        self.covered = covered;
+        self.retired.extend(dead.into_iter().map(|block| (now, block)));
+    }
+
+    /// The free map as the checkpoint under way makes it true.
+    pub(crate) fn free_map(&self) -> Vec<u64> {
+        let mut words = self.free.clone();
+        let retired = self.retired.iter().map(|(_, block)| block);
+        let freed = retired.chain(&self.dying_frozen).chain(&self.runs_dying);
+        for block in freed {
+            words[*block as usize / 64] |= 1 << (block % 64);
+        }
+        words
+    }
+
+    fn reclaim(&mut self, epoch: &ReuseEpoch) {
+        let waits = self.retired.front().is_some_and(|first| first.0 == epoch.read());
+        if waits && self.retired.len() >= ADVANCE_AT.min(self.total as usize / 8) {
+            epoch.advance();
+        }
+        let now = epoch.read();
+        while let Some(&(then, block)) = self.retired.front()
+            && then < now
+        {
+            self.set_free(block);
+            self.retired.pop_front();
+        }
+    }
+
+    /// Takes space on the device for at least `n` blocks, in bounded steps.
+    fn allocate(&mut self, n: usize) -> Result<()> {
+        let step = (self.allocated / 8).clamp(8, MAX_STEP).max(n.min(MAX_STEP as usize) as u32);
+        while self.total - self.allocated < step {
+            self.double()?;
+        }
+        let (offset, length) = (u64::from(self.allocated), u64::from(step));
+        self.file
+            .allocate(offset * BLOCK as u64, length * BLOCK as u64)
+            .map_err(|e| Error::io("take space for", &self.path, e))?;
+        let until = self.allocated + step;
+        self.free_count += (self.allocated..until).filter(|b| self.is_free(*b)).count();
+        self.allocated = until;
+        Ok(())
+    }
+
+    /// Doubles the file and its mapping.
+    fn double(&mut self) -> Result<()> {
+        let total = self.total * 2;
+        if total > MAX_BLOCKS {
+            let full = io::ErrorKind::FileTooLarge.into();
+            return Err(Error::io("extend", &self.path, full));
+        }
+        let length = u64::from(total) * BLOCK as u64;
+        self.file.set_length(length).map_err(|e| Error::io("extend", &self.path, e))?;
+        let map = self.file.map(length, false).map_err(|e| Error::io("map", &self.path, e))?;
+        self.maps.publish(map).map_err(|e| Error::io("map", &self.path, e))?;
+        self.free.resize(total.div_ceil(64) as usize, 0);
+        for block in self.total..total {
+            self.free[block as usize / 64] |= 1 << (block % 64);
+        }
+        self.total = total;
+        Ok(())
+    }
+}

@@ -1,0 +1,230 @@
+//! Walking a table: a segment at a time, in the order of hash prefixes.
+//!
+//! A segment is copied out as a unit: group by group under the version words,
+//! and as a whole only if its directory word and the reuse epoch are the same
+//! afterwards. Entries never move inside a segment that stays, so the copy has
+//! each of them once. What lies before the cursor is left out, so growth,
+//! splits and merges between two segments cannot show an entry twice or not at
+//! all.
+//!
+//! After some failures the caller takes the writer lock and tries again, which
+//! then cannot fail for that reason.
+
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+use crate::error::Result;
+use crate::format::group::{self, Address, Lengths};
+
+use super::layout::{Descriptor, DirectoryWord, prefix_index};
+use super::read::forked;
+use super::segment::{hash_of, lengths};
+use super::Table;
+
+/// Tries before a scan asks for the writer lock.
+const TRIES: usize = 16;
+
+/// The entries of a segment, copied out.
+#[derive(Default)]
+pub(crate) struct SegmentCopy {
+    entries: Vec<(usize, Lengths)>,
+    words: Vec<u64>,
+    slot_words: usize,
+}
+
+/// An entry of a segment that was copied out.
+#[derive(Clone, Copy)]
+pub(crate) struct ScannedSlot<'a> {
+    pub(crate) lengths: Lengths,
+    words: &'a [u64],
+}
+
+impl<'a> ScannedSlot<'a> {
+    /// The key, if it stands in the slot.
+    pub(crate) fn key(self) -> Option<&'a [u8]> {
+        let bytes: &[u8] = bytemuck::cast_slice(self.words);
+        (!self.lengths.key_spilled()).then(|| &bytes[..self.lengths.key_len()])
+    }
+
+    /// The value, if it stands in the slot.
+    pub(crate) fn value(self) -> Option<&'a [u8]> {
+        let bytes: &[u8] = bytemuck::cast_slice(self.words);
+        let start = self.lengths.value_start();
+        (!self.lengths.value_spilled()).then(|| &bytes[start..start + self.lengths.value_len()])
+    }
+
+    /// Where the spilled part lies.
+    pub(crate) fn address(self) -> Address {
+        let start = self.lengths.address_word();
+        Address::from_words(std::array::from_fn(|i| u64::from_le(self.words[start + i])))
+    }
+}
+
+impl SegmentCopy {
+    /// How many entries.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Entry `i`.
+    pub(crate) fn get(&self, i: usize) -> Option<ScannedSlot<'_>> {
+        let (start, lengths) = *self.entries.get(i)?;
+        Some(ScannedSlot { lengths, words: &self.words[start..start + self.slot_words] })
+    }
+
+    fn clear(&mut self, slot_words: usize) {
+        self.entries.clear();
+        self.words.clear();
+        self.slot_words = slot_words;
+    }
+}
+
+/// How far a scan came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scanned {
+    /// The copy is whole. The next segment begins at this hash, if there is one.
+    Whole(Option<u64>),
+    /// Writers were too fast: try again under the writer lock.
+    Busy,
+    /// The table was cleared since the scan began.
+    Cleared,
+}
+
+impl Table {
+    /// How often the table was cleared, as readers see it.
+    pub(crate) fn clears(&self) -> u64 {
+        self.arena.owned(self.root().0, 1)[1].load(Ordering::Relaxed)
+    }
+
+    /// The first hash behind the segment of a hash, or behind its directory
+    /// page if that cannot be read; `None` at the end.
+    pub(crate) fn next_segment_after(&self, hash: u64) -> Option<u64> {
+        let depth = match self.route(hash) {
+            Ok(word) => word.depth,
+            Err(_) => self.root().1,
+        };
+        next_segment(hash, depth)
+    }
+
+    /// Copies out the entries of the segment of `from` whose hashes are not
+    /// below it.
+    pub(crate) fn scan_segment(
+        &self,
+        from: u64,
+        clears: u64,
+        out: &mut SegmentCopy,
+    ) -> Result<Scanned> {
+        for _ in 0..TRIES {
+            let seen = self.epoch.read();
+            if seen == 0 {
+                return Err(forked());
+            }
+            let hasher = self.hasher();
+            let word = self.route(from)?;
+            if self.clears() != clears {
+                return Ok(Scanned::Cleared);
+            }
+            let Some(words) = self.arena.words(word.descriptor, super::layout::DESCRIPTOR_LINES)
+            else {
+                continue;
+            };
+            let descriptor = Descriptor::new(word.descriptor, words);
+            out.clear(self.geometry.slot_words);
+            let start = from & !(u64::MAX >> word.depth.min(63));
+            let skip = (start < from).then_some((&hasher, from));
+            let copied = self.copy_segment(descriptor, word, skip, out);
+            let same = self.epoch.unchanged(seen)
+                && self.route(from)? == word
+                && self.clears() == clears;
+            match copied {
+                Ok(true) if same => return Ok(Scanned::Whole(next_segment(from, word.depth))),
+                Err(error) if same => return Err(error),
+                _ => std::thread::yield_now(),
+            }
+        }
+        Ok(Scanned::Busy)
+    }
+
+    fn copy_segment(
+        &self,
+        descriptor: Descriptor<'_>,
+        word: DirectoryWord,
+        skip: Option<(&crate::hash::Hasher, u64)>,
+        out: &mut SegmentCopy,
+    ) -> Result<bool> {
+        for number in 0..usize::from(word.groups) {
+            let (page, group) = self.geometry.page_of(number);
+            if page >= 16 {
+                return Ok(false);
+            }
+            let mut word = descriptor.page(page);
+            if word.is_unverified() {
+                self.verify_page(descriptor, page, word)?;
+                word = descriptor.page(page);
+            }
+            let Some(words) = self.page_words(word) else { return Ok(false) };
+            if !self.copy_group(self.group(words, group), skip, out) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Copies the entries of a group, as they were at one moment.
+    fn copy_group(
+        &self,
+        group: &[AtomicU64],
+        skip: Option<(&crate::hash::Hasher, u64)>,
+        out: &mut SegmentCopy,
+    ) -> bool {
+        let (entries, words) = (out.entries.len(), out.words.len());
+        for _ in 0..64 {
+            let version = group[group::VERSION_AND_CRC].load(Ordering::Relaxed);
+            fence(Ordering::Acquire);
+            let control = group[group::CONTROL].load(Ordering::Relaxed);
+            for slot in group::match_full(control) {
+                let lengths = lengths(group, slot);
+                if !lengths.fit(&self.geometry) {
+                    continue;
+                }
+                let slot = self.slot(group, slot);
+                if skip.is_some_and(|(hasher, from)| hash_of(hasher, slot, lengths) < from) {
+                    continue;
+                }
+                out.entries.push((out.words.len(), lengths));
+                out.words.extend(slot.iter().map(|w| w.load(Ordering::Relaxed).to_le()));
+            }
+            fence(Ordering::Acquire);
+            let after = group[group::VERSION_AND_CRC].load(Ordering::Relaxed);
+            if version & 1 == 0 && version == after {
+                return true;
+            }
+            out.entries.truncate(entries);
+            out.words.truncate(words);
+            std::hint::spin_loop();
+        }
+        false
+    }
+}
+
+/// The first hash behind the segment of this depth that a hash belongs to.
+pub(crate) fn next_segment(hash: u64, depth: u8) -> Option<u64> {
+    if depth == 0 {
+        return None;
+    }
+    let index = prefix_index(hash, 0, depth) as u64 + 1;
+    (index < 1 << depth).then(|| index << (64 - depth))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::next_segment;
+
+    #[test]
+    fn segments_follow_each_other_to_the_end_of_the_hashes() {
+        assert_eq!(next_segment(0, 0), None);
+        assert_eq!(next_segment(0, 1), Some(1 << 63));
+        assert_eq!(next_segment(u64::MAX, 1), None);
+        assert_eq!(next_segment(0x1234_5678_0000_0000, 8), Some(0x13 << 56));
+        assert_eq!(next_segment(u64::MAX, 32), None);
+    }
+}

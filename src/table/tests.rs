@@ -1,0 +1,20 @@
+//! Tests of the table as a whole, without the rest of the store.
+//!
+//! Goal: break it. Method: a [`harness::Store`] stands in for store, log and
+//! checkpoint, with every step of theirs in the hands of the test; what the
+//! table says is held against a plain map, its segments against their
+//! invariants, and each block of the file against who owns it. The tests are
+//! sorted by what they are about, one module each.
+
+mod batches;
+mod checkpoint;
+mod checkpoints;
+mod clears;
+mod collisions;
+mod damage;
+mod entries;
+mod failures;
+mod harness;
+mod scans;
+mod threads;
+mod walker;

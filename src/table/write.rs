@@ -1,0 +1,330 @@
+//! Changes to a table, in two steps.
+//!
+//! *Prepare* does everything that can fail and nothing that anybody can see:
+//! it looks the key up, makes room, and brings the page into a frame that may
+//! be changed in place, with a block reserved for it. Then the caller logs the
+//! commit. *Apply* ([`Writer::put`], [`Writer::erase`]) cannot fail.
+//!
+//! For a batch, [`Writer::prepare_batch`] does the same for all entries of the
+//! table at once: room in every segment for what it will get, every page it
+//! may touch checked, frames and blocks for all of them reserved. The entries
+//! are then prepared and applied one by one, which finds everything there.
+
+use crate::error::{Error, Result};
+use crate::format::group::{Address, Shape};
+use crate::hash::Hasher;
+use crate::options::HashKind;
+use crate::storage::map::copy_words;
+
+use super::frames::{Owner, State};
+use super::layout::{DirectoryWord, PageWord, SegmentInfo};
+use super::segment::{Content, Place, Spot};
+use super::{Spilled, Workspace, Writer};
+
+/// An entry of a batch: the hash of its key, and whether it is an insert.
+pub(crate) type Intent<'a> = (u64, &'a [u8], bool);
+
+/// A place that is ready to be written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Ready {
+    /// The key is there and gets a new value.
+    Overwrite(Place),
+    /// The key is new and takes a deleted slot.
+    Reuse(Place),
+    /// The key is new and takes an empty slot.
+    Fill(Place),
+}
+
+impl Writer {
+    /// Finds, or makes, a place for a key. Changes nothing that can be seen.
+    pub(crate) fn prepare_insert(
+        &mut self,
+        ws: &mut Workspace,
+        hash: u64,
+        key: &[u8],
+        log: &impl Spilled,
+    ) -> Result<Ready> {
+        loop {
+            let word = self.table.route(hash)?;
+            let ready = match self.locate(word, hash, key, log)? {
+                Spot::Match(place) => Ready::Overwrite(place),
+                Spot::Deleted(place) => Ready::Reuse(place),
+                Spot::Empty(place) if self.growth_left(word) > 0 => Ready::Fill(place),
+                Spot::Empty(_) | Spot::Full => {
+                    self.make_room(ws, word, &[hash])?;
+                    continue;
+                }
+            };
+            let (Ready::Overwrite(place) | Ready::Reuse(place) | Ready::Fill(place)) = ready;
+            self.make_writable(ws, place)?;
+            return Ok(ready);
+        }
+    }
+
+    /// Finds a key that is to be removed; `None` if it is absent.
+    pub(crate) fn prepare_remove(
+        &mut self,
+        ws: &mut Workspace,
+        hash: u64,
+        key: &[u8],
+        log: &impl Spilled,
+    ) -> Result<Option<Place>> {
+        let word = self.table.route(hash)?;
+        let Spot::Match(place) = self.locate(word, hash, key, log)? else {
+            return Ok(None);
+        };
+        self.make_writable(ws, place)?;
+        Ok(Some(place))
+    }
+
+    /// Reserves what a batch needs, so that preparing and applying its entries
+    /// one by one cannot fail afterwards.
+    pub(crate) fn prepare_batch(
+        &mut self,
+        ws: &mut Workspace,
+        intents: &[Intent<'_>],
+        log: &impl Spilled,
+    ) -> Result<()> {
+        let mut coming: Vec<u64> = Vec::new();
+        for (hash, key, insert) in intents {
+            let word = self.table.route(*hash)?;
+            self.check_segment(word)?;
+            let found = self.locate(word, *hash, key, log)?;
+            if *insert && !matches!(found, Spot::Match(_)) {
+                coming.push(*hash);
+            }
+        }
+        coming.sort_unstable();
+        self.make_room_for_all(ws, &coming)?;
+        for (hash, _, _) in intents {
+            let word = self.table.route(*hash)?;
+            self.touch(ws, self.table.descriptor(word.descriptor).info().directory)?;
+        }
+        if !ws.pool.can_take(intents.len()) {
+            let needed = ((ws.pool.dirty() + intents.len()) * 4096) as u64;
+            let limit = (ws.pool.capacity() * 4096) as u64;
+            return Err(Error::BatchTooLarge { needed, limit });
+        }
+        self.blocks.reserve(&ws.epoch, intents.len())?;
+        self.blocks.release(intents.len());
+        Ok(())
+    }
+
+    /// Makes room in every segment for the new keys it will get. The hashes
+    /// are sorted, so those of a segment stand together.
+    fn make_room_for_all(&mut self, ws: &mut Workspace, coming: &[u64]) -> Result<()> {
+        let mut start = 0;
+        while start < coming.len() {
+            let word = self.table.route(coming[start])?;
+            let info = self.table.descriptor(word.descriptor).info();
+            let last = u64::from(info.prefix) << 32 | u64::MAX >> info.depth;
+            let end = start + coming[start..].partition_point(|hash| *hash <= last);
+            if self.growth_left(word) >= end - start {
+                start = end;
+            } else {
+                self.make_room(ws, word, &coming[start..end])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks all pages of a segment.
+    fn check_segment(&self, word: DirectoryWord) -> Result<()> {
+        let descriptor = self.table.descriptor(word.descriptor);
+        for page in 0..usize::from(descriptor.info().pages) {
+            self.read_page(descriptor, page)?;
+        }
+        Ok(())
+    }
+
+    /// Slots of a segment that may still be filled.
+    #[inline]
+    fn growth_left(&self, word: DirectoryWord) -> usize {
+        let info = self.table.descriptor(word.descriptor).info();
+        let taken = usize::from(info.used) + usize::from(info.tombstones);
+        (usize::from(word.groups) * 7).saturating_sub(taken)
+    }
+
+    /// Brings a page into a frame that may be changed in place.
+    #[inline]
+    fn make_writable(&mut self, ws: &mut Workspace, place: Place) -> Result<()> {
+        let descriptor = self.table.descriptor(place.descriptor);
+        if descriptor.is_writable(place.page, ws.generation) {
+            return Ok(());
+        }
+        self.copy_on_write(ws, place)
+    }
+
+    #[cold]
+    fn copy_on_write(&mut self, ws: &mut Workspace, place: Place) -> Result<()> {
+        let table = self.table.clone();
+        let descriptor = table.descriptor(place.descriptor);
+        self.read_page(descriptor, place.page)?;
+        self.touch(ws, descriptor.info().directory)?;
+        let word = descriptor.page(place.page);
+        let state = word.is_frame().then(|| *ws.pool.info(word.number()));
+        match state.map(|info| (info.state, info.generation, info.block)) {
+            Some((State::Clean, _, block)) => {
+                self.blocks.reserve(&ws.epoch, 1)?;
+                self.blocks.die(block);
+                ws.pool.dirty_again(word.number(), ws.generation);
+            }
+            Some((_, generation, _)) if !ws.is_frozen(generation) => {
+                ws.pool.renew(word.number(), ws.generation);
+            }
+            _ => self.copy_page(ws, place, word)?,
+        }
+        descriptor.set_writable(place.page, ws.generation);
+        Ok(())
+    }
+
+    /// Copies a page from its block, or from a frame that a checkpoint holds.
+    fn copy_page(&mut self, ws: &mut Workspace, place: Place, word: PageWord) -> Result<()> {
+        self.blocks.reserve(&ws.epoch, 1)?;
+        let page = place.page as u8;
+        let owner = Owner { table: self.table.id, page, descriptor: place.descriptor };
+        let Some(frame) = ws.take_frame(owner) else {
+            self.blocks.release(1);
+            let limit = (ws.pool.capacity() * 4096) as u64;
+            return Err(Error::BatchTooLarge { needed: limit + 4096, limit });
+        };
+        let table = &self.table;
+        let from = table.page_words(word).ok_or_else(|| table.lost_block(word))?;
+        copy_words(from, ws.pool.words(frame));
+        table.descriptor(place.descriptor).set_page(place.page, PageWord::frame(frame));
+        if word.is_frame() {
+            ws.pool.supersede(word.number());
+        } else {
+            self.blocks.die(word.number());
+        }
+        Ok(())
+    }
+
+    /// Writes an entry to the place that was prepared for it. The address is
+    /// that of its spilled part, which is in the log by now.
+    #[inline]
+    pub(crate) fn put(
+        &mut self,
+        ready: Ready,
+        hash: u64,
+        key: &[u8],
+        value: &[u8],
+        address: Option<Address>,
+    ) {
+        let shape = self.table.geometry.shape(key.len(), value.len());
+        if let Some(address) = address {
+            *self.live.entry(address.file).or_insert(0) += u64::from(address.len);
+        }
+        let (Ready::Overwrite(place) | Ready::Reuse(place) | Ready::Fill(place)) = ready;
+        if matches!(ready, Ready::Overwrite(_)) {
+            self.forget_spilled(place);
+        }
+        // Most slots are small; the larger buffer would cost more to zero.
+        if self.table.geometry.slot_words <= 8 {
+            let content = Content::<8>::new(shape, key, value, address);
+            self.write_slot(place, hash, content.lengths, &content.words);
+        } else {
+            let content = Content::<63>::new(shape, key, value, address);
+            self.write_slot(place, hash, content.lengths, &content.words);
+        }
+        match ready {
+            Ready::Overwrite(_) => {}
+            Ready::Reuse(_) => self.count(place, 1, -1),
+            Ready::Fill(_) => self.count(place, 1, 0),
+        }
+        self.publish_counts();
+    }
+
+    /// Erases an entry whose place was prepared.
+    pub(crate) fn erase(&mut self, place: Place) {
+        self.forget_spilled(place);
+        let tombstone = self.erase_slot(place);
+        self.count(place, -1, tombstone.into());
+        self.publish_counts();
+    }
+
+    /// Adds to the counts of a segment and of the table.
+    #[inline]
+    fn count(&mut self, place: Place, used: i8, tombstones: i8) {
+        let descriptor = self.table.descriptor(place.descriptor);
+        let info = descriptor.info();
+        descriptor.set_info(SegmentInfo {
+            used: info.used.saturating_add_signed(used.into()),
+            tombstones: info.tombstones.saturating_add_signed(tombstones.into()),
+            ..info
+        });
+        let totals = &mut self.totals;
+        totals.used = totals.used.saturating_add_signed(used.into());
+        totals.tombstones = totals.tombstones.saturating_add_signed(tombstones.into());
+    }
+
+    /// Bytes in the log that no entry needs any more.
+    pub(super) fn sub_live(&mut self, address: Address) {
+        if let Some(live) = self.live.get_mut(&address.file) {
+            *live = live.saturating_sub(address.len.into());
+            if *live == 0 {
+                self.live.remove(&address.file);
+            }
+        }
+    }
+
+    /// Replaces everything by nothing, under a new hash key. No checkpoint may
+    /// be running. Fails before anything has changed.
+    pub(crate) fn clear(&mut self, ws: &mut Workspace, hash_key: [u64; 2]) -> Result<()> {
+        debug_assert!(ws.frozen.is_none());
+        let before = (self.hash_key, self.clears, self.table.root().0);
+        let dirty = std::mem::take(&mut self.dirty);
+        (self.hash_key, self.clears) = (hash_key, self.clears + 1);
+        if let Err(error) = self.plant(ws) {
+            (self.hash_key, self.clears, _) = before;
+            self.dirty = dirty;
+            return Err(error);
+        }
+        let kept = self.table.route(0)?.descriptor;
+        let mut dead = dirty.len();
+        for frame in ws.pool.of_table(self.table.id) {
+            let info = ws.pool.info(frame);
+            if info.owner.descriptor != kept {
+                dead += usize::from(info.state == State::Dirty);
+                ws.pool.retire(&ws.epoch, frame);
+            }
+        }
+        self.blocks.release(dead);
+        self.blocks.all_die();
+        self.live.clear();
+        self.fallen.push(before.2);
+        self.publish_counts();
+        Ok(())
+    }
+
+    /// The hash function of the current hash key.
+    pub(super) fn make_hasher(&self) -> Hasher {
+        #[cfg(test)]
+        if self.hash_id == 255 {
+            return Hasher::Constant(self.hash_key[0]);
+        }
+        Hasher::new(HashKind::from_id(self.hash_id).unwrap_or_default(), self.hash_key)
+    }
+}
+
+/// The spilled part of an entry: which bytes of the record it is.
+pub(crate) fn spilled_part(shape: Shape, key: usize, value: usize) -> Option<(usize, usize)> {
+    match shape {
+        Shape::Inline => None,
+        Shape::ValueSpilled => Some((key, value)),
+        Shape::KeySpilled => Some((0, key)),
+        Shape::BothSpilled => Some((0, key + value)),
+    }
+}
+
+/// The checksum of the spilled part, computed without putting it together.
+pub(crate) fn spilled_crc(shape: Shape, key: &[u8], value: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    if matches!(shape, Shape::KeySpilled | Shape::BothSpilled) {
+        hasher.update(key);
+    }
+    if matches!(shape, Shape::ValueSpilled | Shape::BothSpilled) {
+        hasher.update(value);
+    }
+    hasher.finalize()
+}

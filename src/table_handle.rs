@@ -1,0 +1,115 @@
+//! The handle of a named table.
+
+use std::sync::Arc;
+
+use crate::db::Handle;
+use crate::error::Result;
+use crate::iter::Iter;
+use crate::store::commit::no_table;
+use crate::table::Table as TableCore;
+use crate::value::Value;
+
+/// A named table of a store; see [`Db::table`](crate::Db::table).
+///
+/// The methods are those of [`Db`](crate::Db), with the same costs and errors,
+/// and [`Error::NotFound`](crate::Error::NotFound) once the table was dropped.
+///
+/// ```
+/// let db = swissdb::Db::in_memory()?;
+/// let colours = db.table("colours")?;
+/// colours.insert("sky", "blue")?;
+/// assert_eq!(colours.len(), 1);
+/// assert!(db.is_empty());
+/// # Ok::<(), swissdb::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Table {
+    handle: Arc<Handle>,
+    core: Arc<TableCore>,
+}
+
+impl Table {
+    pub(crate) fn new(handle: Arc<Handle>, core: Arc<TableCore>) -> Table {
+        Table { handle, core }
+    }
+
+    pub(crate) fn core(&self) -> &Arc<TableCore> {
+        &self.core
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.core.is_dropped() { Err(no_table(&self.core)) } else { Ok(()) }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.core.name
+    }
+
+    /// See [`Db::insert`](crate::Db::insert).
+    pub fn insert(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
+        self.check()?;
+        self.handle.store.insert(&self.core, key.as_ref(), value.as_ref())
+    }
+
+    /// See [`Db::get`](crate::Db::get).
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
+        self.check()?;
+        self.handle.store.get(&self.core, key.as_ref())
+    }
+
+    /// See [`Db::get_with`](crate::Db::get_with).
+    pub fn get_with<R>(
+        &self,
+        key: impl AsRef<[u8]>,
+        lend: impl FnOnce(&[u8]) -> R,
+    ) -> Result<Option<R>> {
+        self.check()?;
+        self.handle.store.get_with(&self.core, key.as_ref(), lend)
+    }
+
+    /// See [`Db::contains_key`](crate::Db::contains_key).
+    pub fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        self.check()?;
+        self.handle.store.contains_key(&self.core, key.as_ref())
+    }
+
+    /// See [`Db::remove`](crate::Db::remove).
+    pub fn remove(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        self.check()?;
+        self.handle.store.remove(&self.core, key.as_ref())
+    }
+
+    /// See [`Db::iter`](crate::Db::iter). Nothing appears of a dropped table.
+    pub fn iter(&self) -> Iter {
+        Iter::new(self.handle.clone(), self.core.clone())
+    }
+
+    /// See [`Db::len`](crate::Db::len).
+    pub fn len(&self) -> u64 {
+        self.core.len()
+    }
+
+    /// See [`Db::is_empty`](crate::Db::is_empty).
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// See [`Db::clear`](crate::Db::clear).
+    pub fn clear(&self) -> Result<()> {
+        self.check()?;
+        self.handle.store.clear(&self.core)
+    }
+
+    /// What the table consists of; see [`Db::stats`](crate::Db::stats).
+    pub fn stats(&self) -> Result<crate::stats::TableStats> {
+        self.check()?;
+        crate::stats::of_table(&self.handle.store, self.core.id).ok_or_else(|| no_table(&self.core))
+    }
+}
+
+impl std::fmt::Debug for Table {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Table({})", self.name())
+    }
+}

@@ -1,0 +1,124 @@
+//! Bytes that a read returns.
+
+use std::fmt;
+use std::ops::Deref;
+
+/// What is kept inside a [`Value`] itself: more than a default slot holds.
+const INLINE: usize = 62;
+
+/// The bytes of a value or a key, a copy that is the caller's own.
+///
+/// Up to 62 bytes are kept in place, without an allocation; a [`Value`] is one
+/// cache line. It derefs to a byte slice.
+///
+/// ```
+/// let db = swissdb::Db::in_memory()?;
+/// db.insert("answer", "42")?;
+/// let value = db.get("answer")?.unwrap();
+/// assert_eq!(&*value, b"42");
+/// assert_eq!(value, *b"42");
+/// # Ok::<(), swissdb::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Value(Repr);
+
+#[derive(Clone)]
+enum Repr {
+    Inline(u8, [u8; INLINE]),
+    Heap(Box<[u8]>),
+}
+
+const _: () = assert!(size_of::<Value>() == 64);
+
+impl Value {
+    /// Copies bytes.
+    #[inline]
+    pub(crate) fn new(bytes: &[u8]) -> Value {
+        if bytes.len() <= INLINE {
+            let mut inline = [0; INLINE];
+            inline[..bytes.len()].copy_from_slice(bytes);
+            Value(Repr::Inline(bytes.len() as u8, inline))
+        } else {
+            Value(Repr::Heap(bytes.into()))
+        }
+    }
+
+    /// The bytes as a vector; no copy if they are more than 62.
+    pub fn into_vec(self) -> Vec<u8> {
+        match self.0 {
+            Repr::Inline(len, bytes) => bytes[..usize::from(len)].to_vec(),
+            Repr::Heap(bytes) => bytes.into_vec(),
+        }
+    }
+}
+
+impl Deref for Value {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match &self.0 {
+            Repr::Inline(len, bytes) => &bytes[..usize::from(*len)],
+            Repr::Heap(bytes) => bytes,
+        }
+    }
+}
+
+impl AsRef<[u8]> for Value {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl From<Value> for Vec<u8> {
+    fn from(value: Value) -> Vec<u8> {
+        value.into_vec()
+    }
+}
+
+impl<T: AsRef<[u8]> + ?Sized> PartialEq<T> for Value {
+    fn eq(&self, other: &T) -> bool {
+        **self == *other.as_ref()
+    }
+}
+
+impl Eq for Value {}
+
+impl PartialOrd for Value {
+    fn partial_cmp(&self, other: &Value) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Value {
+    fn cmp(&self, other: &Value) -> std::cmp::Ordering {
+        (**self).cmp(&**other)
+    }
+}
+
+impl std::hash::Hash for Value {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        (**self).hash(state);
+    }
+}
+
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "b\"{}\"", self.escape_ascii())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_and_long_bytes_come_back() {
+        for len in [0, 1, INLINE - 1, INLINE, INLINE + 1, 5_000] {
+            let bytes: Vec<u8> = (0..len).map(|i| i as u8).collect();
+            let value = Value::new(&bytes);
+            assert_eq!(value, bytes);
+            assert_eq!(value.clone().into_vec(), bytes);
+        }
+    }
+}

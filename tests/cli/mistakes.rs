@@ -1,0 +1,349 @@
+//! The command after mistakes, kills and damage.
+//!
+//! Goal: a mistake gets a sentence and the exit status 2, and never costs an
+//! entry; what only reads changes no byte; nobody who reads half of the output
+//! is called wrong. Method: malformed input at every place of a batch, a kill
+//! in the middle of a load, flipped bytes in the files of a store.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::path::PathBuf;
+
+use super::tool::{Place, Run};
+
+/// So many lines, each an entry with the number of the line as its key.
+fn lines(count: usize) -> String {
+    (1..=count)
+        .map(|i| format!("{{\"key\": \"{i}\", \"value\": \"of line {i}\"}}\n"))
+        .collect()
+}
+
+fn entries(place: &Place) -> usize {
+    place
+        .run(&["scan", "--keys-only", "db"])
+        .yes()
+        .text()
+        .lines()
+        .count()
+}
+
+#[test]
+fn a_malformed_line_is_told_with_its_number_and_nothing_of_its_batch_is_written() {
+    for (good, kept) in [
+        (0, 0),
+        (1, 0),
+        (999, 0),
+        (1000, 1000),
+        (1001, 1000),
+        (2500, 2000),
+    ] {
+        let place = Place::new();
+        let input = format!("{}nonsense\n{}", lines(good), lines(10));
+        let bad = place.run_with(&["load", "db"], input.as_bytes());
+        let number = format!("line {} of standard input is no entry", good + 1);
+        let bad = bad.error(&number);
+        let told = match kept {
+            0 => "nothing was loaded".to_owned(),
+            kept => format!(
+                "the lines before line {} are loaded, none from there on",
+                kept + 1
+            ),
+        };
+        assert!(bad.err.contains(&told), "{}", bad.err);
+        assert_eq!(entries(&place), kept);
+        place.run(&["verify", "db"]).yes();
+    }
+}
+
+#[test]
+fn the_number_of_a_malformed_line_counts_blank_lines() {
+    let place = Place::new();
+    fs::write(place.path("in"), "\n\n{\"key\": \"a\"}\n").unwrap();
+    place
+        .run(&["load", "db", "in"])
+        .error("line 3 of in is no entry: it has no value");
+}
+
+#[test]
+fn input_that_cannot_be_read_makes_no_store() {
+    let place = Place::new();
+    place
+        .run(&["load", "db", "absent"])
+        .error("could not read absent");
+    fs::create_dir(place.path("directory")).unwrap();
+    place.run(&["load", "db", "directory"]).error("directory");
+    place
+        .run(&["put", "--key-b64", "db", "%", "value"])
+        .error("\"%\" is not base64");
+    assert!(!place.path("db").exists());
+}
+
+#[test]
+fn wrong_arguments_are_errors() {
+    let place = Place::new();
+    place.run(&["put", "db", "key", "value"]).yes();
+    for (arguments, text) in [
+        (&["frobnicate"][..], "frobnicate"),
+        (&["get", "db"], "<KEY>"),
+        (&["get"], "<DB>"),
+        (&["get", "db", "key", "more"], "more"),
+        (&["scan", "--limit", "-1", "db"], "--limit"),
+        (&["scan", "--limit", "many", "db"], "--limit"),
+        (&["scan", "--raw", "--json", "db"], "--raw"),
+        (&["put", "--value-b64", "db", "key"], "VALUE"),
+        (
+            &["put", "--write-buffer", "lots", "db", "key", "value"],
+            "\"lots\" is no size",
+        ),
+        (
+            &["put", "--slot-payload", "57", "new", "key", "value"],
+            "57",
+        ),
+        (
+            &["put", "--slot-payload", "4M", "new", "key", "value"],
+            "504",
+        ),
+        (&["put", "--table", "a/b", "db", "key", "value"], "a/b"),
+        (&["put", "--table", "", "db", "key", "value"], "name"),
+        (&["put", "--hash", "md5", "db", "key", "value"], "md5"),
+        (
+            &["stats", "--table", "absent", "db"],
+            "there is no table absent",
+        ),
+        (&["get", "--table", "absent", "db", "key"], "absent"),
+        (
+            &["del", "--table", "absent", "db", "key"],
+            "there is no table absent",
+        ),
+    ] {
+        place.run(arguments).error(text);
+    }
+    assert_eq!(place.run(&[]).status, Some(2));
+    assert_eq!(place.run(&["get", "db", "key"]).yes().text(), "value");
+}
+
+#[test]
+fn commands_that_need_a_store_do_not_make_one() {
+    let place = Place::new();
+    for arguments in [
+        &["dump", "db"][..],
+        &["get", "db", "key"],
+        &["del", "db", "key"],
+        &["scan", "db"],
+        &["stats", "db"],
+        &["inspect", "db"],
+        &["verify", "db"],
+        &["checkpoint", "db"],
+    ] {
+        place.run(arguments).error("db");
+    }
+    assert!(place.files().is_empty());
+    assert!(!place.path("db").exists());
+}
+
+#[test]
+fn what_is_no_store_is_left_alone() {
+    let place = Place::new();
+    fs::write(place.path("file"), "text").unwrap();
+    for command in [
+        &["dump", "file"][..],
+        &["verify", "file"],
+        &["put", "file", "key", "value"],
+    ] {
+        place.run(command).error("file");
+    }
+    assert_eq!(fs::read(place.path("file")).unwrap(), b"text");
+}
+
+#[test]
+fn keys_that_are_too_long_are_refused() {
+    let place = Place::new();
+    let long = "k".repeat(32_768);
+    place
+        .run(&["put", "db", &long, "value"])
+        .error("32768 bytes");
+    place.run(&["put", "db", &long[1..], "value"]).yes();
+    assert_eq!(place.run(&["get", "db", &long[1..]]).yes().text(), "value");
+    let line = format!("{{\"key\": \"{long}\", \"value\": \"\"}}\n");
+    place
+        .run_with(&["load", "db"], line.as_bytes())
+        .error("line 1 of standard input");
+}
+
+#[test]
+fn a_closed_pipe_is_no_error() {
+    let place = Place::with_sample();
+    for arguments in [
+        &["dump", "db"][..],
+        &["scan", "db"],
+        &["scan", "--raw", "db"],
+    ] {
+        let mut child = place.start(arguments);
+        let mut some = [0; 100];
+        child.stdout.take().unwrap().read_exact(&mut some).unwrap();
+        let run = Run::new(arguments, child.wait_with_output().unwrap()).yes();
+        assert_eq!(run.err, "");
+    }
+}
+
+/// Starts to load, and kills the load when 2,400 lines of 1,000 in a batch
+/// have been taken. Lines are long, so that pipes hold few of them.
+fn killed_load(place: &Place) {
+    let mut child = place.start(&["load", "db"]);
+    let value = "v".repeat(2000);
+    let mut stdin = child.stdin.take().unwrap();
+    for i in 0..2400 {
+        writeln!(stdin, "{{\"key\": \"{i}\", \"value\": \"{value}\"}}").unwrap();
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_killed_load_leaves_whole_batches() {
+    let place = Place::new();
+    killed_load(&place);
+    place.run(&["verify", "db"]).yes();
+    assert_eq!(entries(&place), 2000);
+    place.run(&["put", "db", "more", "value"]).yes();
+    place.run(&["verify", "db"]).yes();
+    assert_eq!(entries(&place), 2001);
+}
+
+#[test]
+fn commands_that_read_change_no_byte() {
+    let clean = Place::with_sample();
+    clean
+        .run(&["put", "--table", "other", "db", "0ad", "value"])
+        .yes();
+    let killed = Place::new();
+    killed_load(&killed);
+    for place in [clean, killed] {
+        let before = place.files();
+        for arguments in [
+            &["dump", "db"][..],
+            &["get", "db", "0ad"],
+            &["get", "db", "absent"],
+            &["get", "--table", "absent", "db", "0ad"],
+            &["scan", "db"],
+            &["stats", "db"],
+            &["stats", "--json", "db"],
+            &["inspect", "db"],
+            &["verify", "db"],
+        ] {
+            assert!(
+                place.run(arguments).status.is_some(),
+                "{arguments:?} was ended by a signal"
+            );
+            let after = place.files();
+            assert!(
+                before.keys().eq(after.keys()),
+                "{arguments:?} added or removed files"
+            );
+            for (path, bytes) in &before {
+                assert!(
+                    after[path] == *bytes,
+                    "{arguments:?} changed {}",
+                    path.display()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_store_that_is_open_for_writing_is_told_to_be_so() {
+    let place = Place::new();
+    place.run(&["put", "db", "key", "value"]).yes();
+    let mut loading = place.start(&["load", "db"]);
+    let mut stdin = loading.stdin.take().unwrap();
+    stdin.write_all(lines(30_000).as_bytes()).unwrap();
+    let locked = place
+        .run(&["get", "db", "key"])
+        .error("the store db is open");
+    assert!(
+        locked.err.contains(&loading.id().to_string()),
+        "{}",
+        locked.err
+    );
+    place.run(&["put", "db", "key", "other"]).error("open");
+    drop(stdin);
+    assert!(loading.wait().unwrap().success());
+    assert_eq!(place.run(&["get", "db", "key"]).yes().text(), "value");
+}
+
+/// The largest file below `db` with this ending.
+fn largest(place: &Place, ending: &str) -> PathBuf {
+    let files = place.files();
+    let of_kind = files
+        .iter()
+        .filter(|(path, _)| path.to_str().unwrap().ends_with(ending));
+    of_kind
+        .max_by_key(|(_, bytes)| bytes.len())
+        .expect("there is such a file")
+        .0
+        .clone()
+}
+
+#[test]
+fn damage_is_found_shown_and_an_answer_of_its_own() {
+    let place = Place::with_sample();
+    let log = largest(&place, ".log");
+    let mut bytes = fs::read(&log).unwrap();
+    let at = bytes
+        .windows(9)
+        .position(|window| window == b"Package: ")
+        .unwrap();
+    bytes[at] ^= 1;
+    fs::write(&log, bytes).unwrap();
+    let run = place.run(&["verify", "db"]).no();
+    assert!(
+        run.text().contains("db is damaged in 1 place"),
+        "{}",
+        run.text()
+    );
+    assert!(run.text().contains(".log at offset"), "{}", run.text());
+    let json = place.run(&["verify", "--json", "db"]).no();
+    assert!(json.text().contains("\"clean\": false"), "{}", json.text());
+    assert!(json.text().contains("\"invariant\": "), "{}", json.text());
+    let dump = place.run(&["dump", "db"]);
+    assert_eq!(dump.status, Some(2));
+    assert!(dump.err.contains("is damaged at offset"), "{}", dump.err);
+}
+
+#[test]
+fn a_store_that_cannot_be_opened_is_damaged_too() {
+    let place = Place::with_sample();
+    let table = place.path("db/default.swiss");
+    let mut bytes = fs::read(&table).unwrap();
+    bytes[100] ^= 1;
+    bytes[4096 + 100] ^= 1;
+    fs::write(&table, bytes).unwrap();
+    let run = place.run(&["verify", "db"]).no();
+    assert!(
+        run.text().contains("default.swiss at offset"),
+        "{}",
+        run.text()
+    );
+    place.run(&["get", "db", "0ad"]).error("damaged");
+}
+
+#[test]
+fn colour_is_shown_only_where_it_is_wanted() {
+    let place = Place::new();
+    let plain = place.run(&["dump", "absent"]).error("absent");
+    assert!(!plain.err.contains('\x1b'), "{:?}", plain.err);
+    let coloured = place.run(&["--color", "always", "dump", "absent"]);
+    assert!(
+        coloured.err.starts_with("\x1b[1;31mswissdb:\x1b[0m "),
+        "{:?}",
+        coloured.err
+    );
+    let arguments = ["dump", "absent", "--color=auto"];
+    let output = place
+        .command(&arguments)
+        .env("NO_COLOR", "1")
+        .output()
+        .unwrap();
+    assert!(!Run::new(&arguments, output).err.contains('\x1b'));
+}

@@ -1,0 +1,288 @@
+//! Iteration while nothing else happens, and while entries come, go, change
+//! and move.
+//!
+//! The guarantees are those of Go's maps: an entry neither inserted nor removed
+//! during the iteration comes exactly once; none comes twice; one that is removed
+//! before it is reached does not come; one that is inserted may come or not.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use swissdb::Options;
+
+use crate::support::{Model, TestStore, assert_same, key, show, value};
+
+/// Stores of one segment and of many, with `count` entries each.
+fn stores(count: u64) -> Vec<TestStore> {
+    let stores = vec![
+        TestStore::in_memory(Options::new()),
+        TestStore::in_memory(Options::new().payload(504)),
+        TestStore::on_disk(Options::new().payload(504).write_buffer(1 << 20)),
+    ];
+    for store in &stores {
+        for i in 0..count {
+            store.insert(key(i), value(i, 8)).expect("insert");
+        }
+    }
+    stores
+}
+
+/// The entries that [`stores`] hold.
+fn model(count: u64) -> Model {
+    (0..count).map(|i| (key(i), value(i, 8))).collect()
+}
+
+/// Iterates, calls `meanwhile` after entry number `at` came (with its key), and
+/// returns what came; fails if a key came twice.
+fn iterate(store: &TestStore, at: usize, mut meanwhile: impl FnMut(&[u8])) -> Model {
+    let mut seen = Model::new();
+    for (number, entry) in store.iter().enumerate() {
+        let (key, value) = entry.expect("an entry");
+        if number == at {
+            meanwhile(&key);
+        }
+        let twice = seen.insert(key.to_vec(), value.to_vec());
+        assert!(twice.is_none(), "{} came twice", show(&key));
+    }
+    seen
+}
+
+#[test]
+fn an_empty_store_yields_nothing() {
+    for store in stores(0) {
+        assert!(store.iter().next().is_none());
+    }
+}
+
+#[test]
+fn every_entry_comes_exactly_once() {
+    for count in [1, 31, 64, 1_000] {
+        for store in stores(count) {
+            assert_eq!(iterate(&store, 0, |_| {}), model(count));
+        }
+    }
+}
+
+#[test]
+fn an_iterator_that_ended_stays_ended() {
+    for store in stores(10) {
+        let mut entries = store.iter();
+        assert_eq!(entries.by_ref().count(), 10);
+        store.insert("late", "entry").expect("insert");
+        assert!(entries.next().is_none());
+        assert!(entries.next().is_none());
+    }
+}
+
+#[test]
+fn iterators_are_independent_and_may_be_left() {
+    for store in stores(200) {
+        let mut first = store.iter().map(|entry| entry.expect("an entry"));
+        let started: Vec<_> = first.by_ref().take(50).collect();
+        assert_eq!(store.iter().take(3).count(), 3);
+        let second = store.iter().map(|entry| entry.expect("an entry"));
+        assert_same(
+            second.map(|(k, v)| (k.into_vec(), v.into_vec())),
+            &model(200),
+        );
+        let rest = started.into_iter().chain(first);
+        assert_same(rest.map(|(k, v)| (k.into_vec(), v.into_vec())), &model(200));
+    }
+}
+
+#[test]
+fn an_entry_removed_before_it_is_reached_does_not_come() {
+    for count in [31, 1_000] {
+        for store in stores(count) {
+            let mut removed = Vec::new();
+            let seen = iterate(&store, 0, |current| {
+                removed = if current == key(1) { key(2) } else { key(1) };
+                assert!(store.remove(&removed).expect("remove"));
+            });
+            let mut expected = model(count);
+            expected.remove(&removed);
+            assert_eq!(seen, expected);
+        }
+    }
+}
+
+#[test]
+fn a_removed_entry_does_not_come_after_growth_either() {
+    for count in [31, 500] {
+        for store in stores(count) {
+            let mut removed = Vec::new();
+            let mut seen = iterate(&store, 0, |current| {
+                removed = if current == key(1) { key(2) } else { key(1) };
+                for i in count..3 * count {
+                    store.insert(key(i), value(i, 8)).expect("insert");
+                }
+                assert!(store.remove(&removed).expect("remove"));
+            });
+            let mut expected = model(count);
+            expected.remove(&removed);
+            seen.retain(|key, _| model(count).contains_key(key));
+            assert_eq!(seen, expected);
+        }
+    }
+}
+
+#[test]
+fn growth_and_splits_bring_no_entry_twice() {
+    for growth in [32, 300, 3_000] {
+        for store in stores(31) {
+            let mut seen = iterate(&store, 16, |_| {
+                for i in 31..31 + growth {
+                    store.insert(key(i), value(i, 8)).expect("insert");
+                }
+            });
+            let all = model(31 + growth);
+            assert!(seen.iter().all(|(key, value)| all.get(key) == Some(value)));
+            seen.retain(|seen, _| *seen < key(31));
+            assert_eq!(seen, model(31), "the entries from before");
+        }
+    }
+}
+
+#[test]
+fn growing_at_every_step_still_brings_the_old_entries_once() {
+    for store in stores(300) {
+        let mut next = 300;
+        let mut seen = BTreeMap::new();
+        for entry in store.iter() {
+            let (key_seen, value_seen) = entry.expect("an entry");
+            assert!(
+                seen.insert(key_seen.into_vec(), value_seen.into_vec())
+                    .is_none()
+            );
+            if next < 2_000 {
+                for i in next..next + 5 {
+                    store.insert(key(i), value(i, 8)).expect("insert");
+                }
+                next += 5;
+            }
+        }
+        seen.retain(|seen, _| *seen < key(300));
+        assert_eq!(seen, model(300));
+    }
+}
+
+#[test]
+fn removing_each_entry_as_it_comes_empties_the_store() {
+    for store in stores(800) {
+        let mut seen = BTreeSet::new();
+        for entry in store.iter() {
+            let (key, _) = entry.expect("an entry");
+            assert!(
+                store.remove(&key).expect("remove"),
+                "{} was there",
+                show(&key)
+            );
+            assert!(seen.insert(key.into_vec()));
+        }
+        assert_eq!(seen.len(), 800);
+        assert!(store.is_empty());
+    }
+}
+
+#[test]
+fn growing_and_removing_while_iterating_loses_and_repeats_nothing() {
+    // The even entries are removed, new ones come, the odd ones are left alone.
+    for store in stores(600) {
+        let mut seen = BTreeSet::new();
+        let mut removed = BTreeSet::new();
+        for (step, entry) in store.iter().enumerate() {
+            let step = step as u64;
+            let (came, _) = entry.expect("an entry");
+            assert!(
+                !removed.contains(came.as_ref()),
+                "{} was removed before",
+                show(&came)
+            );
+            assert!(seen.insert(came.to_vec()), "{} came twice", show(&came));
+            let victim = key(step * 2 % 600);
+            if store.remove(&victim).expect("remove") {
+                removed.insert(victim);
+            }
+            if step < 1_000 {
+                store
+                    .insert(key(10_000 + step), value(step, 8))
+                    .expect("insert");
+            }
+        }
+        for i in (1..600).step_by(2) {
+            assert!(
+                seen.contains(&key(i)),
+                "entry {i} was left alone and is missing"
+            );
+        }
+    }
+}
+
+#[test]
+fn an_overwritten_entry_comes_once_with_one_of_its_values() {
+    for store in stores(500) {
+        let mut seen = BTreeSet::new();
+        for entry in store.iter() {
+            let (came, bytes) = entry.expect("an entry");
+            let i: u64 = String::from_utf8_lossy(&came[4..])
+                .parse()
+                .expect("a number");
+            let spilled = value(i, 2_000);
+            assert!(bytes[..] == value(i, 8)[..] || bytes[..] == spilled[..]);
+            assert!(seen.insert(i), "entry {i} came twice");
+            // From inline to spilled, for this entry and one somewhere else.
+            store.insert(&came, &spilled).expect("insert");
+            let other = (i * 7 + 1) % 500;
+            store
+                .insert(key(other), value(other, 2_000))
+                .expect("insert");
+        }
+        assert_eq!(seen.len(), 500);
+    }
+}
+
+#[test]
+fn clear_ends_what_was_there() {
+    for store in stores(500) {
+        let seen = iterate(&store, 100, |_| {
+            store.clear().expect("clear");
+            for i in 1_000..1_100 {
+                store.insert(key(i), value(i, 8)).expect("insert");
+            }
+        });
+        let old = seen.keys().filter(|seen| **seen < key(500)).count();
+        assert_eq!(old, 101, "the entries that came before the clear");
+    }
+}
+
+#[test]
+fn checkpoints_do_not_disturb_an_iteration() {
+    for store in stores(1_000) {
+        let mut steps = 0;
+        let mut seen = Model::new();
+        for entry in store.iter() {
+            let (key, value) = entry.expect("an entry");
+            assert!(seen.insert(key.into_vec(), value.into_vec()).is_none());
+            steps += 1;
+            if steps % 200 == 0 {
+                store.insert("other", steps.to_string()).expect("insert");
+                store.checkpoint().expect("checkpoint");
+            }
+        }
+        seen.remove(&b"other"[..]);
+        assert_eq!(seen, model(1_000));
+    }
+}
+
+#[test]
+fn spilled_keys_and_values_are_iterated_whole() {
+    let store = TestStore::on_disk(Options::new().max_log_file(1 << 20));
+    let mut model = Model::new();
+    for i in 0..200 {
+        let key = value(i, 1 + 13 * i as usize);
+        let bytes = value(i + 1_000, (i as usize * 37) % 5_000);
+        store.insert(&key, &bytes).expect("insert");
+        model.insert(key, bytes);
+    }
+    let entries = store.iter().map(|entry| entry.expect("an entry"));
+    assert_same(entries.map(|(k, v)| (k.into_vec(), v.into_vec())), &model);
+}

@@ -1,0 +1,36 @@
+//! The tests of the store through its public face, as one binary.
+//!
+//! Unit tests lie beside the code they test; what is here knows no more than
+//! a user of the library or of the command. Every module opens with its goal
+//! and its method.
+
+// Stores that verify themselves, reproducible random numbers, models.
+mod support;
+
+// The command `swissdb`, run as people run it.
+mod cli;
+// The rules of style that a machine can check.
+mod tidy;
+
+// What every Swiss table has to get right.
+mod cases;
+// Readers, iterators and writers at the same time.
+mod concurrency;
+// Bytes that rotted, were cut off or are missing.
+mod damage;
+// What survives closing and a kill, and what is durable when.
+mod durability;
+// How well the slots are used while a store is filled.
+mod filling;
+// Iteration while entries come, go, change and move.
+mod iteration;
+// Processes that are really killed.
+mod kills;
+// What a caller may get wrong.
+mod limits;
+// Random operations against a map of the standard library.
+mod model;
+// Keys and values of every size.
+mod sizes;
+// Named tables, and batches across them.
+mod tables;

@@ -1,0 +1,45 @@
+//! `swissdb dump`: all entries of a table as JSON Lines.
+
+use clap::Args;
+
+use crate::line;
+use crate::opening::{self, Store, TableName};
+use crate::outcome::{Answer, Outcome};
+use crate::output::Output;
+use crate::progress::Progress;
+
+/// How many entries pass between two looks at the progress bar.
+const STEP: u64 = 1000;
+
+/// Writes all entries to standard output as JSON Lines
+///
+/// The lines are what load reads. Their order is unspecified; pipe them
+/// through sort to compare two stores.
+#[derive(Args)]
+#[command(after_help = "Example:
+  swissdb dump packages.swissdb | gzip > packages.jsonl.gz
+
+Exit status: 0 written, 2 an error.")]
+pub struct Arguments {
+    #[command(flatten)]
+    store: Store,
+
+    #[command(flatten)]
+    table: TableName,
+}
+
+/// Runs the command.
+pub fn run(arguments: &Arguments) -> Outcome {
+    let (_db, table) = opening::table_to_read(&arguments.store, &arguments.table)?;
+    let mut output = Output::new();
+    let mut progress = Progress::of_entries(table.len(), !Output::is_terminal());
+    for (number, entry) in (1..).zip(table.iter()) {
+        let (key, value) = entry?;
+        line::write(&mut output, &key, Some(&value))?;
+        if number % STEP == 0 {
+            progress.advance(STEP, number);
+        }
+    }
+    output.finish()?;
+    Ok(Answer::Yes)
+}

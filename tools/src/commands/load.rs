@@ -1,0 +1,226 @@
+//! `swissdb load`: entries from JSON Lines into a store.
+//!
+//! Lines are collected into batches of [`LINES`] lines or [`BYTES`] bytes,
+//! whichever is reached first, and each batch is one commit: after a failure
+//! or a kill the store holds a whole number of batches, from the first on. A
+//! batch is written only after all of its lines have been read, so a
+//! malformed line leaves nothing of its batch behind. Memory use is bounded
+//! by one batch and the longest line.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use swissdb::{Batch, Db, Table};
+
+use crate::line::{self, Entry};
+use crate::opening::{self, Creation, Store, TableName, Writing};
+use crate::outcome::{Answer, Failure, Outcome, note};
+use crate::progress::Progress;
+
+/// The most lines of a batch.
+const LINES: usize = 1000;
+
+/// The bytes of keys and values after which a batch is full.
+const BYTES: usize = 4 << 20;
+
+/// Loads entries from JSON Lines into a store
+///
+/// Each line is an object {"key": "..", "value": ".."}; key_b64 and value_b64
+/// hold base64 where the bytes are not UTF-8. An entry replaces an older one
+/// with the same key. Blank lines are skipped. The store and the table are
+/// created where they do not exist.
+///
+/// Lines are written in batches of about a thousand, each a commit of its
+/// own. At a malformed line the command stops, tells its number, and writes
+/// nothing of its batch; the lines of earlier batches stay loaded.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  swissdb load packages.swissdb packages.jsonl
+  zcat dump.jsonl.gz | swissdb load --table copy my.swissdb
+
+Exit status: 0 loaded, 2 an error.")]
+pub struct Arguments {
+    #[command(flatten)]
+    store: Store,
+
+    /// The file with the lines; standard input where it is left out or is -
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+
+    #[command(flatten)]
+    table: TableName,
+
+    #[command(flatten)]
+    writing: Writing,
+
+    #[command(flatten)]
+    creation: Creation,
+}
+
+/// Runs the command.
+pub fn run(arguments: &Arguments) -> Outcome {
+    // The input first: a mistyped name must not leave an empty store behind.
+    let mut input = Input::open(arguments.file.as_deref())?;
+    let Arguments {
+        store,
+        table,
+        writing,
+        creation,
+        ..
+    } = arguments;
+    let (db, table) = opening::table_to_extend(store, table, writing, creation)?;
+    let mut progress = Progress::of_bytes(input.length);
+    let outcome = transfer(&mut input, &db, &table, &mut progress);
+    let summary = progress.summary("loaded", &format!("into {}", store.path.display()));
+    drop(progress);
+    drop(table);
+    // Closing also makes durable what was loaded before a failure.
+    let closed = db.close();
+    outcome?;
+    closed?;
+    note(summary);
+    Ok(Answer::Yes)
+}
+
+fn transfer(
+    input: &mut Input,
+    db: &Db,
+    table: &Table,
+    progress: &mut Progress,
+) -> Result<(), Failure> {
+    loop {
+        let first = input.number + 1;
+        let entries = read_batch(input).map_err(|failure| {
+            let kept = match progress.entries() {
+                0 => "nothing was loaded".to_owned(),
+                _ => format!("the lines before line {first} are loaded, none from there on"),
+            };
+            Failure::Sentence(format!("{failure}; {kept}"))
+        })?;
+        if entries.is_empty() {
+            return Ok(());
+        }
+        write(db, table, &entries)?;
+        progress.advance(entries.len() as u64, input.position);
+    }
+}
+
+/// Reads the entries of the next batch; none at the end of the input.
+fn read_batch(input: &mut Input) -> Result<Vec<Entry>, Failure> {
+    let mut entries = Vec::with_capacity(LINES);
+    let mut bytes = 0;
+    while entries.len() < LINES && bytes < BYTES {
+        let Some(line) = input.next_line()? else {
+            break;
+        };
+        if line.trim_ascii().is_empty() {
+            continue;
+        }
+        let entry = line::decode(line).map_err(|reason| {
+            Failure::Sentence(format!(
+                "line {} of {} is no entry: {reason}",
+                input.number, input.name
+            ))
+        })?;
+        bytes += entry.key.len() + entry.value.len();
+        entries.push(entry);
+    }
+    Ok(entries)
+}
+
+/// Writes entries as one commit, or as several where the memory for changed
+/// pages is too small for one.
+fn write(db: &Db, table: &Table, entries: &[Entry]) -> Result<(), Failure> {
+    let mut batch = Batch::new();
+    for entry in entries {
+        batch.insert_into(table, &entry.key, &entry.value);
+    }
+    match db.write(&batch) {
+        Err(swissdb::Error::BatchTooLarge { .. }) if entries.len() > 1 => {
+            drop(batch);
+            let (first, second) = entries.split_at(entries.len() / 2);
+            write(db, table, first)?;
+            write(db, table, second)
+        }
+        outcome => Ok(outcome?),
+    }
+}
+
+/// Lines with their numbers.
+struct Input {
+    reader: Box<dyn BufRead>,
+    /// What to call it in messages.
+    name: String,
+    /// Its length in bytes, if it has one.
+    length: Option<u64>,
+    /// Bytes read so far.
+    position: u64,
+    /// Lines read so far.
+    number: u64,
+    line: Vec<u8>,
+}
+
+impl Input {
+    fn open(path: Option<&Path>) -> Result<Input, Failure> {
+        let path = path.filter(|path| *path != Path::new("-"));
+        let (reader, name, length): (Box<dyn BufRead>, _, _) = match path {
+            None => (
+                Box::new(io::stdin().lock()),
+                "standard input".to_owned(),
+                None,
+            ),
+            Some(path) => {
+                let name = path.display().to_string();
+                let failed = |error: io::Error| unreadable(&name, &error);
+                let file = File::open(path).map_err(failed)?;
+                let about = file.metadata().map_err(failed)?;
+                if about.is_dir() {
+                    return Err(unreadable(&name, &"it is a directory"));
+                }
+                let length = about.is_file().then_some(about.len());
+                (
+                    Box::new(BufReader::with_capacity(1 << 16, file)),
+                    name,
+                    length,
+                )
+            }
+        };
+        Ok(Input {
+            reader,
+            name,
+            length,
+            position: 0,
+            number: 0,
+            line: Vec::new(),
+        })
+    }
+
+    /// The next line with its line end, or `None` at the end.
+    fn next_line(&mut self) -> Result<Option<&[u8]>, Failure> {
+        self.line.clear();
+        let count = (&mut self.reader)
+            .take(line::MAX_LINE)
+            .read_until(b'\n', &mut self.line)
+            .map_err(|error| unreadable(&self.name, &error))? as u64;
+        if count == 0 {
+            return Ok(None);
+        }
+        self.position += count;
+        self.number += 1;
+        if count == line::MAX_LINE && self.line.last() != Some(&b'\n') {
+            return Err(Failure::Sentence(format!(
+                "line {} of {} is no entry: it has more than {} bytes",
+                self.number,
+                self.name,
+                line::MAX_LINE
+            )));
+        }
+        Ok(Some(&self.line))
+    }
+}
+
+fn unreadable(name: &str, cause: &dyn std::fmt::Display) -> Failure {
+    Failure::Sentence(format!("could not read {name}: {cause}"))
+}

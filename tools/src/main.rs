@@ -1,0 +1,149 @@
+//! `swissdb`: a store from the command line.
+//!
+//! This is the map of the tool. The main function parses the arguments, runs one command
+//! and turns its outcome into an exit status; each command is a file under
+//! [`commands`]. Around them are small helpers that know one thing each:
+//!
+//! | module | knows |
+//! |---|---|
+//! | [`outcome`] | how a command ends: yes, no, an error, a closed pipe |
+//! | [`opening`] | how stores and tables are opened for reading and for writing |
+//! | [`entry`] | how keys and values are given as arguments |
+//! | [`line`] | JSON Lines: one entry, one line |
+//! | [`escape`] | how arbitrary bytes are shown to people |
+//! | [`size`] | sizes like `64K` |
+//! | [`output`] | standard output |
+//! | [`colour`] | when messages are coloured |
+//! | [`progress`] | the progress bar on standard error |
+//!
+//! The tool decodes nothing itself: whatever it says about a store it learns
+//! from the public functions of the library. Data goes to standard output,
+//! everything else to standard error. Commands that only read open the store
+//! read-only, and so change no byte of it.
+
+mod colour;
+mod commands;
+mod entry;
+mod escape;
+mod line;
+mod opening;
+mod outcome;
+mod output;
+mod progress;
+mod size;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use colour::Colour;
+use commands::{alter, check, dump, inspect, load, query, scan, stats};
+use outcome::{Failure, Outcome, status};
+
+/// Reads, writes and examines swissdb stores.
+///
+/// A store is a directory. The commands load and put make one where there is
+/// none; all others want one that exists. One process at a time can write to
+/// a store; any number can read it while nobody writes.
+#[derive(Parser)]
+#[command(name = "swissdb", version, after_help = AFTER_HELP, after_long_help = AFTER_LONG_HELP)]
+#[command(arg_required_else_help = true)]
+struct Cli {
+    /// Colour messages: auto (on terminals, without NO_COLOR), always, never
+    #[arg(long, global = true, value_enum, value_name = "WHEN")]
+    #[arg(default_value = "auto", hide_default_value = true)]
+    #[arg(hide_possible_values = true)]
+    color: Colour,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "Exit status: 0 yes, 1 no (or damage was found), 2 an error.
+Examples: swissdb --help";
+
+const AFTER_LONG_HELP: &str = "\
+Exit status:
+  0  yes: done, found, undamaged
+  1  no: the key is not there (get, del), or damage was found (verify, inspect)
+  2  an error: it is told on standard error; also for wrong arguments
+
+Data goes to standard output, everything else to standard error. A pipe that
+is closed early, as by `| head`, is no error.
+
+Examples:
+  swissdb load packages.swissdb packages.jsonl   make or extend a store
+  zcat dump.jsonl.gz | swissdb load my.swissdb   the same from a pipe
+  swissdb get packages.swissdb bash              the value, as it is
+  swissdb put my.swissdb greeting hello          one entry
+  swissdb put my.swissdb picture < picture.png   its value from a file
+  swissdb scan --limit 10 packages.swissdb       what is in there?
+  swissdb dump packages.swissdb | gzip > b.gz    everything, as JSON Lines
+  swissdb stats packages.swissdb                 sizes and counts
+  swissdb verify packages.swissdb                is it undamaged?";
+
+#[derive(Subcommand)]
+enum Command {
+    Load(load::Arguments),
+    Dump(dump::Arguments),
+    Put(alter::PutArguments),
+    Get(query::Arguments),
+    Del(alter::DelArguments),
+    Scan(scan::Arguments),
+    Stats(stats::Arguments),
+    Inspect(inspect::Arguments),
+    Verify(check::VerifyArguments),
+    Checkpoint(check::CheckpointArguments),
+}
+
+fn main() -> ExitCode {
+    match Cli::try_parse() {
+        Ok(cli) => {
+            let colour = cli.color;
+            status(run(cli), colour)
+        }
+        Err(error) => refuse(&error),
+    }
+}
+
+/// Shows the help that was asked for, or what is wrong with the arguments in
+/// the form that all messages have.
+fn refuse(error: &clap::Error) -> ExitCode {
+    let text = error.render().to_string();
+    match text.strip_prefix("error: ") {
+        Some(text) => status(
+            Err(Failure::Sentence(text.trim_end().to_owned())),
+            Colour::Auto,
+        ),
+        None => {
+            // Nobody is left to tell that the help could not be shown.
+            let _ = error.print();
+            ExitCode::from(error.exit_code() as u8)
+        }
+    }
+}
+
+fn run(cli: Cli) -> Outcome {
+    match cli.command {
+        Command::Load(arguments) => load::run(&arguments),
+        Command::Dump(arguments) => dump::run(&arguments),
+        Command::Put(arguments) => alter::put(&arguments),
+        Command::Get(arguments) => query::run(&arguments),
+        Command::Del(arguments) => alter::del(&arguments),
+        Command::Scan(arguments) => scan::run(&arguments),
+        Command::Stats(arguments) => stats::run(&arguments),
+        Command::Inspect(arguments) => inspect::run(&arguments, cli.color),
+        Command::Verify(arguments) => check::verify(&arguments, cli.color),
+        Command::Checkpoint(arguments) => check::checkpoint(&arguments),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_of_the_arguments_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,203 @@
+//! How stores and tables are opened, for reading and for writing.
+//!
+//! A command that only reads opens the store read-only: it shares the lock
+//! with other readers and changes no byte, even where the last writer was
+//! killed. A command that writes closes the store at its end, which makes all
+//! of it durable; a command that fails leaves it to the next opening.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use swissdb::{Db, Durability, HashKind, Options, Table, TableOptions};
+
+use crate::outcome::Failure;
+use crate::size;
+
+/// The name of the table that every store has.
+const DEFAULT_TABLE: &str = "default";
+
+/// Which store.
+#[derive(Args)]
+pub struct Store {
+    /// The store, a directory
+    #[arg(value_name = "DB")]
+    pub path: PathBuf,
+}
+
+/// Which table of a store.
+#[derive(Args)]
+pub struct TableName {
+    /// The table, instead of the default one
+    #[arg(long, value_name = "NAME", default_value = DEFAULT_TABLE, hide_default_value = true)]
+    pub table: String,
+}
+
+/// How to open a store for writing.
+#[derive(Args)]
+pub struct Writing {
+    /// Make each commit durable before the next begins
+    ///
+    /// Without it commits are made durable in the background, twice a second,
+    /// and all of them when the command ends. The price is one wait for the
+    /// disk for each commit.
+    #[arg(long)]
+    pub sync: bool,
+
+    /// Memory for changed pages, as in 64M
+    ///
+    /// More of it makes large loads write less; less of it makes them
+    /// checkpoint more often.
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    pub write_buffer: Option<usize>,
+}
+
+/// What is fixed when a table is created.
+#[derive(Args)]
+pub struct Creation {
+    /// Bytes of a slot for key and value, 24 to 504 in steps of 8
+    ///
+    /// Fixed when the table is created; 56 by default. Entries that do not
+    /// fit keep their value, or both, in the log.
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    pub slot_payload: Option<usize>,
+
+    /// The hash of the table, fixed when it is created; sip by default
+    #[arg(long, value_enum, value_name = "KIND")]
+    pub hash: Option<Hash>,
+}
+
+/// The hash of a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Hash {
+    /// Safe with keys that strangers choose
+    Sip,
+    /// Faster, for keys that nobody chooses to collide
+    Fast,
+}
+
+impl Hash {
+    fn kind(self) -> HashKind {
+        match self {
+            Hash::Sip => HashKind::Sip,
+            Hash::Fast => HashKind::Fast,
+        }
+    }
+}
+
+/// Opens an existing store so that no byte of it changes.
+pub fn to_read(store: &Store) -> Result<Db, Failure> {
+    Ok(Options::new()
+        .read_only(true)
+        .create(false)
+        .open(&store.path)?)
+}
+
+/// Opens an existing store and a table of it so that no byte changes.
+pub fn table_to_read(store: &Store, name: &TableName) -> Result<(Db, Table), Failure> {
+    let db = to_read(store)?;
+    let table = db.table(&name.table)?;
+    Ok((db, table))
+}
+
+/// Opens an existing store for writing.
+pub fn to_write(store: &Store, writing: &Writing) -> Result<Db, Failure> {
+    Ok(options(writing).create(false).open(&store.path)?)
+}
+
+/// Opens an existing table of an existing store for writing.
+pub fn table_to_write(
+    store: &Store,
+    name: &TableName,
+    writing: &Writing,
+) -> Result<(Db, Table), Failure> {
+    let db = to_write(store, writing)?;
+    if !db.tables()?.contains(&name.table) {
+        return Err(swissdb::Error::NotFound {
+            what: format!("table {}", name.table),
+        }
+        .into());
+    }
+    let table = db.table(&name.table)?;
+    Ok((db, table))
+}
+
+/// Opens a store and a table for writing, and creates what is not there.
+pub fn table_to_extend(
+    store: &Store,
+    name: &TableName,
+    writing: &Writing,
+    creation: &Creation,
+) -> Result<(Db, Table), Failure> {
+    let is_default = name.table == DEFAULT_TABLE;
+    let mut options = options(writing).create(true);
+    let mut table_options = TableOptions::new();
+    if let Some(bytes) = creation.slot_payload {
+        table_options = table_options.payload(bytes);
+        options = if is_default {
+            options.payload(bytes)
+        } else {
+            options
+        };
+    }
+    if let Some(hash) = creation.hash {
+        table_options = table_options.hash(hash.kind());
+        options = if is_default {
+            options.hash(hash.kind())
+        } else {
+            options
+        };
+    }
+    let db = options.open(&store.path)?;
+    let table = match is_default {
+        true => db.table(DEFAULT_TABLE)?,
+        false => db.create_table(&name.table, table_options)?,
+    };
+    agree(&db, name, creation)?;
+    Ok((db, table))
+}
+
+fn options(writing: &Writing) -> Options {
+    let mut options = Options::new();
+    if writing.sync {
+        options = options.durability(Durability::Sync);
+    }
+    if let Some(bytes) = writing.write_buffer {
+        options = options.write_buffer(bytes);
+    }
+    options
+}
+
+/// Refuses to go on with a table that was created otherwise than is asked for
+/// now: ignoring the wish would leave people in the belief that it was met.
+fn agree(db: &Db, name: &TableName, creation: &Creation) -> Result<(), Failure> {
+    let stats = db.stats();
+    let Some(table) = stats.tables.iter().find(|table| table.name == name.table) else {
+        return Ok(());
+    };
+    if let Some(wanted) = creation.slot_payload
+        && wanted as u64 != table.payload as u64
+    {
+        return Err(fixed(
+            name,
+            &format!("a slot payload of {} bytes", table.payload),
+            "--slot-payload",
+        ));
+    }
+    if let Some(wanted) = creation.hash
+        && wanted.kind() != table.hash
+    {
+        return Err(fixed(
+            name,
+            &format!("the hash {:?}", table.hash).to_lowercase(),
+            "--hash",
+        ));
+    }
+    Ok(())
+}
+
+fn fixed(name: &TableName, what: &str, option: &str) -> Failure {
+    Failure::Sentence(format!(
+        "the table {} was created with {what}, and that cannot be changed; leave {option} out",
+        name.table
+    ))
+}
