@@ -21,8 +21,8 @@ fn main() -> Result<()> {
 
 fn transfer(db: &Db, from: &str, to: &str, amount: u64) -> Result<()> {
     let mut batch = Batch::new();
-    batch.insert(from, (balance(db, from)? - amount).to_le_bytes());
-    batch.insert(to, (balance(db, to)? + amount).to_le_bytes());
+    batch.insert(from, (balance(db, from)? - amount).to_le_bytes())?;
+    batch.insert(to, (balance(db, to)? + amount).to_le_bytes())?;
     db.write(&batch)?;
     // Wait until it survives power loss; a killed process loses nothing anyway.
     db.sync()

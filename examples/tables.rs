@@ -9,13 +9,13 @@ fn main() -> Result<()> {
     let db = Db::in_memory()?;
     // Small numbers as keys that nobody chooses: small slots, the fast hash.
     let options = TableOptions::new().payload(24).hash(HashKind::Fast);
-    let words = db.create_table("words", options)?;
+    let words = db.create_table("words", &options)?;
     let index = db.table("index")?;
 
     for (number, word) in (0u32..).zip(["to", "be", "or", "not"]) {
         let mut batch = Batch::new();
-        batch.insert_into(&words, number.to_le_bytes(), word);
-        batch.insert_into(&index, word, number.to_le_bytes());
+        batch.insert_into(&words, number.to_le_bytes(), word)?;
+        batch.insert_into(&index, word, number.to_le_bytes())?;
         db.write(&batch)?;
     }
 

@@ -287,11 +287,8 @@ impl Db {
     }
 
     /// What the store consists of, and what it has done since it was opened.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Closed`].
-    pub fn stats(&self) -> Result<Stats> {
+    /// Takes the writer lock for a moment.
+    pub fn stats(&self) -> Stats {
         crate::stats::collect(self.store())
     }
 

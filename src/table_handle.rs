@@ -101,10 +101,10 @@ impl Table {
         self.handle.store.clear(&self.core)
     }
 
-    /// What the table consists of; see [`Db::stats`](crate::Db::stats).
-    pub fn stats(&self) -> Result<crate::stats::TableStats> {
-        self.check()?;
-        crate::stats::of_table(&self.handle.store, self.core.id).ok_or_else(|| no_table(&self.core))
+    /// What the table consists of; see [`Db::stats`](crate::Db::stats). All
+    /// counts of a dropped table are zero.
+    pub fn stats(&self) -> crate::stats::TableStats {
+        crate::stats::of_table(&self.handle.store, &self.core)
     }
 }
 

@@ -115,7 +115,9 @@ fn a_kill_after_each_kind_of_change_loses_nothing() {
     let mut model = Model::new();
     let mut batch = Batch::new();
     for i in 0..300 {
-        batch.insert(key(i), value(i, 200));
+        batch
+            .insert(key(i), value(i, 200))
+            .expect("add to the batch");
         model.insert(key(i), value(i, 200));
     }
     store.write(&batch).expect("write");
@@ -315,11 +317,7 @@ fn a_stores_settings_may_change_between_openings() {
             db.insert(&key, value(i, 100)).expect("insert");
             model.insert(key, value(i, 100));
         }
-        assert_eq!(
-            table_stats(&db).payload as usize,
-            24,
-            "fixed when it was created"
-        );
+        assert_eq!(table_stats(&db).payload, 24, "fixed when it was created");
         assert_holds(&db, &model);
         db.close().expect("close");
     }

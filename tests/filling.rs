@@ -47,7 +47,7 @@ fn the_counts_of_a_table_fit_together() {
     for payload in [24, 56, 504] {
         let options = TableOptions::new().payload(payload);
         let table = store
-            .create_table(&format!("t{payload}"), options)
+            .create_table(&format!("t{payload}"), &options)
             .expect("table");
         for i in 0..3_000u64 {
             table

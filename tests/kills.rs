@@ -48,9 +48,9 @@ fn make_change(db: &Db, i: u64) -> swissdb::Result<()> {
             let mut batch = Batch::new();
             for (key, value) in many {
                 match value {
-                    Some(value) => batch.insert(key, value),
-                    None => batch.remove(key),
-                };
+                    Some(value) => batch.insert(key, value)?,
+                    None => batch.remove(key)?,
+                }
             }
             db.write(&batch)
         }

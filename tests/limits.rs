@@ -54,16 +54,36 @@ fn a_value_over_the_limit_is_refused() {
 }
 
 #[test]
-fn a_batch_with_one_bad_operation_changes_nothing() {
+fn a_bad_operation_is_refused_when_it_is_added_to_a_batch() {
     let store = TestStore::in_memory(Options::new());
     store.insert("a", "1").expect("insert");
+    let long = vec![0; MAX_KEY_LENGTH + 1];
     let mut batch = Batch::new();
-    batch.insert("a", "2");
-    batch.remove("a");
-    batch.insert(vec![0; MAX_KEY_LENGTH + 1], "v");
-    batch.insert("b", "2");
-    assert!(matches!(store.write(&batch), Err(Error::KeyTooLong { .. })));
-    assert_holds(&store, &Model::from([(b"a".to_vec(), b"1".to_vec())]));
+    batch.insert("a", "2").expect("add to the batch");
+    assert!(matches!(
+        batch.insert(&long, "v"),
+        Err(Error::KeyTooLong { .. })
+    ));
+    assert!(matches!(batch.remove(&long), Err(Error::KeyTooLong { .. })));
+    let result = batch.insert("b", vec![0; MAX_VALUE_LENGTH + 1]);
+    assert!(matches!(result, Err(Error::ValueTooLong { .. })));
+    assert_eq!(batch.len(), 1, "the others are as they were");
+    store.write(&batch).expect("write");
+    assert_holds(&store, &Model::from([(b"a".to_vec(), b"2".to_vec())]));
+}
+
+#[test]
+fn a_batch_on_a_dropped_table_changes_nothing() {
+    let store = TestStore::in_memory(Options::new());
+    let table = store.table("t").expect("table");
+    let mut batch = Batch::new();
+    batch.insert("a", "1").expect("add to the batch");
+    batch
+        .insert_into(&table, "b", "1")
+        .expect("add to the batch");
+    assert!(store.drop_table("t").expect("drop"));
+    assert!(matches!(store.write(&batch), Err(Error::NotFound { .. })));
+    assert!(store.is_empty());
 }
 
 #[test]
@@ -75,14 +95,18 @@ fn a_batch_larger_than_the_memory_for_changes_is_refused_whole() {
     for start in (0..4_000u64).step_by(500) {
         let mut batch = Batch::new();
         for i in start..start + 50 {
-            batch.insert(i.to_le_bytes(), value(i, 300));
+            batch
+                .insert(i.to_le_bytes(), value(i, 300))
+                .expect("add to the batch");
             model.insert(i.to_le_bytes().to_vec(), value(i, 300));
         }
         store.write(&batch).expect("a small batch");
     }
     let mut batch = Batch::new();
     for i in 0..40_000u64 {
-        batch.insert(i.to_le_bytes(), value(i + 1, 300));
+        batch
+            .insert(i.to_le_bytes(), value(i + 1, 300))
+            .expect("add to the batch");
     }
     match store.write(&batch) {
         Err(Error::BatchTooLarge { needed, limit }) => assert!(needed > limit),
@@ -116,7 +140,7 @@ fn settings_out_of_range_are_refused() {
         assert!(error.contains("log file"), "{error}");
     }
     let store = TestStore::in_memory(Options::new());
-    let result = store.create_table("t", TableOptions::new().payload(20));
+    let result = store.create_table("t", &TableOptions::new().payload(20));
     assert!(matches!(result, Err(Error::InvalidArgument { .. })));
     assert_eq!(store.tables().expect("tables"), ["default"]);
 }
@@ -240,7 +264,7 @@ fn a_store_opened_for_reading_refuses_every_change() {
         .open(store.path())
         .expect("a reader");
     let mut batch = Batch::new();
-    batch.insert("k", "w");
+    batch.insert("k", "w").expect("add to the batch");
     let table = db.table("t").expect("a table that is there");
     let refused = [
         db.insert("k", "w"),

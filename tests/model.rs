@@ -106,7 +106,7 @@ impl Pair {
         // Another payload than the store's own, so that they are not mixed up.
         let options = TableOptions::new().payload(if self.payload == 24 { 120 } else { 24 });
         self.store
-            .create_table(&format!("t{number}"), options)
+            .create_table(&format!("t{number}"), &options)
             .expect("table")
     }
 
@@ -150,7 +150,8 @@ impl Pair {
                 (0, None) => batch.remove(&key),
                 (_, Some(value)) => batch.insert_into(&self.table(table), &key, value),
                 (_, None) => batch.remove_from(&self.table(table), &key),
-            };
+            }
+            .expect("add to the batch");
             match inserted {
                 Some(value) => self.expected[table].insert(key, value),
                 None => self.expected[table].remove(&key),

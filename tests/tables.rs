@@ -57,23 +57,25 @@ fn tables_do_not_see_each_others_entries() {
 fn tables_have_their_own_slots_and_hashes() {
     let mut store = TestStore::on_disk(Options::new());
     let options = TableOptions::new().payload(200).hash(HashKind::Fast);
-    let wide = store.create_table("wide", options).expect("create a table");
+    let wide = store
+        .create_table("wide", &options)
+        .expect("create a table");
     let model: Model = (0..500).map(|i| (key(i), value(i, 150))).collect();
     for (key, value) in &model {
         wide.insert(key, value).expect("insert");
     }
-    assert_eq!(wide.stats().payload as usize, 200);
+    assert_eq!(wide.stats().payload, 200);
     assert_eq!(
         wide.stats().live_log_bytes,
         0,
         "150 bytes and a key fit 200"
     );
-    assert_eq!(table_stats(&store).payload as usize, 56);
+    assert_eq!(table_stats(&store).payload, 56);
     drop(wide);
     store.reopen();
     // Opened by its name, a table keeps what it was created with.
     let wide = store.table("wide").expect("table");
-    assert_eq!(wide.stats().payload as usize, 200);
+    assert_eq!(wide.stats().payload, 200);
     assert_table_holds(&wide, &model);
 }
 
@@ -116,11 +118,15 @@ fn a_batch_spans_tables_and_is_one_commit() {
     let commits = store.stats().commits;
     let mut batch = Batch::new();
     assert_eq!(batch.len(), 0);
-    batch.insert("a", "default");
-    batch.insert_into(&one, "a", value(1, 5_000));
-    batch.insert_into(&two, "a", "two");
-    batch.remove_from(&one, "old");
-    batch.remove("not there");
+    batch.insert("a", "default").expect("add to the batch");
+    batch
+        .insert_into(&one, "a", value(1, 5_000))
+        .expect("add to the batch");
+    batch
+        .insert_into(&two, "a", "two")
+        .expect("add to the batch");
+    batch.remove_from(&one, "old").expect("add to the batch");
+    batch.remove("not there").expect("add to the batch");
     assert_eq!(batch.len(), 5);
     assert!(batch.bytes() > 5_000);
     store.write(&batch).expect("write");
@@ -145,13 +151,15 @@ fn the_last_operation_of_a_batch_on_a_key_wins() {
     store.insert("gone", "before").expect("insert");
     let mut batch = Batch::new();
     for i in 0..100 {
-        batch.insert("k", value(i, 1_000 * (i as usize % 2)));
+        batch
+            .insert("k", value(i, 1_000 * (i as usize % 2)))
+            .expect("add to the batch");
     }
-    batch.insert("gone", "again");
-    batch.remove("gone");
-    batch.remove("back");
-    batch.insert("back", "here");
-    batch.insert("k", "last");
+    batch.insert("gone", "again").expect("add to the batch");
+    batch.remove("gone").expect("add to the batch");
+    batch.remove("back").expect("add to the batch");
+    batch.insert("back", "here").expect("add to the batch");
+    batch.insert("k", "last").expect("add to the batch");
     store.write(&batch).expect("write");
     for round in 0..2 {
         assert_eq!(store.len(), 2, "round {round}");
@@ -169,15 +177,15 @@ fn an_empty_or_cleared_batch_changes_nothing() {
     let store = TestStore::in_memory(Options::new());
     let mut batch = Batch::new();
     store.write(&batch).expect("an empty batch");
-    batch.insert("k", "v");
+    batch.insert("k", "v").expect("add to the batch");
     batch.clear();
     assert_eq!(batch.len(), 0);
     store.write(&batch).expect("a cleared batch");
     assert!(store.is_empty());
-    batch.insert("k", "v");
+    batch.insert("k", "v").expect("add to the batch");
     store.write(&batch).expect("write");
     batch.clear();
-    batch.insert("k2", "v2");
+    batch.insert("k2", "v2").expect("add to the batch");
     store.write(&batch).expect("write again");
     assert_eq!(store.len(), 2);
 }
@@ -187,7 +195,7 @@ fn a_batch_makes_a_table_grow_and_split() {
     let mut store = TestStore::on_disk(Options::new().payload(504));
     let mut batch = Batch::new();
     for i in 0..5_000 {
-        batch.insert(key(i), value(i, 8));
+        batch.insert(key(i), value(i, 8)).expect("add to the batch");
     }
     store.write(&batch).expect("write");
     let model: Model = (0..5_000).map(|i| (key(i), value(i, 8))).collect();

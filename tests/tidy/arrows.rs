@@ -15,7 +15,7 @@ use super::source::{Source, is_word, words};
 const LAYERS: &[Layer] = &[
     Layer {
         name: "words",
-        modules: &["error", "options", "hash", "format"],
+        modules: &["error", "options", "hash", "format", "value"],
         apart: false,
     },
     Layer {
@@ -31,6 +31,9 @@ const LAYERS: &[Layer] = &[
     Layer {
         name: "deeds",
         modules: &[
+            "store",
+            "batch",
+            "handle",
             "checkpoint",
             "recovery",
             "snapshot",
@@ -45,7 +48,7 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         name: "face",
-        modules: &["batch", "handle", "db", "stats", "lib"],
+        modules: &["table_handle", "db", "stats", "lib"],
         apart: false,
     },
 ];

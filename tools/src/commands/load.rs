@@ -135,7 +135,7 @@ fn read_batch(input: &mut Input) -> Result<Vec<Entry>, Failure> {
 fn write(db: &Db, table: &Table, entries: &[Entry]) -> Result<(), Failure> {
     let mut batch = Batch::new();
     for entry in entries {
-        batch.insert_into(table, &entry.key, &entry.value);
+        batch.insert_into(table, &entry.key, &entry.value)?;
     }
     match db.write(&batch) {
         Err(swissdb::Error::BatchTooLarge { .. }) if entries.len() > 1 => {

@@ -34,7 +34,7 @@ pub struct Arguments {
 /// Runs the command.
 pub fn run(arguments: &Arguments) -> Outcome {
     let db = opening::to_read(&arguments.store)?;
-    let mut stats = db.stats();
+    let mut stats = db.stats()?;
     if let Some(name) = &arguments.table {
         stats.tables.retain(|table| table.name == *name);
         if stats.tables.is_empty() {
