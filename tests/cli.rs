@@ -278,7 +278,6 @@ fn stats_are_shown_as_text_and_as_json() {
         "tombstones",
         "utilisation",
         "segments",
-        "directory_pages",
         "root_depth",
         "file_bytes",
         "blocks_used",

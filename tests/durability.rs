@@ -73,10 +73,10 @@ fn reopening_without_writing_does_not_make_the_files_grow() {
 
 #[test]
 fn every_single_write_survives_a_kill() {
-    let mut store = TestStore::in_memory(small());
+    let mut store = TestStore::on_disk(small());
     let mut model = Model::new();
-    for i in 0..40 {
-        let (key, bytes) = (key(i % 25), value(i, 37 * (i as usize % 9)));
+    for i in 0..24 {
+        let (key, bytes) = (key(i % 15), value(i, 37 * (i as usize % 9)));
         if i % 4 == 3 {
             store.remove(&key).expect("remove");
             model.remove(&key);

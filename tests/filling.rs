@@ -4,27 +4,26 @@
 //! whole stays in a band at any size, where doubling would swing between 44 %
 //! and 79 %. `swissdb-bench fill` plots the same up to four million.
 
-use swissdb::{Options, TableOptions};
+use swissdb::{Batch, Options, TableOptions};
 
 use crate::support::{TestStore, table_stats};
 
 /// The band that holds from a hundred thousand entries on.
 const BAND: std::ops::RangeInclusive<f64> = 0.64..=0.80;
 
-/// The largest size tried: a debug build checks every invariant of the segment
-/// after every insert, and so takes a smaller step into the same pattern.
-const LARGEST: u64 = if cfg!(debug_assertions) {
-    400_000
-} else {
-    1_000_000
-};
-
-#[test]
-fn utilisation_stays_in_its_band_while_filling() {
-    let store = TestStore::in_memory(Options::new().payload(24));
+/// Fills a store and looks at its utilisation every 5,000 entries.
+fn fill(payload: usize, entries: u64) {
+    let store = TestStore::in_memory(Options::new().payload(payload));
     let (mut lowest, mut highest) = (1.0f64, 0.0f64);
-    for i in 0..LARGEST {
-        store.insert(i.to_le_bytes(), [1]).expect("insert");
+    let mut batch = Batch::new();
+    for i in 1..=entries {
+        batch
+            .insert(i.to_le_bytes(), [1])
+            .expect("add to the batch");
+        if i % 250 == 0 {
+            store.write(&batch).expect("write");
+            batch.clear();
+        }
         if i >= 100_000 && i % 5_000 == 0 {
             let utilisation = table_stats(&store).utilisation();
             lowest = lowest.min(utilisation);
@@ -35,10 +34,22 @@ fn utilisation_stays_in_its_band_while_filling() {
             );
         }
     }
-    eprintln!("utilisation between {lowest:.3} and {highest:.3}");
+    eprintln!("payload {payload}: utilisation between {lowest:.3} and {highest:.3}");
     let stats = table_stats(&store);
-    assert_eq!(stats.entries, LARGEST);
+    assert_eq!(stats.entries, entries);
     assert_eq!(stats.tombstones, 0, "nothing was removed");
+}
+
+#[test]
+fn utilisation_stays_in_its_band_up_to_a_million_entries() {
+    fill(56, 1_000_000);
+}
+
+#[test]
+fn utilisation_stays_in_its_band_with_small_and_large_slots() {
+    for payload in [24, 504] {
+        fill(payload, 150_000);
+    }
 }
 
 #[test]

@@ -230,7 +230,8 @@ impl Geometry {
     #[inline]
     pub(crate) fn page_of(&self, group: usize) -> (usize, usize) {
         let page = (group as u32 * self.reciprocal >> 16) as usize;
-        (page, group - page * self.groups_per_page)
+        // Wraps only for numbers that no segment has, which readers may see.
+        (page, group.wrapping_sub(page.wrapping_mul(self.groups_per_page)))
     }
 
     /// The first word of a slot, counted from its group.

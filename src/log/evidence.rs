@@ -26,6 +26,9 @@ use crate::format::record::{
 use crate::format::{BLOCK, crc32};
 use crate::storage::File;
 
+/// A block in which nothing was written.
+const ZEROS: [u8; BLOCK] = [0; BLOCK];
+
 /// A record that shows that another one is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Evidence {
@@ -56,8 +59,14 @@ pub(super) fn find(reader: &mut Reader, from: u64, missing: u64) -> Result<Optio
             };
             let range = (offset + 4, offset + u64::from(header.length));
             if sums.checksum(range, seed(salt, offset as u32))? == header.crc {
-                let RecordHeader { commit, durable, .. } = header;
-                return Ok(Some(Evidence { offset, commit, durable }));
+                let RecordHeader {
+                    commit, durable, ..
+                } = header;
+                return Ok(Some(Evidence {
+                    offset,
+                    commit,
+                    durable,
+                }));
             }
         }
         start += WINDOW as u64;
@@ -66,32 +75,40 @@ pub(super) fn find(reader: &mut Reader, from: u64, missing: u64) -> Result<Optio
 }
 
 /// What may be headers of such records, in the window from `start` on.
-fn candidates(
-    reader: &mut Reader,
-    start: u64,
-    missing: u64,
-) -> Result<Vec<(u64, RecordHeader)>> {
+fn candidates(reader: &mut Reader, start: u64, missing: u64) -> Result<Vec<(u64, RecordHeader)>> {
     let size = reader.size;
     // Headers that begin in the window may end behind it.
     let bytes = reader.bytes(start, WINDOW + RECORD_HEADER + OP_HEADER)?;
     let starts = bytes.len().min(WINDOW);
     let mut found = Vec::new();
-    for at in (0..starts).step_by(RECORD_ALIGN) {
-        let Some(head) = bytes[at..].first_chunk::<RECORD_HEADER>() else { break };
-        let header = RecordHeader::decode(head);
-        if header.durable < missing || header.commit <= header.durable {
+    for block in (0..starts).step_by(BLOCK) {
+        let end = (block + BLOCK).min(starts);
+        if bytes[block..end] == ZEROS[..end - block] {
             continue;
         }
-        let (length, left) = (u64::from(header.length), size - start - at as u64);
-        let possible = (RECORD_HEADER as u64..=MAX_RECORD.min(left)).contains(&length);
-        let op = bytes.get(at + RECORD_HEADER..at + RECORD_HEADER + OP_HEADER);
-        let known = |op: &[u8]| (1..=5).contains(&op[0]) && op[1] == 0 && op[6] == 0 && op[7] == 0;
-        let empty = length == RECORD_HEADER as u64;
-        if possible && (empty || op.is_some_and(known)) {
-            found.push((start + at as u64, header));
+        for at in (block..end).step_by(RECORD_ALIGN) {
+            let left = size - start - at as u64;
+            if let Some(header) = candidate(&bytes[at..], left, missing) {
+                found.push((start + at as u64, header));
+            }
         }
     }
     Ok(found)
+}
+
+/// The header that `bytes` begin with, `left` bytes before the end of the file,
+/// if it may be that of a record which knows the missing commit to be durable.
+fn candidate(bytes: &[u8], left: u64, missing: u64) -> Option<RecordHeader> {
+    let header = RecordHeader::decode(bytes.first_chunk()?);
+    if header.durable < missing || header.commit <= header.durable {
+        return None;
+    }
+    let length = u64::from(header.length);
+    let possible = (RECORD_HEADER as u64..=MAX_RECORD.min(left)).contains(&length);
+    let empty = length == RECORD_HEADER as u64;
+    let op = bytes.get(RECORD_HEADER..RECORD_HEADER + OP_HEADER);
+    let known = |op: &[u8]| (1..=5).contains(&op[0]) && op[1] == 0 && op[6] == 0 && op[7] == 0;
+    (possible && (empty || op.is_some_and(known))).then_some(header)
 }
 
 /// The checksums of all beginnings of a file that end with a block.

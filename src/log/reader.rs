@@ -9,9 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::format::record::{
-    MAX_RECORD, RECORD_HEADER, RecordHeader, log_file_name,
-};
+use crate::format::record::{MAX_RECORD, RECORD_HEADER, RecordHeader, log_file_name};
 use crate::storage::{Access, File, Storage};
 
 /// How much is read at once, at least.
@@ -41,7 +39,15 @@ impl Reader {
         let path = storage.path(&name);
         let file = storage.open(&name, Access::Read);
         let file = file.map_err(|error| Error::io("open", &path, error))?;
-        Ok(Reader { file, path, number, salt, size, buffer: Vec::new(), start: 0 })
+        Ok(Reader {
+            file,
+            path,
+            number,
+            salt,
+            size,
+            buffer: Vec::new(),
+            start: 0,
+        })
     }
 
     /// The bytes of a range, or as many of them as the file has.
@@ -65,7 +71,11 @@ impl Reader {
 
     /// The record at an offset, header included, if there is a valid one and
     /// its commit number is the one that is due.
-    pub(super) fn record(&mut self, offset: u64, due: u64) -> Result<Option<(RecordHeader, &[u8])>> {
+    pub(super) fn record(
+        &mut self,
+        offset: u64,
+        due: u64,
+    ) -> Result<Option<(RecordHeader, &[u8])>> {
         let Some(bytes) = self.bytes(offset, RECORD_HEADER)?.first_chunk() else {
             return Ok(None);
         };

@@ -66,7 +66,9 @@ impl Log {
             let (Some(file), true) = (file, last || next.is_some()) else {
                 return Err(self.corrupt(number, 0, "log file", "in the chain", "not in it"));
             };
-            let stated = next.as_ref().map_or(to.offset, |next| next.activation.previous_end);
+            let stated = next
+                .as_ref()
+                .map_or(to.offset, |next| next.activation.previous_end);
             self.rewrite_file(&file, offset, stated.into())?;
             let Some(next) = next else { break };
             number = next.number;
@@ -112,24 +114,29 @@ impl Log {
         if self.options.read_only {
             return Err(Error::ReadOnly);
         }
-        if let Some(damaged) = self.damaged.iter().find(|damaged| damaged.number >= at.file) {
+        if let Some(damaged) = self
+            .damaged
+            .iter()
+            .find(|damaged| damaged.number >= at.file)
+        {
             return Err(damaged.error());
         }
         let current = self.take_over(at)?;
-        let later = self.remove_later(at.file)?;
-        let goes_on = clean && !later;
-        if goes_on {
-            self.check_nothing_follows(&current.log, at)?;
-        }
         if clean {
+            self.check_nothing_follows(&current.log, at)?;
             self.durable.fetch_max(at.commit, Release);
+        } else {
+            self.remove_later(at.file)?;
         }
-        debug_assert!(self.durable() >= at.commit, "a crashed log is rewritten first");
+        debug_assert!(
+            self.durable() >= at.commit,
+            "a crashed log is rewritten first"
+        );
         self.hot.appended.store(at.commit, Release);
         self.active.store(at.file, Relaxed);
         self.set_grown(current.log.size);
-        let mut appender = Appender::new(self.clone(), current.clone(), at, goes_on);
-        if goes_on {
+        let mut appender = Appender::new(self.clone(), current.clone(), at, clean);
+        if clean {
             lock(&self.sync).unsynced.push_back(current);
         } else {
             self.go_on_in_new_file(&mut appender)?;
@@ -158,24 +165,30 @@ impl Log {
     }
 
     /// Removes the files that were activated behind the end of the log.
-    fn remove_later(&self, last: u32) -> Result<bool> {
-        let later: Vec<u32> = {
-            let pin = pins::pin();
-            let all = self.files.load(&pin).iter().map(|file| file.number);
-            all.filter(|number| *number > last).collect()
-        };
-        for &number in later.iter().rev() {
+    fn remove_later(&self, last: u32) -> Result<()> {
+        for number in self.activated_after(last).into_iter().rev() {
             let name = log_file_name(number);
             let removed = self.storage.remove(&name);
             removed.map_err(|error| Error::io("remove", self.storage.path(&name), error))?;
             self.sync_directory()?;
             self.change_files(|set| set.without(number));
         }
-        Ok(!later.is_empty())
+        Ok(())
+    }
+
+    /// The numbers of the activated files behind a file, in order.
+    fn activated_after(&self, last: u32) -> Vec<u32> {
+        let pin = pins::pin();
+        let all = self.files.load(&pin).iter().map(|file| file.number);
+        all.filter(|number| *number > last).collect()
     }
 
     /// Checks that a log that was closed cleanly does not go on.
     fn check_nothing_follows(&self, file: &LogFile, at: Position) -> Result<()> {
+        if let Some(&next) = self.activated_after(at.file).first() {
+            let expected = "not activated, for the store was closed cleanly before it";
+            return Err(self.corrupt(next, 512, "log file", expected, "activated"));
+        }
         let mut reader = Reader::open(&*self.storage, file.number, file.salt, file.size)?;
         let due = at.commit.saturating_add(1);
         if reader.record(at.offset.into(), due)?.is_none() {
@@ -190,7 +203,11 @@ impl Log {
     /// for one record.
     fn set_grown(&self, size: u64) {
         let ordinary = size == self.options.max_file || size.is_power_of_two();
-        let grown = if ordinary && size <= self.options.max_file { size } else { MIN_FILE };
+        let grown = if ordinary && size <= self.options.max_file {
+            size
+        } else {
+            MIN_FILE
+        };
         lock(&self.next).grown = grown;
     }
 

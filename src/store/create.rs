@@ -147,10 +147,9 @@ pub(crate) fn write_header(file: &Arc<dyn File>, header: &Header, first: u64) ->
 }
 
 /// Whether what there is of a log holds no commit: a store whose creation was
-/// interrupted. If so, its files are removed.
-pub(crate) fn remove_unborn_log(storage: &dyn Storage) -> Result<bool> {
-    let Ok(names) = storage.list("log") else { return Ok(true) };
-    for name in &names {
+/// interrupted, or not begun.
+pub(crate) fn is_unborn(storage: &dyn Storage) -> Result<bool> {
+    for name in log_names(storage) {
         let path = format!("log/{name}");
         if name != "next.tmp" && name != "00000001.log" {
             return Ok(false);
@@ -163,11 +162,19 @@ pub(crate) fn remove_unborn_log(storage: &dyn Storage) -> Result<bool> {
             return Ok(false);
         }
     }
-    for name in &names {
-        let path = format!("log/{name}");
-        storage
-            .remove(&path)
-            .map_err(|error| Error::io("remove", storage.path(&path), error))?;
-    }
     Ok(true)
+}
+
+/// Removes what an interrupted creation left of a log.
+pub(crate) fn remove_unborn_log(storage: &dyn Storage) -> Result<()> {
+    for name in log_names(storage) {
+        let path = format!("log/{name}");
+        let removed = storage.remove(&path);
+        removed.map_err(|error| Error::io("remove", storage.path(&path), error))?;
+    }
+    Ok(())
+}
+
+fn log_names(storage: &dyn Storage) -> Vec<String> {
+    storage.list("log").unwrap_or_default()
 }

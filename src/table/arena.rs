@@ -36,6 +36,9 @@ const CHUNKS: usize = 26;
 /// The lines, for reading and for storing single words.
 pub(crate) struct Arena {
     chunks: [OnceLock<Map>; CHUNKS],
+    /// Two lines for each of the others, apart from them, for what only the
+    /// writer needs. Memory is taken when they are first used.
+    cold: [OnceLock<Map>; CHUNKS],
 }
 
 /// The chunk of a line, and the line's place in it.
@@ -48,7 +51,8 @@ fn locate(line: u32) -> (usize, usize) {
 
 impl Arena {
     fn new() -> Arena {
-        Arena { chunks: [const { OnceLock::new() }; CHUNKS] }
+        let none = || [const { OnceLock::new() }; CHUNKS];
+        Arena { chunks: none(), cold: none() }
     }
 
     /// The words of `lines` lines, if the arena has them: a late reader may
@@ -58,6 +62,14 @@ impl Arena {
         let (chunk, place) = locate(line);
         let words = self.chunks.get(chunk)?.get()?.words();
         words.get(place * LINE_WORDS..(place + lines) * LINE_WORDS)
+    }
+
+    /// The cold lines that belong to a line.
+    #[inline]
+    pub(crate) fn cold(&self, line: u32) -> Option<&[AtomicU64]> {
+        let (chunk, place) = locate(line);
+        let words = self.cold.get(chunk)?.get()?.words();
+        words.get(place * 2 * LINE_WORDS..(place + 1) * 2 * LINE_WORDS)
     }
 
     /// The words of lines that are known to be there.
@@ -141,8 +153,9 @@ impl Allocator {
             let slot = arena.chunks.get(chunk).ok_or(io::ErrorKind::OutOfMemory)?;
             if place as u64 + lines <= size {
                 if slot.get().is_none() {
-                    let map = Map::anonymous(size as usize * LINE_WORDS * 8)?;
-                    let _ = slot.set(map);
+                    let bytes = size as usize * LINE_WORDS * 8;
+                    let _ = arena.cold[chunk].set(Map::anonymous(2 * bytes)?);
+                    let _ = slot.set(Map::anonymous(bytes)?);
                 }
                 let line = self.next;
                 self.next += lines as u32;

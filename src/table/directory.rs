@@ -18,9 +18,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
 use crate::format::BLOCK;
+use crate::format::group::PAGE_WORDS;
 use crate::format::directory::{
     DIRECTORY_SPACE, DirectoryPage, MAX_ROOT_DEPTH, RootEntry, segment_record_len,
 };
+
+use crate::storage::map::fill;
 
 use super::arena::Allocator;
 use super::layout::{
@@ -137,6 +140,13 @@ impl Table {
             let what = "the table of a directory page";
             return Err(Error::corrupt(&self.path, offset, what, self.id, page.table_id));
         }
+        // A larger number would not fit a page word, and might name a frame.
+        let limit = (self.maps.newest().words().len() / PAGE_WORDS) as u32;
+        let pages = page.segments.iter().flat_map(|segment| &segment.pages);
+        if let Some(wrong) = pages.map(|page| page.block).find(|block| *block >= limit) {
+            let (what, expected) = ("the block of a page", format!("below {limit}"));
+            return Err(Error::corrupt(&self.path, offset, what, expected, wrong));
+        }
         Ok(page)
     }
 
@@ -175,6 +185,9 @@ impl Table {
 
     pub(super) fn new_descriptor(&self, lines: &mut Allocator) -> Result<Descriptor<'_>> {
         let line = self.take_lines(lines, DESCRIPTOR_LINES)?;
+        if let Some(cold) = self.arena.cold(line) {
+            fill(cold, 0);
+        }
         Ok(self.descriptor(line))
     }
 
@@ -339,6 +352,13 @@ impl Writer {
     /// page. What was there before falls, see [`Writer::clear`].
     pub(crate) fn plant(&mut self, ws: &mut Workspace) -> Result<()> {
         let table = self.table.clone();
+        // What may fail comes before the first change: a page, a directory page.
+        if !ws.pool.can_take(1) {
+            let limit = (ws.pool.capacity() * BLOCK) as u64;
+            return Err(Error::BatchTooLarge { needed: limit + BLOCK as u64, limit });
+        }
+        self.blocks.reserve(&ws.epoch, 2)?;
+        self.blocks.release(2);
         let mut lines = table.structure();
         let root = table.new_root(&mut lines, 0, &self.make_hasher(), self.clears)?;
         let record = table.new_record(&mut lines, 0, 0)?;

@@ -12,20 +12,22 @@
 //! directory   1 line   prefix u32, depth u8, alive, dirty | block, crc
 //! record               | dirty generation | captured generation | array | bytes on disk
 //!
-//! descriptor  line 0   16 page words u32: frame (bit 31), unverified (bit 30), number
-//!             line 1   16 checksums u32 of the blocks
-//!             line 2   used u16, tombstones u16, pages u8, depth u8 | prefix u32, directory record u32
+//! descriptor  1 line   16 page words u32: frame (bit 31), unverified (bit 30), number
+//!   cold      line 0   16 checksums u32 of the blocks
+//!   lines     line 1   used u16, tombstones u16, pages u8, depth u8 | prefix u32, directory record u32
 //!                      | generation of the mask | mask of pages writable in place
 //! ```
 //!
-//! Readers load root words, directory words and line 0 of descriptors; the
-//! rest belongs to the writer, except that a reader who checks a page loads
-//! its checksum. This module encodes and decodes; it follows nothing.
+//! Readers load root words, directory words and descriptors; the rest belongs
+//! to the writer, except that a reader who checks a page loads its checksum.
+//! What only the writer needs of a descriptor lies apart, so that the lines
+//! that readers load are neighbours and use every set of the cache.
+//! This module encodes and decodes; it follows nothing.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Lines of a descriptor.
-pub(crate) const DESCRIPTOR_LINES: usize = 3;
+pub(crate) const DESCRIPTOR_LINES: usize = 1;
 /// Lines before the root words.
 pub(crate) const ROOT_HEAD: usize = 2;
 /// Directory words of an array at most, as a logarithm.
@@ -166,6 +168,12 @@ pub(crate) fn exchange_u32(words: &[AtomicU64], i: usize, seen: u32, value: u32)
     words[i / 2].fetch_update(Ordering::Release, Ordering::Relaxed, update).is_ok()
 }
 
+/// A page word in a descriptor's line.
+#[inline]
+pub(crate) fn page_word(line: &[AtomicU64], page: usize) -> PageWord {
+    PageWord(load_u32(line, page, Ordering::Acquire))
+}
+
 /// The writer's line of a descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SegmentInfo {
@@ -177,43 +185,44 @@ pub(crate) struct SegmentInfo {
     pub(crate) directory: u32,
 }
 
-/// A descriptor's three lines.
+/// A descriptor's line, and its two cold ones.
 #[derive(Clone, Copy)]
 pub(crate) struct Descriptor<'a> {
     pub(crate) line: u32,
-    words: &'a [AtomicU64],
+    hot: &'a [AtomicU64],
+    cold: &'a [AtomicU64],
 }
 
 impl<'a> Descriptor<'a> {
-    pub(crate) fn new(line: u32, words: &'a [AtomicU64]) -> Descriptor<'a> {
-        debug_assert!(words.len() >= DESCRIPTOR_LINES * 8);
-        Descriptor { line, words }
+    pub(crate) fn new(line: u32, hot: &'a [AtomicU64], cold: &'a [AtomicU64]) -> Descriptor<'a> {
+        debug_assert!(hot.len() == 8 && cold.len() == 16);
+        Descriptor { line, hot, cold }
     }
 
     #[inline]
     pub(crate) fn page(&self, page: usize) -> PageWord {
-        PageWord(load_u32(&self.words[..8], page, Ordering::Acquire))
+        page_word(self.hot, page)
     }
 
     pub(crate) fn set_page(&self, page: usize, word: PageWord) {
-        store_u32(&self.words[..8], page, word.0);
+        store_u32(self.hot, page, word.0);
     }
 
     /// Replaces a page word if it still is what the caller saw.
     pub(crate) fn exchange_page(&self, page: usize, seen: PageWord, word: PageWord) -> bool {
-        exchange_u32(&self.words[..8], page, seen.0, word.0)
+        exchange_u32(self.hot, page, seen.0, word.0)
     }
 
     pub(crate) fn crc(&self, page: usize) -> u32 {
-        load_u32(&self.words[8..16], page, Ordering::Relaxed)
+        load_u32(self.cold, page, Ordering::Relaxed)
     }
 
     pub(crate) fn set_crc(&self, page: usize, crc: u32) {
-        store_u32(&self.words[8..16], page, crc);
+        store_u32(self.cold, page, crc);
     }
 
     pub(crate) fn info(&self) -> SegmentInfo {
-        let (a, b) = (self.get(16), self.get(17));
+        let (a, b) = (self.get(8), self.get(9));
         SegmentInfo {
             used: a as u16,
             tombstones: (a >> 16) as u16,
@@ -226,30 +235,30 @@ impl<'a> Descriptor<'a> {
 
     pub(crate) fn set_info(&self, info: SegmentInfo) {
         let counts = u64::from(info.used) | u64::from(info.tombstones) << 16;
-        self.set(16, counts | u64::from(info.pages) << 32 | u64::from(info.depth) << 40);
-        self.set(17, u64::from(info.prefix) | u64::from(info.directory) << 32);
+        self.set(8, counts | u64::from(info.pages) << 32 | u64::from(info.depth) << 40);
+        self.set(9, u64::from(info.prefix) | u64::from(info.directory) << 32);
     }
 
     /// Whether a page may be changed in place in this generation.
     #[inline]
     pub(crate) fn is_writable(&self, page: usize, generation: u64) -> bool {
-        self.get(18) == generation && self.get(19) >> page & 1 == 1
+        self.get(10) == generation && self.get(11) >> page & 1 == 1
     }
 
     pub(crate) fn set_writable(&self, page: usize, generation: u64) {
-        let mask = if self.get(18) == generation { self.get(19) } else { 0 };
-        self.set(18, generation);
-        self.set(19, mask | 1 << page);
+        let mask = if self.get(10) == generation { self.get(11) } else { 0 };
+        self.set(10, generation);
+        self.set(11, mask | 1 << page);
     }
 
     #[inline]
     fn get(&self, word: usize) -> u64 {
-        self.words[word].load(Ordering::Relaxed)
+        self.cold[word].load(Ordering::Relaxed)
     }
 
     #[inline]
     fn set(&self, word: usize, value: u64) {
-        self.words[word].store(value, Ordering::Relaxed);
+        self.cold[word].store(value, Ordering::Relaxed);
     }
 }
 
@@ -385,7 +394,7 @@ mod tests {
     #[test]
     fn a_flag_is_cleared_only_from_the_word_that_was_checked() {
         let words = [const { AtomicU64::new(0) }; 24];
-        let descriptor = Descriptor::new(0, &words);
+        let descriptor = Descriptor::new(0, &words[..8], &words[8..]);
         let seen = PageWord::unverified_block(7);
         descriptor.set_page(3, seen);
         descriptor.set_page(2, PageWord::frame(9));

@@ -136,7 +136,15 @@ impl Table {
     /// A descriptor that this process has made.
     #[inline]
     fn descriptor(&self, line: u32) -> Descriptor<'_> {
-        Descriptor::new(line, self.arena.owned(line, layout::DESCRIPTOR_LINES))
+        let cold = self.arena.cold(line).expect("an allocated line has cold ones");
+        Descriptor::new(line, self.arena.owned(line, layout::DESCRIPTOR_LINES), cold)
+    }
+
+    /// A descriptor that may be anything, or none.
+    #[inline]
+    fn any_descriptor(&self, line: u32) -> Option<Descriptor<'_>> {
+        let hot = self.arena.words(line, layout::DESCRIPTOR_LINES)?;
+        Some(Descriptor::new(line, hot, self.arena.cold(line)?))
     }
 
     /// The words of a page, wherever it is, if the word makes sense.

@@ -35,7 +35,9 @@ use crate::error::{Error, Result};
 use crate::format::group::{self, Address, Lengths, MAX_SLOT_WORDS, Probe};
 use crate::hash::Hasher;
 
-use super::layout::{DESCRIPTOR_LINES, Descriptor, DirectoryWord, ROOT_HEAD, RootWord, prefix_index};
+use super::layout::{
+    DESCRIPTOR_LINES, DirectoryWord, ROOT_HEAD, RootWord, page_word, prefix_index,
+};
 use super::segment::{address, key_is, lengths};
 use super::{Spilled, Table};
 
@@ -121,8 +123,7 @@ impl Table {
             Stop::Changed => std::hint::spin_loop(),
             Stop::Unloaded(hash) => self.load_directory(hash)?,
             Stop::Unverified(line, page) => {
-                let Some(words) = self.arena.words(line, DESCRIPTOR_LINES) else { return Ok(()) };
-                let descriptor = Descriptor::new(line, words);
+                let Some(descriptor) = self.any_descriptor(line) else { return Ok(()) };
                 let word = descriptor.page(page);
                 if word.is_unverified()
                     && let Err(error) = self.verify_page(descriptor, page, word)
@@ -149,12 +150,30 @@ impl Table {
             head[if i < 2 { 2 + i } else { 8 + i }].load(Ordering::Relaxed)
         });
         let hash = hasher.hash(key);
-        let index = prefix_index(hash, 0, first as u8);
-        let word = self.load_word(line + ROOT_HEAD as u32, index)?;
+        Ok((hash, self.descend(line, first as u8, hash)?))
+    }
+
+    /// The segment of a hash below the root at `line`.
+    #[inline]
+    fn descend(&self, line: u32, depth: u8, hash: u64) -> Try<DirectoryWord> {
+        let index = prefix_index(hash, 0, depth);
+        let word = self.load_word(line.wrapping_add(ROOT_HEAD as u32), index)?;
         let root = RootWord::decode(word).ok_or(Stop::Unloaded(hash))?;
         let index = prefix_index(hash, root.depth, root.bits);
-        let word = self.load_word(root.array + 1, index)?;
-        Ok((hash, DirectoryWord::decode(word)))
+        let word = self.load_word(root.array.wrapping_add(1), index)?;
+        Ok(DirectoryWord::decode(word))
+    }
+
+    /// The segment of a hash, for readers who walk the table: to be believed
+    /// only if the epoch is unchanged afterwards. `None` says to try again.
+    pub(super) fn try_route(&self, hash: u64) -> Result<Option<DirectoryWord>> {
+        let line = self.root.load(Ordering::Acquire) as u32;
+        let Some(head) = self.arena.words(line, 1) else { return Ok(None) };
+        match self.descend(line, head[0].load(Ordering::Relaxed) as u8, hash) {
+            Ok(word) => Ok(Some(word)),
+            Err(Stop::Unloaded(hash)) => self.load_directory(hash).map(|()| None),
+            Err(_) => Ok(None),
+        }
     }
 
     /// Word `index` of a run of lines.
@@ -173,14 +192,14 @@ impl Table {
         seen: u64,
     ) -> Try<Attempt<N>> {
         let (hash, segment) = self.find_segment(key)?;
-        let words = self.arena.words(segment.descriptor, DESCRIPTOR_LINES).ok_or(Stop::Changed)?;
-        let descriptor = Descriptor::new(segment.descriptor, words);
+        let descriptor =
+            self.arena.words(segment.descriptor, DESCRIPTOR_LINES).ok_or(Stop::Changed)?;
         for number in Probe::new(hash, segment.groups.into()) {
             let (page, group) = self.geometry.page_of(number);
             if page >= 16 {
                 return Err(Stop::Changed);
             }
-            let word = descriptor.page(page);
+            let word = page_word(descriptor, page);
             if word.is_unverified() {
                 return Err(Stop::Unverified(segment.descriptor, page));
             }
@@ -190,7 +209,8 @@ impl Table {
                 return Ok(attempt);
             }
         }
-        Ok(Attempt::Absent)
+        // A directory word from reused memory may name no group at all.
+        if self.epoch.unchanged(seen) { Ok(Attempt::Absent) } else { Err(Stop::Changed) }
     }
 
     /// Looks for a key in one group; `None` says to go on to the next.

@@ -1,9 +1,10 @@
 //! Walking a table: a segment at a time, in the order of hash prefixes.
 //!
 //! A segment is copied out as a unit: group by group under the version words,
-//! and as a whole only if its directory word and the reuse epoch are the same
-//! afterwards. Entries never move inside a segment that stays, so the copy has
-//! each of them once. What lies before the cursor is left out, so growth,
+//! and as a whole only if these, its directory word and the reuse epoch are
+//! the same afterwards. So the copy is the segment as it was at one moment,
+//! between the last group copied and the first one looked at again; an entry
+//! that was removed and came back elsewhere is not in it twice. What lies before the cursor is left out, so growth,
 //! splits and merges between two segments cannot show an entry twice or not at
 //! all.
 //!
@@ -15,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 use crate::error::Result;
 use crate::format::group::{self, Address, Lengths};
 
-use super::layout::{Descriptor, DirectoryWord, prefix_index};
+use super::layout::{Descriptor, DirectoryWord, PageWord, prefix_index};
 use super::read::forked;
 use super::segment::{hash_of, lengths};
 use super::Table;
@@ -29,6 +30,8 @@ pub(crate) struct SegmentCopy {
     entries: Vec<(usize, Lengths)>,
     words: Vec<u64>,
     slot_words: usize,
+    /// The page word and the version under which each group was copied.
+    groups: Vec<(PageWord, u32)>,
 }
 
 /// An entry of a segment that was copied out.
@@ -74,6 +77,7 @@ impl SegmentCopy {
     fn clear(&mut self, slot_words: usize) {
         self.entries.clear();
         self.words.clear();
+        self.groups.clear();
         self.slot_words = slot_words;
     }
 }
@@ -92,17 +96,29 @@ pub(crate) enum Scanned {
 impl Table {
     /// How often the table was cleared, as readers see it.
     pub(crate) fn clears(&self) -> u64 {
-        self.arena.owned(self.root().0, 1)[1].load(Ordering::Relaxed)
+        loop {
+            let seen = self.epoch.read();
+            let clears = self.arena.owned(self.root().0, 1)[1].load(Ordering::Relaxed);
+            if self.epoch.unchanged(seen) {
+                return clears;
+            }
+        }
     }
 
     /// The first hash behind the segment of a hash, or behind its directory
     /// page if that cannot be read; `None` at the end.
     pub(crate) fn next_segment_after(&self, hash: u64) -> Option<u64> {
-        let depth = match self.route(hash) {
-            Ok(word) => word.depth,
-            Err(_) => self.root().1,
-        };
-        next_segment(hash, depth)
+        loop {
+            let seen = self.epoch.read();
+            let depth = match self.try_route(hash) {
+                Ok(Some(word)) => word.depth,
+                Ok(None) => continue,
+                Err(_) => self.root().1,
+            };
+            if self.epoch.unchanged(seen) {
+                return next_segment(hash, depth);
+            }
+        }
     }
 
     /// Copies out the entries of the segment of `from` whose hashes are not
@@ -119,21 +135,18 @@ impl Table {
                 return Err(forked());
             }
             let hasher = self.hasher();
-            let word = self.route(from)?;
+            let routed = self.try_route(from)?;
             if self.clears() != clears {
                 return Ok(Scanned::Cleared);
             }
-            let Some(words) = self.arena.words(word.descriptor, super::layout::DESCRIPTOR_LINES)
-            else {
-                continue;
-            };
-            let descriptor = Descriptor::new(word.descriptor, words);
+            let Some(word) = routed else { continue };
+            let Some(descriptor) = self.any_descriptor(word.descriptor) else { continue };
             out.clear(self.geometry.slot_words);
             let start = from & !(u64::MAX >> word.depth.min(63));
             let skip = (start < from).then_some((&hasher, from));
             let copied = self.copy_segment(descriptor, word, skip, out);
             let same = self.epoch.unchanged(seen)
-                && self.route(from)? == word
+                && self.try_route(from)? == Some(word)
                 && self.clears() == clears;
             match copied {
                 Ok(true) if same => return Ok(Scanned::Whole(next_segment(from, word.depth))),
@@ -162,20 +175,35 @@ impl Table {
                 word = descriptor.page(page);
             }
             let Some(words) = self.page_words(word) else { return Ok(false) };
-            if !self.copy_group(self.group(words, group), skip, out) {
+            let Some(version) = self.copy_group(self.group(words, group), skip, out) else {
                 return Ok(false);
-            }
+            };
+            out.groups.push((word.verified(), version));
         }
-        Ok(true)
+        Ok(self.is_unchanged(descriptor, &out.groups))
     }
 
-    /// Copies the entries of a group, as they were at one moment.
+    /// Whether all groups of a segment are still what was copied.
+    fn is_unchanged(&self, descriptor: Descriptor<'_>, groups: &[(PageWord, u32)]) -> bool {
+        groups.iter().enumerate().all(|(number, (seen, version))| {
+            let (page, group) = self.geometry.page_of(number);
+            let word = descriptor.page(page);
+            word.verified() == *seen
+                && self.page_words(word).is_some_and(|words| {
+                    let group = self.group(words, group);
+                    group[group::VERSION_AND_CRC].load(Ordering::Relaxed) as u32 == *version
+                })
+        })
+    }
+
+    /// Copies the entries of a group, as they were at one moment; the version
+    /// that the group had then.
     fn copy_group(
         &self,
         group: &[AtomicU64],
         skip: Option<(&crate::hash::Hasher, u64)>,
         out: &mut SegmentCopy,
-    ) -> bool {
+    ) -> Option<u32> {
         let (entries, words) = (out.entries.len(), out.words.len());
         for _ in 0..64 {
             let version = group[group::VERSION_AND_CRC].load(Ordering::Relaxed);
@@ -196,13 +224,13 @@ impl Table {
             fence(Ordering::Acquire);
             let after = group[group::VERSION_AND_CRC].load(Ordering::Relaxed);
             if version & 1 == 0 && version == after {
-                return true;
+                return Some(version as u32);
             }
             out.entries.truncate(entries);
             out.words.truncate(words);
             std::hint::spin_loop();
         }
-        false
+        None
     }
 }
 

@@ -7,7 +7,6 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::path::PathBuf;
 
 use super::tool::{Place, Run};
 
@@ -76,6 +75,15 @@ fn input_that_cannot_be_read_makes_no_store() {
         .run(&["put", "--key-b64", "db", "%", "value"])
         .error("\"%\" is not base64");
     assert!(!place.path("db").exists());
+}
+
+#[test]
+fn a_file_of_another_kind_is_not_read_to_its_end() {
+    let place = Place::new();
+    fs::write(place.path("zeros"), vec![0; 1 << 20]).unwrap();
+    place
+        .run(&["load", "db", "zeros"])
+        .error("line 1 of zeros is no entry: it does not begin with {");
 }
 
 #[test]
@@ -272,30 +280,25 @@ fn a_store_that_is_open_for_writing_is_told_to_be_so() {
     assert_eq!(place.run(&["get", "db", "key"]).yes().text(), "value");
 }
 
-/// The largest file below `db` with this ending.
-fn largest(place: &Place, ending: &str) -> PathBuf {
-    let files = place.files();
-    let of_kind = files
-        .iter()
-        .filter(|(path, _)| path.to_str().unwrap().ends_with(ending));
-    of_kind
-        .max_by_key(|(_, bytes)| bytes.len())
-        .expect("there is such a file")
-        .0
-        .clone()
+/// Changes one bit of the first package record that a log file holds.
+fn damage_a_value(place: &Place) {
+    const START: &[u8] = b"Package: ";
+    for (path, mut bytes) in place.files() {
+        let found = bytes
+            .windows(START.len())
+            .position(|window| window == START);
+        if let (Some(at), true) = (found, path.extension().is_some_and(|kind| kind == "log")) {
+            bytes[at] ^= 1;
+            return fs::write(path, bytes).unwrap();
+        }
+    }
+    panic!("no log file holds a package record");
 }
 
 #[test]
 fn damage_is_found_shown_and_an_answer_of_its_own() {
     let place = Place::with_sample();
-    let log = largest(&place, ".log");
-    let mut bytes = fs::read(&log).unwrap();
-    let at = bytes
-        .windows(9)
-        .position(|window| window == b"Package: ")
-        .unwrap();
-    bytes[at] ^= 1;
-    fs::write(&log, bytes).unwrap();
+    damage_a_value(&place);
     let run = place.run(&["verify", "db"]).no();
     assert!(
         run.text().contains("db is damaged in 1 place"),

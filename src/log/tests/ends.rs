@@ -32,7 +32,10 @@ fn a_torn_last_record_is_the_end() {
         let end = super::open(copy).unwrap().scan(from).unwrap();
         assert_eq!(end.position, whole, "torn at {written}");
     }
-    assert_eq!(open.log.scan(from).unwrap().position, open.appender.position());
+    assert_eq!(
+        open.log.scan(from).unwrap().position,
+        open.appender.position()
+    );
 }
 
 #[test]
@@ -46,7 +49,10 @@ fn a_flipped_bit_in_the_last_record_is_the_end() {
     for byte in 0..24 + 12 + 2 {
         let copy = memory.copy().unwrap();
         Raw::of(&copy, 1).flip(u64::from(placed.offset) + byte);
-        assert_eq!(super::open(copy).unwrap().scan(from).unwrap().position, whole);
+        assert_eq!(
+            super::open(copy).unwrap().scan(from).unwrap().position,
+            whole
+        );
     }
 }
 
@@ -58,10 +64,19 @@ fn a_record_may_end_exactly_with_its_file() {
     // Urgent records may use the reserve, to the last byte.
     let room = (1 << 20) - u64::from(from.offset);
     assert_eq!(open.appender.reserve(room, true).unwrap(), Room::Ready);
-    open.appender.append(&[insert(b"k", &vec![5; room as usize - 24 - 12 - 1])]).unwrap();
+    open.appender
+        .append(&[insert(b"k", &vec![5; room as usize - 24 - 12 - 1])])
+        .unwrap();
     assert_eq!(open.appender.position().offset, 1 << 20);
     let full = open.appender.position();
-    assert_eq!(super::open(memory.copy().unwrap()).unwrap().scan(from).unwrap().position, full);
+    assert_eq!(
+        super::open(memory.copy().unwrap())
+            .unwrap()
+            .scan(from)
+            .unwrap()
+            .position,
+        full
+    );
     open.put(b"next", b"file");
     let log = super::open(memory.copy().unwrap()).unwrap();
     assert_eq!(log.scan(from).unwrap().position, open.appender.position());
@@ -94,7 +109,10 @@ fn a_torn_activation_is_the_end_of_the_file_before() {
         let copy = memory.copy().unwrap();
         Raw::of(&copy, 2).flip(512 + byte);
         let (mut after, end) = Open::recover(copy.clone(), from).unwrap();
-        assert_eq!((end.position.file, u64::from(end.position.offset)), (1, first.end));
+        assert_eq!(
+            (end.position.file, u64::from(end.position.offset)),
+            (1, first.end)
+        );
         assert_eq!(end.position.commit, first.last_commit);
         // What the second file held must not come back under its next number.
         after.put(b"new", b"history");
@@ -112,12 +130,30 @@ fn an_activated_file_without_a_record_does_not_count() {
     let first = open.log.files()[0];
     Raw::of(&memory, 2).write(LOG_START, &vec![0; (1 << 20) - LOG_START as usize]);
     let (mut after, end) = Open::recover(memory.clone(), from).unwrap();
-    assert_eq!((end.position.file, u64::from(end.position.offset)), (1, first.end));
+    assert_eq!(
+        (end.position.file, u64::from(end.position.offset)),
+        (1, first.end)
+    );
     assert_eq!(after.appender.position().file, 3);
-    assert_eq!(after.log.files().iter().map(|file| file.number).collect::<Vec<_>>(), [1, 3]);
+    assert_eq!(
+        after
+            .log
+            .files()
+            .iter()
+            .map(|file| file.number)
+            .collect::<Vec<_>>(),
+        [1, 3]
+    );
     after.put(b"goes", b"on");
     let at = after.appender.position();
-    assert_eq!(super::open(memory.copy().unwrap()).unwrap().scan(from).unwrap().position, at);
+    assert_eq!(
+        super::open(memory.copy().unwrap())
+            .unwrap()
+            .scan(from)
+            .unwrap()
+            .position,
+        at
+    );
     drop(open);
 }
 
@@ -145,7 +181,10 @@ fn after_a_crash_stale_records_behind_the_end_are_never_revived() {
     let log = super::open(memory.copy().unwrap()).unwrap();
     assert_eq!(log.scan(from).unwrap().position, open.appender.position());
     let all = contents(&log, from, open.appender.position());
-    assert_eq!(all.iter().map(|(key, _)| &key[..]).collect::<Vec<_>>(), [b"a", b"x"]);
+    assert_eq!(
+        all.iter().map(|(key, _)| &key[..]).collect::<Vec<_>>(),
+        [b"a", b"x"]
+    );
 }
 
 #[test]
@@ -161,7 +200,10 @@ fn a_crash_during_recovery_leaves_the_same_end() {
     }
     let (mut open, _) = Open::recover(memory.clone(), from).unwrap();
     open.put(b"k", b"v");
-    let end = super::open(memory.copy().unwrap()).unwrap().scan(from).unwrap();
+    let end = super::open(memory.copy().unwrap())
+        .unwrap()
+        .scan(from)
+        .unwrap();
     assert_eq!(end.position, open.appender.position());
     assert_eq!(end.position.commit, at.commit + 1);
 }
@@ -178,7 +220,10 @@ fn a_clean_log_goes_on_in_place() {
         drop(open);
         open = Open::reopen(memory.clone(), at).unwrap();
         assert_eq!(open.appender.position(), at);
-        assert_eq!((open.log.appended(), open.log.durable()), (at.commit, at.commit));
+        assert_eq!(
+            (open.log.appended(), open.log.durable()),
+            (at.commit, at.commit)
+        );
     }
     assert_eq!(open.log.files().len(), 1);
     assert_eq!(contents(&open.log, from, open.appender.position()).len(), 5);
@@ -200,7 +245,8 @@ fn a_recycled_file_does_not_show_its_earlier_life() {
     open.rotate();
     open.rotate();
     let old = open.log.files();
-    let salt_of = |number| u32::from_le_bytes(Raw::of(&memory, number).read(16, 4).try_into().unwrap());
+    let salt_of =
+        |number| u32::from_le_bytes(Raw::of(&memory, number).read(16, 4).try_into().unwrap());
     let salts = [salt_of(1), salt_of(2)];
     open.rotate();
     open.rotate();
@@ -217,6 +263,14 @@ fn a_recycled_file_does_not_show_its_earlier_life() {
         assert_eq!(log.scan(from).unwrap().position, open.appender.position());
     }
     let numbers: Vec<u32> = open.log.files().iter().map(|file| file.number).collect();
-    assert!(numbers.iter().all(|number| old.iter().all(|file| file.number != *number)));
-    assert!(numbers.iter().all(|number| !salts.contains(&salt_of(*number))));
+    assert!(
+        numbers
+            .iter()
+            .all(|number| old.iter().all(|file| file.number != *number))
+    );
+    assert!(
+        numbers
+            .iter()
+            .all(|number| !salts.contains(&salt_of(*number)))
+    );
 }

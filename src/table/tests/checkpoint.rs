@@ -112,12 +112,8 @@ impl Store {
         self.writer.release_standing();
         let root = self.take_run(bytes.len() / BLOCK, &bytes);
         self.write(&bytes, root.block);
-        // The map may itself take more blocks than there were.
-        let guess = free_map_blocks(2 * self.writer.blocks.total());
-        let block = self.writer.blocks.take_run(&self.ws.epoch, guess).unwrap();
-        let file_blocks = self.writer.blocks.total();
+        let (block, file_blocks) = self.take_map_run();
         let blocks = free_map_blocks(file_blocks);
-        (block + blocks..block + guess).for_each(|b| self.writer.blocks.give_back(b));
         for run in [self.writer.root_run, self.writer.map_run] {
             let old = run.block..run.block + run.blocks;
             old.for_each(|block| self.writer.blocks.die_with_checkpoint(block));
@@ -138,6 +134,19 @@ impl Store {
         });
     }
 
+    /// Taking the blocks of the free map may double what it has to cover.
+    fn take_map_run(&mut self) -> (u32, u32) {
+        loop {
+            let blocks = &mut self.writer.blocks;
+            let wanted = free_map_blocks(blocks.total());
+            let run = blocks.take_run(&self.ws.epoch, wanted).unwrap();
+            if free_map_blocks(blocks.total()) == wanted {
+                return (run, blocks.total());
+            }
+            blocks.give_back_run();
+        }
+    }
+
     fn take_run(&mut self, blocks: usize, bytes: &[u8]) -> Run {
         let block = self.writer.blocks.take_run(&self.ws.epoch, blocks as u32).unwrap();
         Run { block, blocks: blocks as u32, crc: crc32(bytes, 0) }
@@ -146,24 +155,21 @@ impl Store {
     /// The header is durable: the rest is taking apart what was.
     pub(super) fn finish(&mut self, at: Checkpoint, between: &mut dyn FnMut(&mut Store)) {
         let header = at.runs.expect("the root is written before the header");
-        let (root, map) = (header.root, header.map);
+        let (root, map, covered) = (header.root, header.map, header.file_blocks);
         self.header = Some(header);
         while self.writer.finish_some(&mut self.ws, 3) {
             between(self);
         }
-        self.writer.finish(&mut self.ws, root, map);
+        self.writer.finish(&mut self.ws, root, map, covered);
         self.ws.frozen = None;
         self.writer.reserve_standing(&self.ws);
     }
 
     /// The checkpoint fails, wherever it is.
     pub(super) fn give_up(&mut self, at: Checkpoint) {
-        for run in at.runs.iter().flat_map(|header| [header.root, header.map]) {
-            let run = run.block..run.block + run.blocks;
-            run.for_each(|block| self.writer.blocks.give_back(block));
-        }
-        self.writer.thaw(&mut self.ws);
+        drop(at);
         self.ws.frozen = None;
+        self.writer.thaw(&mut self.ws);
         self.writer.reserve_standing(&self.ws);
     }
 

@@ -370,6 +370,15 @@ pub(super) fn change(store: &mut Store, model: &mut Model, random: &mut Random, 
     }
 }
 
+/// Inserts keys number 0 to `n`, so that all of them are there.
+pub(super) fn fill(store: &mut Store, model: &mut Model, n: usize) {
+    for i in 0..n {
+        let key = key(i, store.setup.payload);
+        store.insert(&key, &i.to_le_bytes()).unwrap();
+        model.insert(key, i.to_le_bytes().to_vec());
+    }
+}
+
 /// The shape of an entry in a store, for tests that must meet all of them.
 pub(super) fn shape(store: &Store, key: &[u8], value: &[u8]) -> Shape {
     store.writer.table.geometry.shape(key.len(), value.len())

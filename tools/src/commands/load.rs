@@ -25,6 +25,9 @@ const LINES: usize = 1000;
 /// The bytes of keys and values after which a batch is full.
 const BYTES: usize = 4 << 20;
 
+/// So many bytes of a line are read before a look at its beginning.
+const LOOK: u64 = 64 << 10;
+
 /// Loads entries from JSON Lines into a store
 ///
 /// Each line is an object {"key": "..", "value": ".."}; key_b64 and value_b64
@@ -112,18 +115,12 @@ fn read_batch(input: &mut Input) -> Result<Vec<Entry>, Failure> {
     let mut entries = Vec::with_capacity(LINES);
     let mut bytes = 0;
     while entries.len() < LINES && bytes < BYTES {
-        let Some(line) = input.next_line()? else {
-            break;
+        let entry = match input.next_line()? {
+            None => break,
+            Some(line) if line.trim_ascii().is_empty() => continue,
+            Some(line) => line::decode(line),
         };
-        if line.trim_ascii().is_empty() {
-            continue;
-        }
-        let entry = line::decode(line).map_err(|reason| {
-            Failure::Sentence(format!(
-                "line {} of {} is no entry: {reason}",
-                input.number, input.name
-            ))
-        })?;
+        let entry = entry.map_err(|reason| input.no_entry(&reason))?;
         bytes += entry.key.len() + entry.value.len();
         entries.push(entry);
     }
@@ -200,24 +197,48 @@ impl Input {
     /// The next line with its line end, or `None` at the end.
     fn next_line(&mut self) -> Result<Option<&[u8]>, Failure> {
         self.line.clear();
-        let count = (&mut self.reader)
-            .take(line::MAX_LINE)
-            .read_until(b'\n', &mut self.line)
-            .map_err(|error| unreadable(&self.name, &error))? as u64;
-        if count == 0 {
-            return Ok(None);
-        }
-        self.position += count;
         self.number += 1;
-        if count == line::MAX_LINE && self.line.last() != Some(&b'\n') {
-            return Err(Failure::Sentence(format!(
-                "line {} of {} is no entry: it has more than {} bytes",
-                self.number,
-                self.name,
-                line::MAX_LINE
-            )));
+        self.read_until(LOOK)?;
+        // A file of another kind may have no line ends at all: better to look
+        // at the beginning of a long line before all of it is read.
+        if self.is_cut_off(LOOK) && self.line.trim_ascii_start().first() != Some(&b'{') {
+            return Err(self.no_entry("it does not begin with {"));
         }
-        Ok(Some(&self.line))
+        if self.is_cut_off(LOOK) {
+            self.read_until(line::MAX_LINE)?;
+        }
+        if self.is_cut_off(line::MAX_LINE) {
+            return Err(self.no_entry(&format!("it has more than {} bytes", line::MAX_LINE)));
+        }
+        self.position += self.line.len() as u64;
+        Ok(if self.line.is_empty() {
+            None
+        } else {
+            Some(&self.line)
+        })
+    }
+
+    /// Reads on to the end of the line, or until it has so many bytes.
+    fn read_until(&mut self, length: u64) -> Result<(), Failure> {
+        let rest = length - self.line.len() as u64;
+        match (&mut self.reader)
+            .take(rest)
+            .read_until(b'\n', &mut self.line)
+        {
+            Ok(_) => Ok(()),
+            Err(error) => Err(unreadable(&self.name, &error)),
+        }
+    }
+
+    /// Whether the line was read to this length and goes on behind it.
+    fn is_cut_off(&self, length: u64) -> bool {
+        self.line.len() as u64 == length && self.line.last() != Some(&b'\n')
+    }
+
+    /// The failure that the line just read is not an entry.
+    fn no_entry(&self, reason: &str) -> Failure {
+        let Input { number, name, .. } = self;
+        Failure::Sentence(format!("line {number} of {name} is no entry: {reason}"))
     }
 }
 

@@ -34,7 +34,7 @@ pub struct Arguments {
 /// Runs the command.
 pub fn run(arguments: &Arguments) -> Outcome {
     let db = opening::to_read(&arguments.store)?;
-    let mut stats = db.stats()?;
+    let mut stats = db.stats();
     if let Some(name) = &arguments.table {
         stats.tables.retain(|table| table.name == *name);
         if stats.tables.is_empty() {
@@ -58,7 +58,17 @@ fn document(stats: &Stats) -> Value {
     let log_files: Vec<_> = stats
         .log_files
         .iter()
-        .map(|file| json!({"number": file.number, "bytes": file.bytes, "live_bytes": file.live}))
+        .map(|file| {
+            json!({
+                "number": file.number,
+                "bytes": file.bytes,
+                "end": file.end,
+                "live_bytes": file.live,
+                "first_commit": file.first_commit,
+                "last_commit": file.last_commit,
+                "active": file.active,
+            })
+        })
         .collect();
     json!({
         "tables": tables,
@@ -80,7 +90,6 @@ fn table(table: &TableStats) -> Value {
         "tombstones": table.tombstones,
         "utilisation": table.utilisation(),
         "segments": table.segments,
-        "directory_pages": table.directory_pages,
         "root_depth": table.root_depth,
         "file_bytes": table.file_bytes,
         "blocks_used": table.blocks_used,
@@ -106,14 +115,7 @@ fn text(output: &mut Output, stats: &Stats) -> Result<(), Failure> {
             ("slot payload", format!("{} bytes", t.payload)),
             ("hash", hash),
             ("segments", count(t.segments)),
-            (
-                "directory",
-                format!(
-                    "{} pages, root depth {}",
-                    count(t.directory_pages),
-                    t.root_depth
-                ),
-            ),
+            ("root depth", t.root_depth.to_string()),
             ("table file", show(t.file_bytes)),
             (
                 "blocks",

@@ -1,0 +1,288 @@
+//! Opening a store: from files to the state after the last commit.
+//!
+//! 1. The lock. Names: `log/` without `default.swiss` is damage, unless the
+//!    log is empty (a creation that was interrupted).
+//! 2. Of each table the newest valid header copy; then its root and free map.
+//! 3. The log is checked from the oldest L to its end.
+//! 4. For writing, after a crash: every log page that was read is written onto
+//!    itself and synced, since a failed sync may have left the cache ahead of
+//!    the disk.
+//! 5. For writing: both header copies are written anew, the other one first,
+//!    and no longer say that the store was closed.
+//! 6. Each table's operations are replayed from its own L on. When many pages
+//!    are dirty a checkpoint makes room, as always.
+//! 7. Tables that were dropped are removed; so are files of tables whose
+//!    creation was never logged. An operation on a table that is not there and
+//!    was not dropped is damage.
+//!
+//! The time is bounded by the log since L, never by the size of the store. A
+//! reader replays into private frames and writes nothing.
+
+mod replay;
+mod table_file;
+
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::format::BLOCK;
+use crate::format::header::{DEFAULT_TABLE, TableState};
+use crate::format::record::{Position, log_file_name};
+use crate::log::{Log, LogOptions, Poison};
+use crate::options::{MIN_WRITE_BUFFER, Options, check_payload};
+use crate::storage::epoch::ReuseEpoch;
+use crate::storage::{Lock, LockOutcome, Storage};
+use crate::store::create::{
+    NewTable, create_table_file, is_unborn, remove_unborn_log, table_file, write_header,
+};
+use crate::store::{Core, Parts, Store};
+use crate::table::Workspace;
+use crate::table::frames::{Frames, Pool};
+
+use replay::{Replay, Start};
+use table_file::TableFile;
+pub(crate) use table_file::{FoundHeader, open_table, read_header};
+
+/// Opens or creates a store.
+pub(crate) fn open(storage: Arc<dyn Storage>, options: &Options) -> Result<Store> {
+    let lock = take_lock(&*storage, options)?;
+    let names = list(&*storage, "")?;
+    if !names.contains(&table_file(DEFAULT_TABLE)) {
+        return create(storage, options, lock);
+    }
+    let mut opening = Opened::read(storage, options, lock, &names)?;
+    let end = opening.check_log()?;
+    let store = opening.into_store(end)?;
+    Ok(store)
+}
+
+fn take_lock(storage: &dyn Storage, options: &Options) -> Result<Option<Lock>> {
+    if options.create && !options.read_only {
+        storage
+            .create_directory("")
+            .map_err(|error| Error::io("create", storage.path(""), error))?;
+    }
+    match storage.lock(!options.read_only) {
+        Ok(LockOutcome::Held(lock)) => Ok(Some(lock)),
+        Ok(LockOutcome::Busy(pid)) => Err(Error::Locked { path: storage.path(""), pid }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(no_store(storage)),
+        Err(error) => Err(Error::io("lock", storage.path(""), error)),
+    }
+}
+
+fn no_store(storage: &dyn Storage) -> Error {
+    Error::NotFound { what: format!("store at {}", storage.path("").display()) }
+}
+
+fn list(storage: &dyn Storage, directory: &str) -> Result<Vec<String>> {
+    storage.list(directory).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => no_store(storage),
+        _ => Error::io("list", storage.path(directory), error),
+    })
+}
+
+/// What the memory for frames is: their number, and how many writers may fill.
+fn frame_memory(options: &Options, log_bytes: u64, table_bytes: u64) -> (usize, usize) {
+    let limit = options.write_buffer_bytes().max(MIN_WRITE_BUFFER) / BLOCK;
+    if !options.read_only {
+        return (2 * limit + 1024, limit);
+    }
+    // A reader has no checkpoints: all that the log changes stays in frames.
+    let most = (log_bytes / 16).min(table_bytes / BLOCK as u64 * 3 + log_bytes / 256);
+    (most as usize + 4096, usize::MAX / 2)
+}
+
+fn workspace(
+    options: &Options,
+    generation: u64,
+    log_bytes: u64,
+    table_bytes: u64,
+) -> Result<(Workspace, Arc<Frames>, usize)> {
+    let (count, limit) = frame_memory(options, log_bytes, table_bytes);
+    let no_memory = |error| Error::io("take memory for", "changed pages", error);
+    let frames = Arc::new(Frames::new(count).map_err(no_memory)?);
+    let epoch = Arc::new(ReuseEpoch::new().map_err(no_memory)?);
+    let workspace = Workspace {
+        pool: Pool::new(frames.clone(), limit),
+        epoch,
+        generation,
+        frozen: None,
+        tables: Default::default(),
+    };
+    Ok((workspace, frames, limit))
+}
+
+/// Makes a new store in an empty directory.
+fn create(storage: Arc<dyn Storage>, options: &Options, lock: Option<Lock>) -> Result<Store> {
+    if !is_unborn(&*storage)? {
+        let path = storage.path(&table_file(DEFAULT_TABLE));
+        return Err(Error::corrupt(path, 0, "the table file", "there, for there is a log", "absent"));
+    }
+    if options.read_only || !options.create {
+        return Err(no_store(&*storage));
+    }
+    remove_unborn_log(&*storage)?;
+    let poison = Arc::new(Poison::new());
+    let log_options = LogOptions { max_file: options.max_log_file, read_only: false };
+    let (log, appender) = Log::create(storage.clone(), log_options, poison.clone())?;
+    create_table_file(&*storage, &NewTable {
+        id: 0,
+        name: DEFAULT_TABLE,
+        geometry: check_payload(options.payload)?,
+        hash: options.hash,
+        state: TableState::Live,
+        log: appender.position(),
+        generation: 1,
+    })?;
+    let (ws, frames, frame_limit) = workspace(options, 2, 0, 0)?;
+    let epoch = ws.epoch.clone();
+    let core = Core {
+        ws,
+        appender: Some(appender),
+        replayed: None,
+        tables: Vec::new(),
+        next_table_id: 1,
+        checkpointed_bytes: 0,
+    };
+    let options = options.clone();
+    let store =
+        Store::new(Parts { storage, options, log, poison, epoch, frames, lock, core, frame_limit });
+    let writer = open_table(&store, &table_file(DEFAULT_TABLE))?;
+    store.core_to_look().add(writer);
+    Ok(store)
+}
+
+/// The files of a store that is being opened.
+struct Opened {
+    storage: Arc<dyn Storage>,
+    options: Options,
+    lock: Option<Lock>,
+    tables: Vec<TableFile>,
+    /// Files of tables whose dropping was not finished.
+    dropped: Vec<String>,
+    log: Arc<Log>,
+    poison: Arc<Poison>,
+}
+
+/// What the log was found to be.
+struct LogEnd {
+    from: Position,
+    to: Position,
+    clean: bool,
+    bytes: u64,
+}
+
+impl Opened {
+    fn read(
+        storage: Arc<dyn Storage>,
+        options: &Options,
+        lock: Option<Lock>,
+        names: &[String],
+    ) -> Result<Opened> {
+        let (mut tables, mut dropped) = (Vec::new(), Vec::new());
+        for name in names.iter().filter(|name| name.ends_with(".swiss")) {
+            let table = TableFile::open(&*storage, name, options.read_only)?;
+            match table.found.header.state {
+                TableState::Dropped => dropped.push(name.clone()),
+                _ => tables.push(table),
+            }
+        }
+        tables.sort_by_key(|table| table.found.header.table_id);
+        let ids = tables.windows(2).find(|pair| {
+            pair[0].found.header.table_id == pair[1].found.header.table_id
+        });
+        if let Some([a, b]) = ids {
+            let found = format!("that of {}", a.path.display());
+            return Err(Error::corrupt(&b.path, 12, "the table's id", "its own", found));
+        }
+        let poison = Arc::new(Poison::new());
+        let log_options =
+            LogOptions { max_file: options.max_log_file, read_only: options.read_only };
+        let log = Log::open(storage.clone(), log_options, poison.clone())?;
+        let options = options.clone();
+        Ok(Opened { storage, options, lock, tables, dropped, log, poison })
+    }
+
+    /// Step 3.
+    fn check_log(&mut self) -> Result<LogEnd> {
+        let positions = self.tables.iter().map(|table| table.found.header.log);
+        let from = positions.clone().min_by_key(|log| log.commit).unwrap_or_default();
+        let end = self.log.scan(from)?;
+        let to = end.position;
+        for table in &self.tables {
+            let log = table.found.header.log;
+            if log.commit > to.commit {
+                let expected = format!("to go on to commit {}, for this table has it", log.commit);
+                let path = self.storage.path(&log_file_name(to.file));
+                return Err(Error::corrupt(path, to.offset.into(), "the log", expected, "its end"));
+            }
+        }
+        let clean =
+            self.tables.iter().all(|t| t.found.header.clean && t.found.header.log == to);
+        Ok(LogEnd { from, to, clean, bytes: end.bytes })
+    }
+
+    /// Steps 4 to 7.
+    fn into_store(mut self, end: LogEnd) -> Result<Store> {
+        let newest = self.tables.iter().map(|table| table.found.header.generation).max();
+        let generation = newest.unwrap_or(0) + 1;
+        let mut appender = None;
+        if !self.options.read_only {
+            if !end.clean {
+                self.log.rewrite(end.from, end.to)?;
+            }
+            self.rewrite_headers(generation)?;
+            appender = Some(self.log.appender(end.to, end.clean)?);
+        }
+        let lengths = self.tables.iter().map(|table| table.file.length().unwrap_or(0));
+        let table_bytes = lengths.sum();
+        let (ws, frames, frame_limit) =
+            workspace(&self.options, generation + 1, end.bytes, table_bytes)?;
+        let epoch = ws.epoch.clone();
+        let core = Core {
+            ws,
+            appender,
+            replayed: Some(end.from),
+            tables: Vec::new(),
+            next_table_id: 1,
+            checkpointed_bytes: 0,
+        };
+        let mut starts = Vec::new();
+        let tables = std::mem::take(&mut self.tables);
+        let read_only = self.options.read_only;
+        let parts = Parts {
+            storage: self.storage,
+            options: self.options,
+            log: self.log,
+            poison: self.poison,
+            epoch,
+            frames,
+            lock: self.lock,
+            core,
+            frame_limit,
+        };
+        let store = Store::new(parts);
+        for table in tables {
+            let header = &table.found.header;
+            let pending = header.state == TableState::Pending;
+            starts.push(Start { id: header.table_id, commit: header.log.commit, pending });
+            let next = header.next_table_id;
+            let writer = table.into_writer(&store.frames, &store.epoch, read_only)?;
+            let mut core = store.core_to_look();
+            core.add(writer);
+            core.next_table_id = core.next_table_id.max(next);
+        }
+        Replay::run(&store, starts, &end, self.dropped)?;
+        Ok(store)
+    }
+
+    /// Step 5.
+    fn rewrite_headers(&mut self, generation: u64) -> Result<()> {
+        for table in &mut self.tables {
+            table.found.header.generation = generation;
+            table.found.header.clean = false;
+            write_header(&table.file, &table.found.header, 1 - table.found.copy)
+                .map_err(|error| Error::io("write to", &table.path, error))?;
+        }
+        Ok(())
+    }
+}

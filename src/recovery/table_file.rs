@@ -1,0 +1,151 @@
+//! A table file that is being opened: header, root, free map.
+//!
+//! Of the two header copies the newest valid one counts. Nothing below the
+//! root is read here: directory pages and pages are checked when they are
+//! first needed. This costs some reads, whatever the size of the table.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::format::directory::{decode_free_map, decode_root};
+use crate::format::group::Geometry;
+use crate::format::header::{Header, Run};
+use crate::format::{BLOCK, crc32};
+use crate::hash::Hasher;
+use crate::options::HashKind;
+use crate::storage::epoch::ReuseEpoch;
+use crate::storage::{Access, File, Storage};
+use crate::store::Store;
+use crate::store::create::table_file;
+use crate::table::blocks::Blocks;
+use crate::table::frames::Frames;
+use crate::table::{Opening, Totals, Writer};
+
+/// A header, and which copies of it are sound.
+pub(crate) struct FoundHeader {
+    pub(crate) header: Header,
+    /// The copy it was read from: 0 or 1.
+    pub(crate) copy: u64,
+    /// What is wrong with the other copy, if anything is.
+    pub(crate) other: Option<Error>,
+}
+
+/// Reads the newest valid header copy of a table file.
+pub(crate) fn read_header(file: &dyn File, path: &Path) -> Result<FoundHeader> {
+    let read = |copy: u64| -> Result<Header> {
+        let mut bytes = [0; BLOCK];
+        let offset = copy * BLOCK as u64;
+        file.read_at(&mut bytes, offset).map_err(|error| match error.kind() {
+            std::io::ErrorKind::UnexpectedEof => {
+                Error::corrupt(path, offset, "a header copy", "4096 bytes", "the end of the file")
+            }
+            _ => Error::io("read", path, error),
+        })?;
+        Header::decode(&bytes).map_err(|fault| fault.at(path, offset))
+    };
+    match (read(0), read(1)) {
+        (Ok(a), Ok(b)) if b.generation > a.generation => {
+            Ok(FoundHeader { header: b, copy: 1, other: None })
+        }
+        (Ok(header), other) => Ok(FoundHeader { header, copy: 0, other: other.err() }),
+        (Err(other), Ok(header)) => Ok(FoundHeader { header, copy: 1, other: Some(other) }),
+        // A newer version in either copy says more than damage in the other.
+        (Err(a), Err(b)) => Err(if matches!(b, Error::Version { .. }) { b } else { a }),
+    }
+}
+
+/// Opens a table file into an open store, without replaying anything.
+pub(crate) fn open_table(store: &Store, file_name: &str) -> Result<Writer> {
+    let table = TableFile::open(&*store.storage, file_name, store.options.read_only)?;
+    table.into_writer(&store.frames, &store.epoch, store.options.read_only)
+}
+
+/// A table file and its header.
+pub(super) struct TableFile {
+    pub(super) path: PathBuf,
+    pub(super) file: Arc<dyn File>,
+    pub(super) found: FoundHeader,
+}
+
+impl TableFile {
+    pub(super) fn open(storage: &dyn Storage, name: &str, read_only: bool) -> Result<TableFile> {
+        let path = storage.path(name);
+        let access = if read_only { Access::Read } else { Access::Write };
+        let file = storage.open(name, access).map_err(|e| Error::io("open", &path, e))?;
+        let found = read_header(&*file, &path)?;
+        if table_file(&found.header.name) != name {
+            let found = table_file(&found.header.name);
+            return Err(Error::corrupt(path, 256, "the table's name", name, found));
+        }
+        Ok(TableFile { path, file, found })
+    }
+
+    /// The bytes of root or free map, checked.
+    fn run(&self, run: Run, what: &str) -> Result<Vec<u8>> {
+        let offset = u64::from(run.block) * BLOCK as u64;
+        let length = self.file.length().map_err(|e| Error::io("read", &self.path, e))?;
+        if offset + u64::from(run.blocks) * BLOCK as u64 > length {
+            return Err(Error::corrupt(&self.path, offset, what, "in the file", "truncated"));
+        }
+        let mut bytes = vec![0; run.blocks as usize * BLOCK];
+        self.file.read_at(&mut bytes, offset).map_err(|e| Error::io("read", &self.path, e))?;
+        let found = crc32(&bytes, 0);
+        if found != run.crc {
+            let (expected, found) = (format!("{:08x}", run.crc), format!("{found:08x}"));
+            let what = format!("the checksum of {what}");
+            return Err(Error::corrupt(&self.path, offset, what, expected, found));
+        }
+        Ok(bytes)
+    }
+
+    pub(super) fn into_writer(
+        self,
+        frames: &Arc<Frames>,
+        epoch: &Arc<ReuseEpoch>,
+        read_only: bool,
+    ) -> Result<Writer> {
+        let header = &self.found.header;
+        let path = &self.path;
+        let kind = HashKind::from_id(header.hash_id).unwrap_or_default();
+        let self_test = Hasher::new(kind, header.hash_key).self_test();
+        if self_test != header.self_test {
+            let expected = format!("{:016x}, what this program computes", self_test);
+            let found = format!("{:016x}", header.self_test);
+            return Err(Error::corrupt(path, 40, "the hash's self-test", expected, found));
+        }
+        let root = self.run(header.root, "the root")?;
+        let at = |block: u32| u64::from(block) * BLOCK as u64;
+        let (entries, live) = decode_root(&root, header.root_depth, header.live_count)
+            .map_err(|fault| fault.at(path, at(header.root.block)))?;
+        let map = self.run(header.free_map, "the free map")?;
+        let free = decode_free_map(&map, header.file_blocks)
+            .map_err(|fault| fault.at(path, at(header.free_map.block)))?;
+        let blocks =
+            Blocks::open(self.file.clone(), path.clone(), free, header.file_blocks, read_only)?;
+        let geometry = Geometry::new(header.payload.into())
+            .ok_or_else(|| Error::corrupt(path, 14, "the slot payload", "possible", header.payload))?;
+        let opening = Opening {
+            id: header.table_id,
+            name: header.name.clone(),
+            path: path.clone(),
+            geometry,
+            hash_id: header.hash_id,
+            hash_key: header.hash_key,
+            clears: header.clears,
+            totals: Totals {
+                slots: header.capacity,
+                used: header.used,
+                tombstones: header.tombstones().unwrap_or(0),
+                segments: header.segments,
+            },
+            live,
+            root_run: header.root,
+            map_run: header.free_map,
+        };
+        let depth = header.root_depth;
+        let mut writer = Writer::new(opening, blocks, frames.clone(), epoch.clone());
+        writer.attach_root(depth, &entries)?;
+        Ok(writer)
+    }
+}

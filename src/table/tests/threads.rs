@@ -1,0 +1,188 @@
+//! Readers in threads beside a writer that does everything it can.
+//!
+//! Goal: no reader ever gets a value that was not written for its key, misses
+//! one that is there all the time, or sees one go back. Method: values
+//! describe themselves (key, version, a sum over both); some keys are never
+//! removed, and their versions only grow. The pool is tiny, so frames, blocks
+//! and lines of the directory are reused as fast as they can be.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::error::Error;
+use crate::format::mutate::Random;
+use crate::table::Table;
+use crate::table::scan::{Scanned, SegmentCopy};
+
+use super::harness::{Log, Setup, Store, entry, get};
+
+const KEYS: u64 = 1500;
+
+fn key(i: u64) -> Vec<u8> {
+    let mut key = i.to_le_bytes().to_vec();
+    key.resize(if i % 7 == 0 { 140 } else { 8 + (i % 20) as usize }, i as u8);
+    key
+}
+
+/// A key of every four is never removed.
+fn lasts(i: u64) -> bool {
+    i % 4 == 0
+}
+
+fn value(i: u64, version: u64) -> Vec<u8> {
+    let words = [i, version, i.wrapping_mul(31) ^ version.wrapping_mul(0x9E37_79B9_7F4A_7C15)];
+    let mut value: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    let length = if version % 11 == 0 { 300 } else { 24 + (version % 60) as usize };
+    value.resize(length, version as u8);
+    value
+}
+
+/// The version in a value, which must be one of this key.
+fn version(i: u64, found: &[u8]) -> u64 {
+    let version = u64::from_le_bytes(found[8..16].try_into().unwrap());
+    assert!(found == value(i, version), "key {i} has a value that was never written for it");
+    version
+}
+
+struct Shared {
+    table: Arc<Table>,
+    log: Arc<Log>,
+    /// The version of each lasting key that was written last.
+    written: Vec<AtomicU64>,
+    stop: AtomicBool,
+    /// Odd while the table is being cleared and filled again.
+    clearing: AtomicU64,
+}
+
+fn read(shared: &Shared, seed: u64) -> u64 {
+    let mut random = Random(seed);
+    let mut reads = 0;
+    while !shared.stop.load(Ordering::Relaxed) {
+        let i = random.below(KEYS as usize) as u64;
+        let clearing = shared.clearing.load(Ordering::Acquire);
+        let least = shared.written[i as usize].load(Ordering::Acquire);
+        let found = get(&shared.table, &shared.log, &key(i)).unwrap();
+        let version = found.map(|found| version(i, &found));
+        let calm = clearing % 2 == 0 && shared.clearing.load(Ordering::Acquire) == clearing;
+        if lasts(i) && least > 0 && calm {
+            assert!(version >= Some(least), "key {i}: {version:?} after {least}");
+        }
+        reads += 1;
+    }
+    reads
+}
+
+fn scan(shared: &Shared) -> u64 {
+    let mut copy = SegmentCopy::default();
+    let mut scans = 0;
+    while !shared.stop.load(Ordering::Relaxed) {
+        let (clears, mut from, mut seen) = (shared.table.clears(), Some(0), Vec::new());
+        while let Some(hash) = from {
+            match shared.table.scan_segment(hash, clears, &mut copy).unwrap() {
+                Scanned::Whole(next) => from = next,
+                Scanned::Busy => continue,
+                Scanned::Cleared => break,
+            }
+            for at in 0..copy.len() {
+                let (found, value) = entry(&copy, at, &shared.log).unwrap();
+                let i = u64::from_le_bytes(found[..8].try_into().unwrap());
+                assert_eq!(found, key(i));
+                version(i, &value);
+                seen.push(i);
+            }
+        }
+        seen.sort_unstable();
+        assert!(seen.windows(2).all(|pair| pair[0] < pair[1]), "an entry was shown twice");
+        scans += from.is_none() as u64;
+    }
+    scans
+}
+
+/// One change; a checkpoint first if the pool has no room for it.
+fn write(store: &mut Store, shared: &Shared, i: u64, version: u64, remove: bool) {
+    loop {
+        let outcome = match remove {
+            true => store.remove(&key(i)).map(drop),
+            false => store.insert(&key(i), &value(i, version)),
+        };
+        match outcome {
+            Ok(()) if remove => return,
+            Ok(()) => return shared.written[i as usize].store(version, Ordering::Release),
+            Err(Error::BatchTooLarge { .. }) => store.checkpoint(),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+fn run(setup: Setup, rounds: u64, clear: bool) {
+    let mut store = Store::new(setup);
+    let shared = Shared {
+        table: store.writer.table.clone(),
+        log: store.log.clone(),
+        written: (0..KEYS).map(|_| AtomicU64::new(0)).collect(),
+        stop: AtomicBool::new(false),
+        clearing: AtomicU64::new(0),
+    };
+    let shared = &shared;
+    std::thread::scope(|scope| {
+        let mut readers: Vec<_> =
+            (1..4).map(|seed| scope.spawn(move || read(shared, seed))).collect();
+        readers.push(scope.spawn(move || scan(shared)));
+        let stop = Stop(shared);
+        let mut random = Random(99);
+        for round in 1..=rounds {
+            let i = random.below(KEYS as usize) as u64;
+            let remove = !lasts(i) && random.below(2) == 0;
+            write(&mut store, shared, i, round, remove);
+            if round % 400 == 0 {
+                let mut extra = round;
+                store.checkpoint_with(&mut |store| {
+                    extra += 1;
+                    let i = (extra * 7) % KEYS / 4 * 4;
+                    if store.insert(&key(i), &value(i, round)).is_ok() {
+                        shared.written[i as usize].fetch_max(round, Ordering::Release);
+                    }
+                });
+            }
+            if clear && round % 3000 == 0 {
+                shared.clearing.fetch_add(1, Ordering::AcqRel);
+                shared.written.iter().for_each(|version| version.store(0, Ordering::Release));
+                store.checkpoint();
+                store.writer.clear(&mut store.ws, [round, 1]).unwrap();
+                shared.clearing.fetch_add(1, Ordering::AcqRel);
+            }
+        }
+        drop(stop);
+        for reader in readers {
+            assert!(reader.join().unwrap() > 0);
+        }
+    });
+    store.check_segments();
+    store.check_blocks();
+    store.checkpoint();
+    store.check_blocks();
+}
+
+/// Ends the readers, also when the writer panics.
+struct Stop<'a>(&'a Shared);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn readers_see_only_what_was_written_in_a_tiny_pool() {
+    run(Setup::new(128).pool(96, 40), 20_000, false);
+}
+
+#[test]
+fn readers_see_only_what_was_written_in_large_slots() {
+    run(Setup::new(504).pool(320, 100), 12_000, false);
+}
+
+#[test]
+fn readers_see_only_what_was_written_across_clears() {
+    run(Setup::new(56).pool(96, 30), 20_000, true);
+}
