@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::format::record::{Op, OpKind, RECORD_HEADER};
+use crate::limits::{MAX_KEY_LENGTH, MAX_VALUE_LENGTH};
 use crate::table::Table as TableCore;
-use crate::{MAX_KEY_LENGTH, MAX_VALUE_LENGTH};
+
 
 /// Changes that are committed together: after a crash all of them are there,
 /// or none. Later changes of the same key win.
@@ -63,31 +64,8 @@ impl Batch {
         self.push(None, false, key.as_ref(), &[])
     }
 
-    /// Adds an insert into a table, which must be one of the store that the
-    /// batch is written to.
-    ///
-    /// # Errors
-    ///
-    /// As [`Batch::insert`].
-    pub fn insert_into(
-        &mut self,
-        table: &crate::Table,
-        key: impl AsRef<[u8]>,
-        value: impl AsRef<[u8]>,
-    ) -> Result<()> {
-        self.push(Some(table.core().clone()), true, key.as_ref(), value.as_ref())
-    }
-
-    /// Adds a removal from a table; see [`Batch::insert_into`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Batch::remove`].
-    pub fn remove_from(&mut self, table: &crate::Table, key: impl AsRef<[u8]>) -> Result<()> {
-        self.push(Some(table.core().clone()), false, key.as_ref(), &[])
-    }
-
-    fn push(
+    /// Adds a change of a table, or of the default one.
+    pub(crate) fn push(
         &mut self,
         table: Option<Arc<TableCore>>,
         insert: bool,

@@ -17,6 +17,8 @@
 //! Then log files that every L has passed, and in which nothing was live as of
 //! those Ls, go back to the log.
 
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::error::{Error, Result};
@@ -25,8 +27,10 @@ use crate::format::group::{PageRecord, seal};
 use crate::format::header::{Header, Run, TableState};
 use crate::format::record::Position;
 use crate::format::{BLOCK, crc32};
+use crate::storage::File;
 use crate::store::create::write_header;
 use crate::store::{Core, Store};
+use crate::table::blocks::BlockMaps;
 use crate::table::freeze::Captured;
 use crate::table::{Totals, Writer};
 
@@ -120,6 +124,9 @@ impl<'a> Checkpoint<'a> {
                 hash_key: writer.hash_key,
             });
         }
+        // After a crash on a full device there may be no file yet in which the
+        // log can go on; then the next opening must not believe that it can.
+        let clean = clean && core.appender.as_ref().is_some_and(|a| a.can_continue());
         Ok(Checkpoint { store, position: core.position(), generation, clean, portions })
     }
 
@@ -136,11 +143,11 @@ impl<'a> Checkpoint<'a> {
 
     fn write_pages(&self, i: usize) -> Result<()> {
         let id = self.portions[i].id;
-        let (file, path, geometry) = self.with_writer(id, |writer, _| {
-            let table = &writer.table;
-            (writer.blocks.file().clone(), table.path.clone(), table.geometry)
+        let (file, maps, path, geometry) = self.with_writer(id, |writer, _| {
+            let (blocks, table) = (&writer.blocks, &writer.table);
+            (blocks.file().clone(), blocks.maps().clone(), table.path.clone(), table.geometry)
         })?;
-        let mut buffer = RunBuffer::new(&*file, &path);
+        let mut buffer = RunBuffer::new(&*file, &maps, &path);
         loop {
             let handed = self.with_writer(id, |writer, core_ws| writer.hand_out(core_ws))?;
             let Some(mut captured) = handed else { break };
@@ -291,7 +298,7 @@ impl<'a> Checkpoint<'a> {
     fn file_of(
         &self,
         id: u16,
-    ) -> Result<(std::sync::Arc<dyn crate::storage::File>, std::path::PathBuf)> {
+    ) -> Result<(Arc<dyn File>, PathBuf)> {
         self.with_writer(id, |writer, _| {
             (writer.blocks.file().clone(), writer.table.path.clone())
         })
@@ -332,15 +339,16 @@ fn take_map_run(
 
 /// Blocks in a row, gathered to be written with one call.
 struct RunBuffer<'a> {
-    file: &'a dyn crate::storage::File,
-    path: &'a std::path::Path,
+    file: &'a dyn File,
+    maps: &'a BlockMaps,
+    path: &'a Path,
     bytes: Vec<[u8; BLOCK]>,
     first: u32,
 }
 
 impl<'a> RunBuffer<'a> {
-    fn new(file: &'a dyn crate::storage::File, path: &'a std::path::Path) -> RunBuffer<'a> {
-        RunBuffer { file, path, bytes: Vec::with_capacity(RUN), first: 0 }
+    fn new(file: &'a dyn File, maps: &'a BlockMaps, path: &'a Path) -> RunBuffer<'a> {
+        RunBuffer { file, maps, path, bytes: Vec::with_capacity(RUN), first: 0 }
     }
 
     /// The place for the bytes of a block.
@@ -357,8 +365,12 @@ impl<'a> RunBuffer<'a> {
     fn flush(&mut self) -> Result<()> {
         if !self.bytes.is_empty() {
             let offset = u64::from(self.first) * BLOCK as u64;
-            let written = self.file.write_at(self.bytes.as_flattened(), offset);
+            let bytes = self.bytes.as_flattened();
+            let written = self.file.write_at(bytes, offset);
             written.map_err(|e| Error::io("write to", self.path, e))?;
+            // So that whoever reads a page whose frame was given up does not
+            // fault: it is in the page cache now.
+            self.maps.newest().populate_read(offset as usize, bytes.len());
             self.bytes.clear();
         }
         Ok(())

@@ -1,16 +1,19 @@
 //! The handle of an open store.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
+use std::sync::Arc;
 
 use crate::batch::Batch;
 use crate::checkpoint;
 use crate::error::{Error, Result};
+use crate::format::header::DEFAULT_TABLE;
+use crate::handle::Handle;
 use crate::iter::Iter;
 use crate::options::{Options, TableOptions};
 use crate::stats::Stats;
 use crate::storage::Storage;
+use crate::storage::files::Files;
+use crate::storage::memory::Memory;
 use crate::store::Store;
 use crate::table::Table as TableCore;
 use crate::table_handle::Table;
@@ -49,14 +52,32 @@ use crate::verify::Report;
 /// the next opening replays the log since the last checkpoint.
 #[derive(Clone)]
 pub struct Db {
-    pub(crate) handle: Arc<Handle>,
+    handle: Arc<Handle>,
     table: Arc<TableCore>,
 }
 
-/// The store and its threads; dropped with the last handle.
-pub(crate) struct Handle {
-    pub(crate) store: Arc<Store>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+impl Options {
+    /// Opens the store in a directory, or creates it there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Locked`] if it is open elsewhere, [`Error::NotFound`] if it is
+    /// absent and may not be created, [`Error::Corrupt`], [`Error::Version`],
+    /// [`Error::InvalidArgument`] for a setting out of its range.
+    pub fn open(&self, path: impl AsRef<Path>) -> Result<crate::Db> {
+        self.open_on(Arc::new(Files::new(path.as_ref())))
+    }
+
+    /// Opens a new store in memory. Nothing of it outlives the last handle.
+    pub fn in_memory(&self) -> Result<crate::Db> {
+        self.open_on(Arc::new(Memory::new()))
+    }
+
+    /// Opens the store on any [`Storage`].
+    pub fn open_on(&self, storage: Arc<dyn Storage>) -> Result<crate::Db> {
+        self.check()?;
+        Db::start(storage, self)
+    }
 }
 
 impl Db {
@@ -80,17 +101,12 @@ impl Db {
     }
 
     /// Opens the store on a storage and starts its threads.
-    pub(crate) fn start(storage: Arc<dyn Storage>, options: &Options) -> Result<Db> {
-        let store = Arc::new(crate::recovery::open(storage, options)?);
+    fn start(storage: Arc<dyn Storage>, options: &Options) -> Result<Db> {
+        let store = crate::recovery::open(storage, options)?;
         let table = store
-            .find_table(crate::format::header::DEFAULT_TABLE)
+            .find_table(DEFAULT_TABLE)
             .ok_or_else(|| Error::NotFound { what: "default table".into() })?;
-        let handle = Handle { store, threads: Mutex::default() };
-        if !options.read_only {
-            handle.spawn("swissdb-log", |store| store.log.keep(store.options.sync_interval))?;
-            handle.spawn("swissdb-checkpoint", checkpoint::keep)?;
-        }
-        Ok(Db { handle: Arc::new(handle), table })
+        Ok(Db { handle: Arc::new(Handle::start(store)?), table })
     }
 
     fn store(&self) -> &Store {
@@ -300,7 +316,7 @@ impl Db {
     ///
     /// [`Error::Closed`]; damage is not an error but in the report.
     pub fn verify(&self) -> Result<Report> {
-        crate::verify::verify(self.store())
+        crate::verify::verify_store(self.store())
     }
 
     /// The directory of the store.
@@ -318,62 +334,6 @@ impl Db {
     /// every commit is in the log even then, and the lock is given back.
     pub fn close(self) -> Result<()> {
         self.handle.close()
-    }
-}
-
-impl Handle {
-    fn spawn(&self, name: &str, body: impl FnOnce(&Store) + Send + 'static) -> Result<()> {
-        let store = self.store.clone();
-        let thread = std::thread::Builder::new()
-            .name(name.into())
-            .spawn(move || body(&store))
-            .map_err(|error| Error::io("start", "a background thread", error))?;
-        self.threads.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(thread);
-        Ok(())
-    }
-
-    fn close(&self) -> Result<()> {
-        let store = &*self.store;
-        if !store.mark_closed() {
-            return Err(crate::store::closed());
-        }
-        // In a forked child there are no threads, and nothing may be written.
-        let outcome = if store.epoch.read() == 0 {
-            Err(crate::table::read::forked())
-        } else {
-            self.stop_threads();
-            self.write_last()
-        };
-        store.unlock();
-        outcome
-    }
-
-    fn stop_threads(&self) {
-        self.store.signals.stop();
-        self.store.log.stop();
-        let threads = std::mem::take(
-            &mut *self.threads.lock().unwrap_or_else(|poisoned| poisoned.into_inner()),
-        );
-        for thread in threads {
-            // A thread that panicked has poisoned what it held.
-            let _ = thread.join();
-        }
-    }
-
-    fn write_last(&self) -> Result<()> {
-        if !self.store.options.read_only {
-            checkpoint::checkpoint(&self.store, true)?;
-        }
-        self.store.log.close()
-    }
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        if !self.store.is_closed() {
-            // There is nobody to tell; every commit is in the log.
-            let _ = self.close();
-        }
     }
 }
 

@@ -9,6 +9,8 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use crate::limits::{MAX_KEY_LENGTH, MAX_VALUE_LENGTH};
+
 /// The result of every operation of the store.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -183,10 +185,10 @@ impl fmt::Display for Error {
             ),
             Error::NotFound { what } => write!(f, "there is no {what}"),
             Error::KeyTooLong { length } => write!(
-                f, "the key has {length} bytes, but at most {} are possible", crate::MAX_KEY_LENGTH
+                f, "the key has {length} bytes, but at most {} are possible", MAX_KEY_LENGTH
             ),
             Error::ValueTooLong { length } => write!(
-                f, "the value has {length} bytes, but at most {} are possible", crate::MAX_VALUE_LENGTH
+                f, "the value has {length} bytes, but at most {} are possible", MAX_VALUE_LENGTH
             ),
             Error::BatchTooLarge { needed, limit } => write!(
                 f, "the batch needs {needed} bytes, but at most {limit} are possible; write it as several batches"

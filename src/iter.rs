@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use crate::db::Handle;
+use crate::handle::Handle;
 use crate::error::Result;
 use crate::store::LogBytes;
 use crate::table::scan::{ScannedSlot, Scanned, SegmentCopy};

@@ -16,23 +16,26 @@
 //! # Reading the source
 //!
 //! ```text
-//! words     error  options  hash  format/{header,directory,group,record}
+//! words     limits  error  options  hash  format/{header,directory,group,record}
 //! machine   storage/{mod,files,map,memory,epoch,pins}
 //! parts     table/...     log/...
-//! deeds     store/...  checkpoint  recovery  iter  verify  inspect
-//! face      batch  value  table_handle  db  stats  lib
+//! deeds     value  batch  store/...  checkpoint  recovery  catalog  handle  iter  verify  inspect
+//! face      stats  table_handle  db  lib
 //! ```
 //!
 //! Arrows point down only. `table` knows no log, `log` knows no table; the
 //! deeds bring them together. `format.md` is the prose on the bytes in files.
 
 mod batch;
+mod catalog;
 mod checkpoint;
 mod db;
 mod error;
 mod format;
+mod handle;
 mod hash;
 mod iter;
+mod limits;
 mod log;
 mod options;
 mod recovery;
@@ -48,13 +51,9 @@ pub use batch::Batch;
 pub use db::Db;
 pub use error::{Corruption, Error, Result};
 pub use iter::Iter;
+pub use limits::{MAX_KEY_LENGTH, MAX_VALUE_LENGTH};
 pub use options::{Durability, HashKind, Options, TableOptions};
 pub use stats::{LogFileStats, Stats, TableStats};
 pub use table_handle::Table;
 pub use value::Value;
-pub use verify::{Report, Violation};
-
-/// The longest key, in bytes.
-pub const MAX_KEY_LENGTH: usize = 32_767;
-/// The longest value, in bytes: 1 GiB - 64 KiB.
-pub const MAX_VALUE_LENGTH: usize = (1 << 30) - (64 << 10);
+pub use verify::{Checked, Report, Violation, verify};

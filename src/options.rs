@@ -3,8 +3,6 @@
 //! Fewer than ten, each with its price. Everything has a default that suits a
 //! store of small entries; nothing here needs to be set to be safe.
 
-use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
@@ -149,47 +147,18 @@ impl Options {
         self
     }
 
-    /// Opens the store in a directory, or creates it there.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Locked`] if it is open elsewhere, [`Error::NotFound`] if it is
-    /// absent and may not be created, [`Error::Corrupt`], [`Error::Version`],
-    /// [`Error::InvalidArgument`] for a setting out of its range.
-    pub fn open(&self, path: impl AsRef<Path>) -> Result<crate::Db> {
-        self.open_on(Arc::new(crate::storage::files::Files::new(path.as_ref())))
-    }
-
-    /// Opens a new store in memory. Nothing of it outlives the last handle.
-    pub fn in_memory(&self) -> Result<crate::Db> {
-        self.open_on(Arc::new(crate::storage::memory::Memory::new()))
-    }
-
-    /// Opens the store on any [`Storage`](crate::storage::Storage).
-    pub fn open_on(&self, storage: Arc<dyn crate::storage::Storage>) -> Result<crate::Db> {
-        self.check()?;
-        crate::Db::start(storage, self)
-    }
-
-    fn check(&self) -> Result<()> {
+    /// Refuses settings out of their range.
+    pub(crate) fn check(&self) -> Result<()> {
         check_payload(self.payload)?;
         if self.write_buffer.is_some_and(|bytes| bytes < MIN_WRITE_BUFFER) {
             return Err(Error::invalid("the write buffer must be at least 1 MiB"));
         }
-        if !(1 << 20..=64 << 20).contains(&self.max_log_file) || self.max_log_file % 4096 != 0 {
+        if !(1 << 20..=64 << 20).contains(&self.max_log_file) || !self.max_log_file.is_multiple_of(4096) {
             return Err(Error::invalid(
                 "the largest log file must be 1 MiB to 64 MiB, in steps of 4096 bytes",
             ));
         }
         Ok(())
-    }
-
-    /// The write buffer in bytes: as set, or a share of the memory there is.
-    pub(crate) fn write_buffer_bytes(&self) -> usize {
-        self.write_buffer.unwrap_or_else(|| {
-            let quarter = crate::storage::files::memory_limit() / 4;
-            quarter.clamp(16 << 20, 1 << 30) as usize
-        })
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::db::Handle;
+use crate::batch::Batch;
 use crate::error::Result;
+use crate::handle::Handle;
 use crate::iter::Iter;
 use crate::store::commit::no_table;
 use crate::table::Table as TableCore;
@@ -31,10 +32,6 @@ pub struct Table {
 impl Table {
     pub(crate) fn new(handle: Arc<Handle>, core: Arc<TableCore>) -> Table {
         Table { handle, core }
-    }
-
-    pub(crate) fn core(&self) -> &Arc<TableCore> {
-        &self.core
     }
 
     fn check(&self) -> Result<()> {
@@ -105,6 +102,33 @@ impl Table {
     /// counts of a dropped table are zero.
     pub fn stats(&self) -> crate::stats::TableStats {
         crate::stats::of_table(&self.handle.store, &self.core)
+    }
+}
+
+/// Changes of named tables.
+impl Batch {
+    /// Adds an insert into a table, which must be one of the store that the
+    /// batch is written to.
+    ///
+    /// # Errors
+    ///
+    /// As [`Batch::insert`].
+    pub fn insert_into(
+        &mut self,
+        table: &Table,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+    ) -> Result<()> {
+        self.push(Some(table.core.clone()), true, key.as_ref(), value.as_ref())
+    }
+
+    /// Adds a removal from a table; see [`Batch::insert_into`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Batch::remove`].
+    pub fn remove_from(&mut self, table: &Table, key: impl AsRef<[u8]>) -> Result<()> {
+        self.push(Some(table.core.clone()), false, key.as_ref(), &[])
     }
 }
 

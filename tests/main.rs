@@ -24,6 +24,8 @@ mod durability;
 mod filling;
 // Iteration while entries come, go, change and move.
 mod iteration;
+// Killed between any two operations on files.
+mod kill_points;
 // Processes that are really killed.
 mod kills;
 // What a caller may get wrong.

@@ -11,18 +11,22 @@
 //! Random choices come from [`Random`], whose seed is printed with a failure.
 //! `SWISSDB_TEST_SEED=n` runs the tests with other choices.
 
+#[path = "support/gate.rs"]
+mod gate;
+
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
+use swissdb::storage::Storage;
 use swissdb::storage::files::Files;
 use swissdb::storage::memory::Memory;
-use swissdb::storage::{Access, File, LockOutcome, Map, Storage};
 use swissdb::{Db, Options, TableStats};
 use tempfile::TempDir;
+
+pub use gate::Gate;
 
 /// The entries a store should hold.
 pub type Model = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -42,6 +46,15 @@ pub struct TestStore {
 enum Place {
     Disk(TempDir),
     Memory(Memory),
+}
+
+impl Place {
+    fn storage(&self) -> Arc<dyn Storage> {
+        match self {
+            Place::Disk(directory) => Arc::new(Files::new(directory.path())),
+            Place::Memory(memory) => Arc::new(memory.clone()),
+        }
+    }
 }
 
 impl TestStore {
@@ -76,8 +89,9 @@ impl TestStore {
 
     /// Opens the store again after [`TestStore::close`].
     pub fn open(&mut self) {
-        let gate = Arc::new(Gate::around(&self.place));
-        let db = self.options.open_on(gate);
+        let db = self
+            .options
+            .open_on(Arc::new(Gate::around(self.place.storage())));
         self.db = Some(db.unwrap_or_else(|error| panic!("the store does not open: {error}")));
     }
 
@@ -106,15 +120,14 @@ impl TestStore {
     /// The files as they are between two operations on them. Whoever calls
     /// this has no write under way, but the store's own threads may.
     fn what_a_kill_leaves(&self) -> Place {
-        let _still = GATE_OF_ALL.write().unwrap_or_else(PoisonError::into_inner);
-        match &self.place {
+        gate::closed(|| match &self.place {
             Place::Memory(memory) => Place::Memory(memory.copy().expect("copy the files")),
             Place::Disk(directory) => {
                 let copy = tempfile::tempdir().expect("a temporary directory");
                 copy_directory(directory.path(), copy.path());
                 Place::Disk(copy)
             }
-        }
+        })
     }
 
     /// Copies the directory of a store on disk as a kill would leave it.
@@ -311,111 +324,4 @@ pub fn files_below(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
         }
     }
     files
-}
-
-/// Closed while somebody copies the files of a store: operations that change
-/// a file pass one by one or not at all. One for all stores of the process,
-/// as copying is rare.
-static GATE_OF_ALL: RwLock<()> = RwLock::new(());
-
-/// A storage whose operations wait while files are copied.
-struct Gate {
-    inner: Arc<dyn Storage>,
-}
-
-/// A file of such a storage.
-struct GatedFile {
-    inner: Arc<dyn File>,
-}
-
-/// Runs an operation that changes something, when the gate is open.
-fn through<T>(operation: impl FnOnce() -> T) -> T {
-    let _open = GATE_OF_ALL.read().unwrap_or_else(PoisonError::into_inner);
-    operation()
-}
-
-impl Gate {
-    fn around(place: &Place) -> Gate {
-        match place {
-            Place::Disk(directory) => Gate {
-                inner: Arc::new(Files::new(directory.path())),
-            },
-            Place::Memory(memory) => Gate {
-                inner: Arc::new(memory.clone()),
-            },
-        }
-    }
-}
-
-impl Storage for Gate {
-    fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>> {
-        let inner = through(|| self.inner.open(name, access))?;
-        Ok(Arc::new(GatedFile { inner }))
-    }
-
-    fn list(&self, directory: &str) -> io::Result<Vec<String>> {
-        self.inner.list(directory)
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        through(|| self.inner.remove(name))
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        through(|| self.inner.rename(from, to))
-    }
-
-    fn create_directory(&self, directory: &str) -> io::Result<()> {
-        through(|| self.inner.create_directory(directory))
-    }
-
-    fn sync_directory(&self, directory: &str) -> io::Result<()> {
-        self.inner.sync_directory(directory)
-    }
-
-    fn lock(&self, exclusive: bool) -> io::Result<LockOutcome> {
-        self.inner.lock(exclusive)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.inner.path(name)
-    }
-}
-
-impl File for GatedFile {
-    fn length(&self) -> io::Result<u64> {
-        self.inner.length()
-    }
-
-    fn set_length(&self, length: u64) -> io::Result<()> {
-        through(|| self.inner.set_length(length))
-    }
-
-    fn allocate(&self, offset: u64, length: u64) -> io::Result<()> {
-        through(|| self.inner.allocate(offset, length))
-    }
-
-    fn punch(&self, offset: u64, length: u64) -> io::Result<()> {
-        through(|| self.inner.punch(offset, length))
-    }
-
-    fn map(&self, length: u64, writable: bool) -> io::Result<Map> {
-        self.inner.map(length, writable)
-    }
-
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.inner.read_at(buffer, offset)
-    }
-
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        through(|| self.inner.write_at(bytes, offset))
-    }
-
-    fn write_mapped(&self, map: &Map, bytes: &[u8], offset: u64) -> io::Result<()> {
-        through(|| self.inner.write_mapped(map, bytes, offset))
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.inner.sync()
-    }
 }

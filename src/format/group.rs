@@ -111,12 +111,6 @@ pub(crate) fn match_empty(control: u64) -> Slots {
     Slots(control & !(control << 6) & MSB)
 }
 
-/// The slots without an entry.
-#[inline]
-pub(crate) fn match_free(control: u64) -> Slots {
-    Slots(control & MSB)
-}
-
 /// The slots with an entry.
 #[inline]
 pub(crate) fn match_full(control: u64) -> Slots {
@@ -205,7 +199,7 @@ pub(crate) struct Geometry {
 impl Geometry {
     /// The geometry of a slot payload in bytes, if it is one of the format's.
     pub(crate) fn new(payload: usize) -> Option<Geometry> {
-        if !(24..=504).contains(&payload) || payload % 8 != 0 {
+        if !(24..=504).contains(&payload) || !payload.is_multiple_of(8) {
             return None;
         }
         let group_words = CONTROL_WORDS + payload;
@@ -229,7 +223,7 @@ impl Geometry {
     /// The page of a segment's group, and the group's number in that page.
     #[inline]
     pub(crate) fn page_of(&self, group: usize) -> (usize, usize) {
-        let page = (group as u32 * self.reciprocal >> 16) as usize;
+        let page = ((group as u32 * self.reciprocal) >> 16) as usize;
         // Wraps only for numbers that no segment has, which readers may see.
         (page, group.wrapping_sub(page.wrapping_mul(self.groups_per_page)))
     }
@@ -423,9 +417,9 @@ pub(crate) fn seal(page: &mut [u8; BLOCK], geometry: &Geometry, record: PageReco
     for group in 0..geometry.groups_per_page {
         let start = group * geometry.group_words * 8;
         page[start + 8..start + 16].fill(0);
-        page[start + 56..start + 64].fill(0);
+        page[start + 8 * PAGE_RECORD..start + 64].fill(0);
     }
-    page[56..64].copy_from_slice(&record.to_word().to_le_bytes());
+    page[8 * PAGE_RECORD..64].copy_from_slice(&record.to_word().to_le_bytes());
     // Computed with the field still zero: one pass, and the same value.
     let crc = crc32fast::hash(&page[..]);
     page[12..16].copy_from_slice(&crc.to_le_bytes());
@@ -455,7 +449,6 @@ mod tests {
                 match_deleted(control).collect::<Vec<_>>(),
                 slots(control, |b| b == DELETED)
             );
-            assert_eq!(match_free(control).collect::<Vec<_>>(), slots(control, |b| b >= 0x80));
             assert_eq!(match_full(control).collect::<Vec<_>>(), slots(control, |b| b < 0x80));
             assert_eq!(match_h2(control, 0x7f).collect::<Vec<_>>(), slots(control, |b| b == 0x7f));
         }

@@ -34,6 +34,7 @@ use crate::error::Error;
 use std::fmt;
 use std::path::PathBuf;
 
+
 /// The size in bytes of a block, and so of a page of any kind.
 pub(crate) const BLOCK: usize = 4096;
 

@@ -15,6 +15,7 @@ mod syncing;
 
 use std::sync::Arc;
 
+use super::scan::End;
 use super::*;
 use crate::format::record::{Op, OpKind, Position, log_file_name};
 use crate::storage::memory::Memory;

@@ -21,8 +21,9 @@
 //!                   offset                           limit
 //! ```
 //!
-//! The last 64 KiB of the active file are kept for urgent records as long as no next file is in hand: removing entries must
-//! be possible when the device is full.
+//! The last 64 KiB of the active file are kept for urgent records as long as no
+//! next file is in hand: removing entries must be possible when the device is
+//! full.
 //!
 //! # Activation
 //!

@@ -28,7 +28,7 @@ use crate::format::BLOCK;
 use crate::format::header::{DEFAULT_TABLE, TableState};
 use crate::format::record::{Position, log_file_name};
 use crate::log::{Log, LogOptions, Poison};
-use crate::options::{MIN_WRITE_BUFFER, Options, check_payload};
+use crate::options::{Options, check_payload};
 use crate::storage::epoch::ReuseEpoch;
 use crate::storage::{Lock, LockOutcome, Storage};
 use crate::store::create::{
@@ -40,7 +40,7 @@ use crate::table::frames::{Frames, Pool};
 
 use replay::{Replay, Start};
 use table_file::TableFile;
-pub(crate) use table_file::{FoundHeader, open_table, read_header};
+pub(crate) use table_file::{open_table, remove_table_file};
 
 /// Opens or creates a store.
 pub(crate) fn open(storage: Arc<dyn Storage>, options: &Options) -> Result<Store> {
@@ -80,9 +80,17 @@ fn list(storage: &dyn Storage, directory: &str) -> Result<Vec<String>> {
     })
 }
 
+/// The write buffer in bytes: as set, or a share of the memory there is.
+fn write_buffer(options: &Options) -> usize {
+    options.write_buffer.unwrap_or_else(|| {
+        let quarter = crate::storage::files::memory_limit() / 4;
+        quarter.clamp(16 << 20, 1 << 30) as usize
+    })
+}
+
 /// What the memory for frames is: their number, and how many writers may fill.
 fn frame_memory(options: &Options, log_bytes: u64, table_bytes: u64) -> (usize, usize) {
-    let limit = options.write_buffer_bytes().max(MIN_WRITE_BUFFER) / BLOCK;
+    let limit = write_buffer(options) / BLOCK;
     if !options.read_only {
         return (2 * limit + 1024, limit);
     }

@@ -14,6 +14,7 @@ use crate::store::create::table_file;
 use crate::store::{Core, Store};
 
 use super::LogEnd;
+use super::table_file::remove_table_file;
 
 /// Where replaying begins for a table.
 pub(super) struct Start {
@@ -100,11 +101,8 @@ impl Replay<'_> {
         drop(core);
         if !self.store.options.read_only {
             for file in files {
-                self.store.remove_table_file(file.trim_end_matches(".swiss"))?;
+                remove_table_file(self.store, file.trim_end_matches(".swiss"))?;
             }
-            let mut core = self.store.core_to_look();
-            let Core { ws, tables, .. } = &mut *core;
-            tables.iter_mut().flatten().for_each(|writer| writer.reserve_standing(ws));
         }
         Ok(())
     }

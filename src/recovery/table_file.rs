@@ -10,14 +10,14 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::format::directory::{decode_free_map, decode_root};
 use crate::format::group::Geometry;
-use crate::format::header::{Header, Run};
+use crate::format::header::{Header, Run, TableState};
 use crate::format::{BLOCK, crc32};
 use crate::hash::Hasher;
 use crate::options::HashKind;
 use crate::storage::epoch::ReuseEpoch;
 use crate::storage::{Access, File, Storage};
 use crate::store::Store;
-use crate::store::create::table_file;
+use crate::store::create::{table_file, write_header};
 use crate::table::blocks::Blocks;
 use crate::table::frames::Frames;
 use crate::table::{Opening, Totals, Writer};
@@ -148,4 +148,25 @@ impl TableFile {
         writer.attach_root(depth, &entries)?;
         Ok(writer)
     }
+}
+
+/// Marks the file of a dropped table, durably, and removes it.
+pub(crate) fn remove_table_file(store: &Store, name: &str) -> Result<()> {
+    let file_name = table_file(name);
+    let path = store.storage.path(&file_name);
+    let failed = |doing| {
+        let path = path.clone();
+        move |error| {
+            let error = Error::io(doing, path, error);
+            store.poison.set(&error);
+            error
+        }
+    };
+    let file = store.storage.open(&file_name, Access::Write).map_err(failed("open"))?;
+    let mut header = read_header(&*file, &path)?.header;
+    header.state = TableState::Dropped;
+    header.generation = store.core_to_look().ws.generation.max(header.generation + 1);
+    write_header(&file, &header, 0).map_err(failed("write to"))?;
+    store.storage.remove(&file_name).map_err(failed("remove"))?;
+    store.storage.sync_directory("").map_err(failed("sync"))
 }

@@ -72,6 +72,8 @@ pub struct Map {
 /// What keeps the memory of a map alive.
 #[derive(Clone)]
 enum Owner {
+    /// Held, never looked at: `base` points into it.
+    #[allow(dead_code)]
     Heap(Arc<[AtomicU64]>),
     Mapped(Arc<MmapRaw>),
 }

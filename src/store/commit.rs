@@ -109,7 +109,7 @@ impl Store {
         let commit = self.commit(bytes, only_removes, |core| {
             let hashes = self.prepare_ops(core, &ops)?;
             let unfinished = Unfinished(&self.poison);
-            let plain: Vec<Op<'_>> = ops.iter().map(|(_, op)| op.clone()).collect();
+            let plain: Vec<Op<'_>> = ops.iter().map(|(_, op)| *op).collect();
             let appender = core.appender.as_mut().ok_or(Error::ReadOnly)?;
             let placed = appender.append(&plain)?;
             let applied = self.apply_ops(core, &ops, &hashes, placed);

@@ -20,7 +20,6 @@ pub(crate) mod commit;
 pub(crate) mod create;
 pub(crate) mod read;
 pub(crate) mod signals;
-pub(crate) mod tables;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,7 +34,7 @@ use crate::storage::epoch::ReuseEpoch;
 use crate::storage::pins::{self, Pin};
 use crate::storage::{Lock, Storage};
 use crate::table::frames::Frames;
-use crate::table::{Spilled, Workspace, Writer};
+use crate::table::{Spilled, Table, Workspace, Writer};
 use signals::Signals;
 
 /// Everything that handles share.
@@ -97,7 +96,8 @@ impl Core {
     }
 
     /// Adds a table.
-    pub(crate) fn add(&mut self, writer: Writer) {
+    pub(crate) fn add(&mut self, mut writer: Writer) {
+        writer.reserve_standing(&self.ws);
         let id = writer.table.id;
         self.ws.tables.insert(id, writer.table.clone());
         if self.tables.len() <= usize::from(id) {
@@ -105,6 +105,17 @@ impl Core {
         }
         self.tables[usize::from(id)] = Some(Box::new(writer));
         self.next_table_id = self.next_table_id.max(u32::from(id) + 1);
+    }
+
+    /// Forgets a table that was dropped. Its frames are given back.
+    pub(crate) fn remove(&mut self, id: u16) {
+        if let Some(writer) = self.tables.get_mut(usize::from(id)).and_then(Option::take) {
+            writer.table.mark_dropped();
+            for frame in self.ws.pool.of_table(id) {
+                self.ws.pool.retire(&self.ws.epoch, frame);
+            }
+            self.ws.tables.remove(&id);
+        }
     }
 }
 
@@ -183,6 +194,18 @@ impl Store {
     pub(crate) fn unlock(&self) {
         self.epoch.end();
         drop(self.lock.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take());
+    }
+
+    /// A table by its name.
+    pub(crate) fn find_table(&self, name: &str) -> Option<Arc<Table>> {
+        let core = self.core_to_look();
+        core.writers().find(|writer| writer.table.name == name).map(|w| w.table.clone())
+    }
+
+    /// The names of all tables, the default one first, then in the order of
+    /// their creation.
+    pub(crate) fn table_names(&self) -> Result<Vec<String>> {
+        Ok(self.core()?.writers().map(|writer| writer.table.name.clone()).collect())
     }
 
     /// The directory of the store.

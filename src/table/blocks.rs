@@ -22,6 +22,9 @@
 //! stay until the table is closed: a reader that loaded a page word early
 //! finds its block in any of them.
 //!
+//! A few blocks are kept in *reserve*, reserved for nobody: removals may take
+//! from them when the device is full, so that a full store can be emptied.
+//!
 //! [`BlockMaps`] is the readers' half; [`Blocks`] belongs to the holder of the
 //! writer lock.
 
@@ -45,6 +48,8 @@ const MAX_BLOCKS: u32 = 1 << 30;
 const ADVANCE_AT: usize = 256;
 /// Space is taken on the device in steps of at most 16 MiB.
 const MAX_STEP: u32 = 4096;
+/// Blocks kept for removals.
+const KEPT: usize = 64;
 /// The length of a new file in blocks.
 pub(crate) const FIRST_BLOCKS: u32 = 16;
 
@@ -101,6 +106,10 @@ pub(crate) struct Blocks {
     /// Blocks below this one have their space on the device.
     allocated: u32,
     reserved: usize,
+    /// Blocks, among those reserved, that only urgent work may have.
+    kept: usize,
+    /// Whether what is reserved now may come out of those.
+    urgent: bool,
     retired: VecDeque<(u64, u32)>,
     dying: Vec<u32>,
     /// Every used block is dying: the table was cleared.
@@ -161,6 +170,8 @@ impl Blocks {
             total,
             allocated,
             reserved: 0,
+            kept: 0,
+            urgent: false,
             retired: VecDeque::new(),
             dying: Vec::new(),
             all_dying: false,
@@ -215,11 +226,32 @@ impl Blocks {
         if !self.read_only && self.free_count < needed {
             self.reclaim(epoch);
             while self.free_count < needed {
-                self.allocate(needed - self.free_count)?;
+                if let Err(error) = self.allocate(needed - self.free_count) {
+                    return self.take_kept(n).ok_or(error);
+                }
             }
         }
         self.reserved = needed;
         Ok(())
+    }
+
+    /// Turns kept blocks into reserved ones, for urgent work.
+    fn take_kept(&mut self, n: usize) -> Option<()> {
+        self.kept = self.kept.checked_sub(n).filter(|_| self.urgent)?;
+        Some(())
+    }
+
+    /// Keeps blocks for urgent work, as far as the device has them.
+    pub(crate) fn keep(&mut self, epoch: &ReuseEpoch) {
+        let missing = KEPT - self.kept;
+        if self.reserve(epoch, missing).is_ok() {
+            self.kept = KEPT;
+        }
+    }
+
+    /// Says whether what follows is urgent: a removal, or a checkpoint.
+    pub(crate) fn set_urgent(&mut self, urgent: bool) {
+        self.urgent = urgent;
     }
 
     /// Gives back what was reserved and is no longer needed.
@@ -228,9 +260,10 @@ impl Blocks {
         self.reserved -= n;
     }
 
-    /// How many blocks are reserved.
+    /// How many blocks are reserved, beside those kept.
+    #[cfg(test)]
     pub(crate) fn reserved(&self) -> usize {
-        self.reserved
+        self.reserved - self.kept
     }
 
     /// Takes the lowest free block, in exchange for one reserved.

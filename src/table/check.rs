@@ -125,7 +125,7 @@ impl Writer {
             return;
         }
         let word = self.table.leaf(self.table.descriptor(place.descriptor)).word;
-        let census = if self.table.changes() % 64 == 0 {
+        let census = if self.table.changes().is_multiple_of(64) {
             // A damaged page beside the changed one is no fault of the change.
             let Ok(census) = self.census(word) else { return };
             census

@@ -27,7 +27,7 @@ use super::frames::State;
 use super::layout::{
     BlockRef, DESCRIPTOR_LINES, DirectoryRecord, RootWord, array_lines, root_lines,
 };
-use super::{Table, Totals, Workspace, Writer};
+use super::{Table, Workspace, Writer};
 
 /// A page of a captured segment that has to be written.
 #[derive(Clone, Copy, Debug)]
@@ -68,8 +68,6 @@ enum RootSource {
 /// The state of a table that a checkpoint is writing.
 pub(crate) struct Frozen {
     generation: u64,
-    pub(crate) totals: Totals,
-    pub(crate) live: std::collections::BTreeMap<u32, u64>,
     pub(crate) root_depth: u8,
     /// Directory pages in hash order, with their depths.
     root: Vec<(u8, RootSource)>,
@@ -103,8 +101,6 @@ impl Writer {
         let (root_depth, root) = self.table.root_sources();
         self.frozen = Some(Frozen {
             generation,
-            totals: self.totals,
-            live: self.live.clone(),
             root_depth,
             root,
             pending: std::mem::take(&mut self.dirty),
@@ -319,6 +315,7 @@ impl Writer {
         {
             self.standing = wanted;
         }
+        self.blocks.keep(&ws.epoch);
     }
 
     /// Lets the blocks kept for root and free map be taken.

@@ -21,7 +21,7 @@
 //! * [`read`]: the lock-free lookup
 //! * [`segment`], [`room`], [`write`]: the writer's lookup, making room, changes
 //! * [`freeze`]: what a checkpoint sees while writers go on
-//! * [`scan`], [`check`]: walking a segment; invariants
+//! * [`scan`], [`check`], [`view`]: walking a segment; invariants; copies for `verify`
 //!
 //! This module knows neither log nor storage: spilled bytes are asked for
 //! through [`Spilled`], and the file is only read here to check a page.
@@ -46,6 +46,7 @@ pub(crate) mod scan;
 pub(crate) mod segment;
 #[cfg(test)]
 mod tests;
+pub(crate) mod view;
 pub(crate) mod write;
 
 use std::collections::BTreeMap;

@@ -110,7 +110,7 @@ impl Table {
                 Err(stop) => self.recover(stop, seen)?,
             }
             tries += 1;
-            if tries % SPINS == 0 {
+            if tries.is_multiple_of(SPINS) {
                 std::thread::yield_now();
             }
         }

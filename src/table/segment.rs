@@ -19,7 +19,7 @@ use crate::format::group::{
 };
 use crate::storage::map::load_bytes;
 
-use super::layout::{Descriptor, DirectoryWord};
+use super::layout::DirectoryWord;
 use super::{Spilled, Table, Writer};
 
 /// A slot of a segment.

@@ -15,6 +15,7 @@ mod damage;
 mod entries;
 mod failures;
 mod harness;
+mod lives;
 mod scans;
 mod threads;
 mod walker;

@@ -73,8 +73,10 @@ impl Writer {
         let Spot::Match(place) = self.locate(word, hash, key, log)? else {
             return Ok(None);
         };
-        self.make_writable(ws, place)?;
-        Ok(Some(place))
+        self.blocks.set_urgent(true);
+        let writable = self.make_writable(ws, place);
+        self.blocks.set_urgent(false);
+        writable.map(|()| Some(place))
     }
 
     /// Reserves what a batch needs, so that preparing and applying its entries

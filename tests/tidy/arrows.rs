@@ -15,7 +15,7 @@ use super::source::{Source, is_word, words};
 const LAYERS: &[Layer] = &[
     Layer {
         name: "words",
-        modules: &["error", "options", "hash", "format", "value"],
+        modules: &["limits", "error", "options", "hash", "format"],
         apart: false,
     },
     Layer {
@@ -31,8 +31,10 @@ const LAYERS: &[Layer] = &[
     Layer {
         name: "deeds",
         modules: &[
-            "store",
+            "value",
             "batch",
+            "store",
+            "catalog",
             "handle",
             "checkpoint",
             "recovery",
@@ -48,7 +50,7 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         name: "face",
-        modules: &["table_handle", "db", "stats", "lib"],
+        modules: &["stats", "table_handle", "db", "lib"],
         apart: false,
     },
 ];

@@ -1,5 +1,6 @@
 //! Appending and reading back, in one file and over several.
 
+use super::super::scan::End;
 use super::*;
 use crate::format::record::{LOG_START, OP_HEADER, RECORD_HEADER};
 

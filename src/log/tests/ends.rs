@@ -235,7 +235,16 @@ fn a_clean_mark_that_lies_is_found_out() {
     let mut open = Open::create(memory.clone());
     let from = open.appender.position();
     open.put(b"k", b"v");
-    assert_corrupt(Open::reopen(memory, from), "closed cleanly");
+    assert_corrupt(Open::reopen(memory.clone(), from), "closed cleanly");
+    open.rotate();
+    let first = open.log.files()[0];
+    let offset = first.end as u32;
+    let at = Position {
+        offset,
+        commit: first.last_commit,
+        ..from
+    };
+    assert_corrupt(Open::reopen(memory, at), "closed cleanly");
 }
 
 #[test]
@@ -273,4 +282,72 @@ fn a_recycled_file_does_not_show_its_earlier_life() {
             .iter()
             .all(|number| !salts.contains(&salt_of(*number)))
     );
+}
+
+#[test]
+fn a_prepared_file_does_not_bring_back_the_records_of_a_lost_activation() {
+    let memory = Memory::new();
+    let mut open = Open::create(memory.clone());
+    let from = open.appender.position();
+    open.rotate();
+    // Records that follow each other at the places where others will be put.
+    let value = vec![b'v'; 100_000];
+    let end = Position {
+        commit: open.log.files()[0].last_commit,
+        ..from
+    };
+    for _ in 0..3 {
+        open.put(b"lost", &value);
+    }
+    Raw::of(&memory, 2).write(512, &[0; 32]);
+    drop(open);
+    let (mut open, found) = Open::recover(memory.clone(), from).unwrap();
+    assert_eq!(found.position.commit, end.commit);
+    assert_eq!(open.log.files().len(), 2);
+    open.put(b"1", &value[..100_003 - 4]);
+    open.put(b"back", &value);
+    let at = open.appender.position();
+    let log = super::open(memory.copy().unwrap()).unwrap();
+    assert_eq!(log.scan(from).unwrap().position, at);
+}
+
+#[test]
+fn the_newest_of_two_successors_counts() {
+    let memory = Memory::new();
+    let mut open = Open::create(memory.clone());
+    let from = open.appender.position();
+    open.put(b"a", b"");
+    // A file of a lost history: named the same predecessor, further on.
+    let lost = memory.copy().unwrap();
+    let mut other = Open::recover(lost.clone(), from).unwrap().0;
+    other.put(b"lost", b"");
+    drop(other);
+    drop(open);
+    let (first, _) = Open::recover(memory.clone(), from).unwrap();
+    drop(first);
+    let (mut open, _) = Open::recover(memory.clone(), from).unwrap();
+    open.put(b"b", b"");
+    assert_eq!(open.appender.position().file, 3);
+    let stale = Raw::of(&lost, 2).read(0, 1 << 20);
+    memory
+        .open(&log_file_name(2), Access::Create)
+        .unwrap()
+        .write_at(&stale, 0)
+        .unwrap();
+    let end = super::open(memory).unwrap().scan(from).unwrap();
+    assert_eq!(end.position, open.appender.position());
+}
+
+#[test]
+fn the_file_in_which_a_crashed_log_goes_on_is_durable_at_once() {
+    let storage = super::faulty::Faulty::new();
+    let mut open = Open::create(storage.clone());
+    let from = open.appender.position();
+    open.put(b"a", b"");
+    drop(open);
+    let (open, _) = Open::recover(storage.clone(), from).unwrap();
+    let name = log_file_name(open.appender.position().file);
+    let block = storage.get(|state| state.synced[&name][..4096].to_vec());
+    assert_eq!(&block[512..520], b"activate");
+    assert_eq!(open.log.durable(), 1);
 }

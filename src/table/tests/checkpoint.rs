@@ -41,6 +41,8 @@ pub(super) struct Header {
 /// A checkpoint that has begun.
 pub(super) struct Checkpoint {
     generation: u64,
+    totals: Totals,
+    live: BTreeMap<u32, u64>,
     clears: u32,
     hash_key: [u64; 2],
     /// Root and free map, once they are written.
@@ -56,8 +58,14 @@ impl Store {
         self.writer.freeze(generation);
         self.ws.frozen = Some(generation);
         self.ws.generation += 1;
-        let (clears, hash_key) = (self.writer.clears, self.writer.hash_key);
-        Checkpoint { generation, clears, hash_key, runs: None }
+        Checkpoint {
+            generation,
+            totals: self.writer.totals,
+            live: self.writer.live.clone(),
+            clears: self.writer.clears,
+            hash_key: self.writer.hash_key,
+            runs: None,
+        }
     }
 
     fn frame(&self, frame: u32) -> Box<Page> {
@@ -103,16 +111,16 @@ impl Store {
         crc32(&bytes[..], 0)
     }
 
-    /// Writes root and free map, when all directory pages are written.
-    pub(super) fn write_root(&mut self, at: &mut Checkpoint) {
+    /// Writes root and free map, when all directory pages are written. Fails
+    /// if the device is full.
+    pub(super) fn write_root(&mut self, at: &mut Checkpoint) -> Result<()> {
         let entries = self.writer.frozen_root();
-        let frozen = self.writer.frozen().unwrap();
-        let (depth, totals, live) = (frozen.root_depth, frozen.totals, frozen.live.clone());
-        let bytes = encode_root(&entries, &live);
+        let depth = self.writer.frozen().unwrap().root_depth;
+        let bytes = encode_root(&entries, &at.live);
         self.writer.release_standing();
-        let root = self.take_run(bytes.len() / BLOCK, &bytes);
+        let root = self.take_run(bytes.len() / BLOCK, &bytes)?;
         self.write(&bytes, root.block);
-        let (block, file_blocks) = self.take_map_run();
+        let (block, file_blocks) = self.take_map_run()?;
         let blocks = free_map_blocks(file_blocks);
         for run in [self.writer.root_run, self.writer.map_run] {
             let old = run.block..run.block + run.blocks;
@@ -126,30 +134,31 @@ impl Store {
             root,
             map,
             file_blocks,
-            live_count: live.len() as u32,
-            totals,
+            live_count: at.live.len() as u32,
+            totals: at.totals,
             clears: at.clears,
             hash_key: at.hash_key,
             generation: at.generation,
         });
+        Ok(())
     }
 
     /// Taking the blocks of the free map may double what it has to cover.
-    fn take_map_run(&mut self) -> (u32, u32) {
+    fn take_map_run(&mut self) -> Result<(u32, u32)> {
         loop {
             let blocks = &mut self.writer.blocks;
             let wanted = free_map_blocks(blocks.total());
-            let run = blocks.take_run(&self.ws.epoch, wanted).unwrap();
+            let run = blocks.take_run(&self.ws.epoch, wanted)?;
             if free_map_blocks(blocks.total()) == wanted {
-                return (run, blocks.total());
+                return Ok((run, blocks.total()));
             }
             blocks.give_back_run();
         }
     }
 
-    fn take_run(&mut self, blocks: usize, bytes: &[u8]) -> Run {
-        let block = self.writer.blocks.take_run(&self.ws.epoch, blocks as u32).unwrap();
-        Run { block, blocks: blocks as u32, crc: crc32(bytes, 0) }
+    fn take_run(&mut self, blocks: usize, bytes: &[u8]) -> Result<Run> {
+        let block = self.writer.blocks.take_run(&self.ws.epoch, blocks as u32)?;
+        Ok(Run { block, blocks: blocks as u32, crc: crc32(bytes, 0) })
     }
 
     /// The header is durable: the rest is taking apart what was.
@@ -175,14 +184,26 @@ impl Store {
 
     /// A whole checkpoint, with others at work after each of its steps.
     pub(super) fn checkpoint_with(&mut self, between: &mut dyn FnMut(&mut Store)) {
+        self.try_checkpoint_with(between).unwrap();
+    }
+
+    /// As `checkpoint_with`, on a device that may be full.
+    pub(super) fn try_checkpoint_with(
+        &mut self,
+        between: &mut dyn FnMut(&mut Store),
+    ) -> Result<()> {
         let mut at = self.begin();
         between(self);
         while self.step(&at, between) {
             between(self);
         }
-        self.write_root(&mut at);
+        if let Err(error) = self.write_root(&mut at) {
+            self.give_up(at);
+            return Err(error);
+        }
         between(self);
         self.finish(at, between);
+        Ok(())
     }
 
     pub(super) fn checkpoint(&mut self) {

@@ -69,7 +69,7 @@ fn the_file_is_what_it_was_until_the_checkpoint_after_a_clear() {
             store.step(&at, &mut |store| change(store, &mut model, &mut random, 500));
         }
         if steps == 50 {
-            store.write_root(&mut at);
+            store.write_root(&mut at).unwrap();
         }
         store.give_up(at);
         store.check(&model);

@@ -34,7 +34,7 @@ fn a_checkpoint_may_fail_after_any_step() {
                 }
                 if root {
                     while store.step(&at, &mut work) {}
-                    store.write_root(&mut at);
+                    store.write_root(&mut at).unwrap();
                     work(&mut store);
                 }
                 store.give_up(at);

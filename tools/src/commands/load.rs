@@ -201,7 +201,8 @@ impl Input {
         self.read_until(LOOK)?;
         // A file of another kind may have no line ends at all: better to look
         // at the beginning of a long line before all of it is read.
-        if self.is_cut_off(LOOK) && self.line.trim_ascii_start().first() != Some(&b'{') {
+        let first = self.line.trim_ascii_start().first();
+        if self.is_cut_off(LOOK) && first.is_some_and(|byte| *byte != b'{') {
             return Err(self.no_entry("it does not begin with {"));
         }
         if self.is_cut_off(LOOK) {

@@ -13,34 +13,22 @@
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::format::header::TableState;
+use crate::format::header::{DEFAULT_TABLE, TableState};
 use crate::format::record::{Op, OpKind, RECORD_HEADER};
-use crate::format::{BLOCK, is_table_name};
+use crate::format::is_table_name;
 use crate::log::Room;
-use crate::options::{TableOptions, check_payload};
-use crate::storage::Access;
+use crate::options::{Durability, TableOptions, check_payload};
 use crate::table::Table;
 
-use super::commit::no_table;
-use super::create::{NewTable, create_table_file, random_key, table_file, write_header};
-use super::{Core, Store};
+use crate::recovery::{open_table, remove_table_file};
+use crate::store::commit::no_table;
+use crate::store::create::{NewTable, create_table_file, random_key, table_file};
+use crate::store::{Core, Store};
 
 /// Ids have sixteen bits.
 const MAX_TABLES: u32 = 1 << 16;
 
 impl Store {
-    /// A table by its name.
-    pub(crate) fn find_table(&self, name: &str) -> Option<Arc<Table>> {
-        let core = self.core_to_look();
-        core.writers().find(|writer| writer.table.name == name).map(|w| w.table.clone())
-    }
-
-    /// The names of all tables, the default one first, then in the order of
-    /// their creation.
-    pub(crate) fn table_names(&self) -> Result<Vec<String>> {
-        Ok(self.core()?.writers().map(|writer| writer.table.name.clone()).collect())
-    }
-
     /// Opens a table, or creates it.
     pub(crate) fn create_table(&self, name: &str, options: &TableOptions) -> Result<Arc<Table>> {
         self.check_open()?;
@@ -76,7 +64,7 @@ impl Store {
             })?;
             core.ws.generation += 1;
             core.next_table_id += 1;
-            let opened = crate::recovery::open_table(self, &table_file(name))?;
+            let opened = open_table(self, &table_file(name))?;
             self.append_one(core, OpKind::CreateTable, id, name.as_bytes(), &[])?;
             let table = opened.table.clone();
             core.add(opened);
@@ -87,7 +75,7 @@ impl Store {
     /// Drops a table; says whether there was one.
     pub(crate) fn drop_table(&self, name: &str) -> Result<bool> {
         self.check_writable()?;
-        if name == crate::format::header::DEFAULT_TABLE {
+        if name == DEFAULT_TABLE {
             return Err(Error::invalid("the default table cannot be dropped; clear it instead"));
         }
         let _one = self.checkpointing.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -98,29 +86,8 @@ impl Store {
             Ok(commit)
         })?;
         self.log.sync_to(commit)?;
-        self.remove_table_file(name)?;
+        remove_table_file(self, name)?;
         Ok(true)
-    }
-
-    /// Marks the file of a dropped table, durably, and removes it.
-    pub(crate) fn remove_table_file(&self, name: &str) -> Result<()> {
-        let file_name = table_file(name);
-        let path = self.storage.path(&file_name);
-        let failed = |doing| {
-            let path = path.clone();
-            move |error| {
-                let error = Error::io(doing, path, error);
-                self.poison.set(&error);
-                error
-            }
-        };
-        let file = self.storage.open(&file_name, Access::Write).map_err(failed("open"))?;
-        let mut header = crate::recovery::read_header(&*file, &path)?.header;
-        header.state = TableState::Dropped;
-        header.generation = self.core_to_look().ws.generation.max(header.generation + 1);
-        write_header(&file, &header, 0).map_err(failed("write to"))?;
-        self.storage.remove(&file_name).map_err(failed("remove"))?;
-        self.storage.sync_directory("").map_err(failed("sync"))
     }
 
     /// Replaces a table's entries by none.
@@ -142,8 +109,8 @@ impl Store {
             self.append_one(core, OpKind::Clear, table.id, &[], &bytes)
         })?;
         match self.options.durability {
-            crate::options::Durability::Buffered => Ok(()),
-            crate::options::Durability::Sync => self.log.sync_to(commit),
+            Durability::Buffered => Ok(()),
+            Durability::Sync => self.log.sync_to(commit),
         }
     }
 
@@ -182,18 +149,3 @@ impl Store {
         Ok(appender.append(std::slice::from_ref(&op))?.commit)
     }
 }
-
-impl Core {
-    /// Forgets a table that was dropped. Its frames are given back.
-    pub(crate) fn remove(&mut self, id: u16) {
-        if let Some(writer) = self.tables.get_mut(usize::from(id)).and_then(Option::take) {
-            writer.table.mark_dropped();
-            for frame in self.ws.pool.of_table(id) {
-                self.ws.pool.retire(&self.ws.epoch, frame);
-            }
-            self.ws.tables.remove(&id);
-        }
-    }
-}
-
-const _: () = assert!(BLOCK == 4096);

@@ -1,0 +1,86 @@
+//! The store and its background threads, as one thing to own.
+//!
+//! Every public handle holds one of these; the last to go closes the store.
+//! Two threads run while the store is open for writing: the log's keeper, and
+//! the one that runs checkpoints. A reader has none.
+
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use crate::checkpoint;
+use crate::error::{Error, Result};
+use crate::store::Store;
+
+/// The store and its threads; dropped with the last handle.
+pub(crate) struct Handle {
+    pub(crate) store: Arc<Store>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Handle {
+    /// Takes a store and starts its threads.
+    pub(crate) fn start(store: Store) -> Result<Handle> {
+        let read_only = store.options.read_only;
+        let handle = Handle { store: Arc::new(store), threads: Mutex::default() };
+        if !read_only {
+            handle.spawn("swissdb-log", |store| store.log.keep(store.options.sync_interval))?;
+            handle.spawn("swissdb-checkpoint", checkpoint::keep)?;
+        }
+        Ok(handle)
+    }
+
+    fn spawn(&self, name: &str, body: impl FnOnce(&Store) + Send + 'static) -> Result<()> {
+        let store = self.store.clone();
+        let thread = std::thread::Builder::new()
+            .name(name.into())
+            .spawn(move || body(&store))
+            .map_err(|error| Error::io("start", "a background thread", error))?;
+        self.threads.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(thread);
+        Ok(())
+    }
+
+    /// Closes the store; see [`Db::close`](crate::Db::close).
+    pub(crate) fn close(&self) -> Result<()> {
+        let store = &*self.store;
+        if !store.mark_closed() {
+            return Err(crate::store::closed());
+        }
+        // In a forked child there are no threads, and nothing may be written.
+        let outcome = if store.epoch.read() == 0 {
+            Err(crate::table::read::forked())
+        } else {
+            self.stop_threads();
+            self.write_last()
+        };
+        store.unlock();
+        outcome
+    }
+
+    fn stop_threads(&self) {
+        self.store.signals.stop();
+        self.store.log.stop();
+        let threads = std::mem::take(
+            &mut *self.threads.lock().unwrap_or_else(|poisoned| poisoned.into_inner()),
+        );
+        for thread in threads {
+            // A thread that panicked has poisoned what it held.
+            let _ = thread.join();
+        }
+    }
+
+    fn write_last(&self) -> Result<()> {
+        if !self.store.options.read_only {
+            checkpoint::checkpoint(&self.store, true)?;
+        }
+        self.store.log.close()
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if !self.store.is_closed() {
+            // There is nobody to tell; every commit is in the log.
+            let _ = self.close();
+        }
+    }
+}
