@@ -81,9 +81,9 @@ impl Store {
         let _one = self.checkpointing.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let Some(table) = self.find_table(name) else { return Ok(false) };
         let commit = self.with_log_room(name.as_bytes(), |core| {
-            let commit = self.append_one(core, OpKind::DropTable, table.id, &[], &[])?;
-            core.remove(table.id);
-            Ok(commit)
+            // Before the record, because it can fail; see `clear`.
+            core.remove(table.id)?;
+            self.append_one(core, OpKind::DropTable, table.id, &[], &[])
         })?;
         self.log.sync_to(commit)?;
         remove_table_file(self, name)?;

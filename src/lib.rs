@@ -57,3 +57,8 @@ pub use stats::{LogFileStats, Stats, TableStats};
 pub use table_handle::Table;
 pub use value::Value;
 pub use verify::{Checked, Report, Violation, verify};
+
+/// The examples of the README compile and run like those in here.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;

@@ -95,7 +95,7 @@ impl Replay<'_> {
         for id in self.dropped.iter().copied().chain(pending).collect::<Vec<_>>() {
             if let Some(writer) = core.writer(id) {
                 files.push(table_file(&writer.table.name));
-                core.remove(id);
+                core.remove(id)?;
             }
         }
         drop(core);

@@ -108,7 +108,10 @@ impl Core {
     }
 
     /// Forgets a table that was dropped. Its frames are given back.
-    pub(crate) fn remove(&mut self, id: u16) {
+    pub(crate) fn remove(&mut self, id: u16) -> Result<()> {
+        if let Some((writer, _)) = self.writer_mut(id) {
+            writer.uproot()?;
+        }
         if let Some(writer) = self.tables.get_mut(usize::from(id)).and_then(Option::take) {
             writer.table.mark_dropped();
             for frame in self.ws.pool.of_table(id) {
@@ -116,6 +119,7 @@ impl Core {
             }
             self.ws.tables.remove(&id);
         }
+        Ok(())
     }
 }
 

@@ -52,6 +52,11 @@ impl Table {
         (line, depth)
     }
 
+    /// Puts another root in the place of the current one.
+    pub(super) fn set_root(&self, line: u32) {
+        self.root.store(line.into(), Ordering::Release);
+    }
+
     /// Root word `i`, and the disk word that belongs to it.
     pub(super) fn root_words(&self, line: u32, depth: u8, i: usize) -> (&AtomicU64, &AtomicU64) {
         let words = self.arena.owned(line, root_lines(depth));
@@ -196,7 +201,7 @@ impl Table {
         taken.map_err(|e| Error::io("take memory for the directory of", &self.path, e))
     }
 
-    fn new_record(
+    pub(super) fn new_record(
         &self,
         lines: &mut Allocator,
         prefix: u32,
@@ -208,7 +213,7 @@ impl Table {
     }
 
     /// A new array for the segments of a directory page.
-    fn make_array(
+    pub(super) fn make_array(
         &self,
         lines: &mut Allocator,
         record: DirectoryRecord<'_>,
@@ -305,7 +310,7 @@ impl Table {
                 new_disk.store(disk.load(Ordering::Relaxed), Ordering::Relaxed);
             }
         }
-        self.root.store(new.into(), Ordering::Release);
+        self.set_root(new);
         lines.retire(&self.epoch, old, root_lines(depth));
         Ok(())
     }
@@ -344,7 +349,7 @@ impl Writer {
             let from = BlockRef { block: entry.block, crc: entry.crc };
             table.root_words(line, depth, i).1.store(from.encode(), Ordering::Relaxed);
         }
-        table.root.store(line.into(), Ordering::Release);
+        table.set_root(line);
         Ok(())
     }
 
@@ -378,7 +383,7 @@ impl Writer {
         self.mark_dirty(ws, record);
         self.totals =
             super::Totals { slots: table.geometry.slots_per_page() as u64, segments: 1, ..Default::default() };
-        table.root.store(root.into(), Ordering::Release);
+        table.set_root(root);
         Ok(())
     }
 

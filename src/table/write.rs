@@ -10,6 +10,8 @@
 //! may touch checked, frames and blocks for all of them reserved. The entries
 //! are then prepared and applied one by one, which finds everything there.
 
+use std::sync::atomic::Ordering;
+
 use crate::error::{Error, Result};
 use crate::format::group::{Address, Shape};
 use crate::hash::Hasher;
@@ -296,6 +298,20 @@ impl Writer {
         self.live.clear();
         self.fallen.push(before.2);
         self.publish_counts();
+        Ok(())
+    }
+
+    /// Leaves readers nothing to find, in a tree without pages: the table is
+    /// about to be dropped, and its frames will be other tables'.
+    pub(crate) fn uproot(&mut self) -> Result<()> {
+        let table = self.table.clone();
+        let mut lines = table.structure();
+        let root = table.new_root(&mut lines, 0, &self.make_hasher(), self.clears + 1)?;
+        let record = table.new_record(&mut lines, 0, 0)?;
+        let descriptor = table.new_descriptor(&mut lines)?;
+        let word = table.make_array(&mut lines, record, &[table.leaf(descriptor)])?;
+        table.root_words(root, 0, 0).0.store(word.encode(), Ordering::Relaxed);
+        table.set_root(root);
         Ok(())
     }
 
