@@ -36,3 +36,5 @@ mod model;
 mod sizes;
 // Named tables, and batches across them.
 mod tables;
+// The full check of a store.
+mod verify;

@@ -78,7 +78,7 @@ pub struct Opening {
     /// The first value read.
     pub first_get_us: f64,
     /// The entries it held.
-    pub entries: u64,
+    pub held: u64,
     /// After both.
     pub memory: Memory,
 }

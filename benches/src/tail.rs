@@ -65,7 +65,7 @@ fn measure(entries: u64, store: &Path) -> Outcome {
     tell("files after SIGKILL", entries, &sizes)?;
     let killed: Opening = ask(Task::Open, entries, store)?;
     tell("opening after SIGKILL", entries, &killed)?;
-    if (clean.entries, killed.entries) != (entries, entries) {
+    if (clean.held, killed.held) != (entries, entries) {
         return Err("entries are missing after opening".into());
     }
     table(&map, &swiss, &clean, &killed);

@@ -19,7 +19,6 @@ pub(super) const WINDOW: usize = 1 << 20;
 pub(super) struct Reader {
     pub(super) file: Arc<dyn File>,
     pub(super) path: PathBuf,
-    pub(super) number: u32,
     pub(super) salt: u32,
     /// The length of the file in bytes.
     pub(super) size: u64,
@@ -42,7 +41,6 @@ impl Reader {
         Ok(Reader {
             file,
             path,
-            number,
             salt,
             size,
             buffer: Vec::new(),

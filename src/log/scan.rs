@@ -183,6 +183,15 @@ impl Log {
         Ok(Stop { end, stopped: at })
     }
 
+    /// Whether a position is a place in the log, without reading records.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` if it is not.
+    pub(crate) fn check_place(&self, at: Position) -> Result<()> {
+        self.file_of(at).map(drop)
+    }
+
     /// The file that a position lies in.
     fn file_of(&self, at: Position) -> Result<Arc<LogFile>> {
         if let Some(damaged) = self

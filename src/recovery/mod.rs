@@ -3,7 +3,8 @@
 //! 1. The lock. Names: `log/` without `default.swiss` is damage, unless the
 //!    log is empty (a creation that was interrupted).
 //! 2. Of each table the newest valid header copy; then its root and free map.
-//! 3. The log is checked from the oldest L to its end.
+//! 3. The log is checked from the oldest L to its end. After a clean close
+//!    that is where it ends.
 //! 4. For writing, after a crash: every log page that was read is written onto
 //!    itself and synced, since a failed sync may have left the cache ahead of
 //!    the disk.
@@ -212,8 +213,14 @@ impl Opened {
 
     /// Step 3.
     fn check_log(&mut self) -> Result<LogEnd> {
-        let positions = self.tables.iter().map(|table| table.found.header.log);
-        let from = positions.clone().min_by_key(|log| log.commit).unwrap_or_default();
+        let headers = || self.tables.iter().map(|table| &table.found.header);
+        let from = headers().map(|header| header.log).min_by_key(|log| log.commit);
+        let from = from.unwrap_or_default();
+        if headers().all(|header| header.clean && header.log == from) {
+            // What follows would be refused when the log is taken over.
+            self.log.check_place(from)?;
+            return Ok(LogEnd { from, to: from, clean: true, bytes: 0 });
+        }
         let end = self.log.scan(from)?;
         let to = end.position;
         for table in &self.tables {
@@ -224,9 +231,7 @@ impl Opened {
                 return Err(Error::corrupt(path, to.offset.into(), "the log", expected, "its end"));
             }
         }
-        let clean =
-            self.tables.iter().all(|t| t.found.header.clean && t.found.header.log == to);
-        Ok(LogEnd { from, to, clean, bytes: end.bytes })
+        Ok(LogEnd { from, to, clean: false, bytes: end.bytes })
     }
 
     /// Steps 4 to 7.
@@ -238,8 +243,8 @@ impl Opened {
             if !end.clean {
                 self.log.rewrite(end.from, end.to)?;
             }
-            self.rewrite_headers(generation)?;
             appender = Some(self.log.appender(end.to, end.clean)?);
+            self.rewrite_headers(generation)?;
         }
         let lengths = self.tables.iter().map(|table| table.file.length().unwrap_or(0));
         let table_bytes = lengths.sum();

@@ -224,9 +224,13 @@ impl Blocks {
     pub(crate) fn reserve(&mut self, epoch: &ReuseEpoch, n: usize) -> Result<()> {
         let needed = self.reserved + n;
         if !self.read_only && self.free_count < needed {
-            self.reclaim(epoch);
+            self.reclaim(epoch, self.worth_advancing());
             while self.free_count < needed {
                 if let Err(error) = self.allocate(needed - self.free_count) {
+                    self.reclaim(epoch, 1);
+                    if self.free_count >= needed {
+                        break;
+                    }
                     return self.take_kept(n).ok_or(error);
                 }
             }
@@ -279,26 +283,45 @@ impl Blocks {
         block
     }
 
-    /// Takes `n` free blocks in a row.
+    /// Takes `n` free blocks in a row, for a checkpoint: when the device is full
+    /// it may have of those kept for urgent work.
     pub(crate) fn take_run(&mut self, epoch: &ReuseEpoch, n: u32) -> Result<u32> {
         loop {
-            let mut start = self.lowest;
-            let mut block = start;
-            while block < self.allocated && block - start < n {
-                block += 1;
-                if !self.is_free(block - 1) {
-                    start = block;
-                }
-            }
             // The blocks of others stay reserved beside the run.
-            if block - start == n && self.free_count >= self.reserved + n as usize {
-                (start..start + n).for_each(|b| self.set_used(b));
-                self.runs_taken.push((start, n));
-                return Ok(start);
+            let spare = self.free_count >= self.reserved + n as usize;
+            if let Some(start) = self.find_run(n).filter(|_| spare) {
+                return Ok(self.take_found(start, n));
             }
-            self.reclaim(epoch);
-            self.allocate(n as usize)?;
+            self.reclaim(epoch, self.worth_advancing());
+            if let Err(error) = self.allocate(n as usize) {
+                self.reclaim(epoch, 1);
+                let missing = (self.reserved + n as usize).saturating_sub(self.free_count);
+                let found = self.find_run(n).filter(|_| missing <= self.kept);
+                let start = found.ok_or(error)?;
+                self.kept -= missing;
+                self.reserved -= missing;
+                return Ok(self.take_found(start, n));
+            }
         }
+    }
+
+    /// The first of `n` free blocks in a row, if there are.
+    fn find_run(&self, n: u32) -> Option<u32> {
+        let mut start = self.lowest;
+        let mut block = start;
+        while block < self.allocated && block - start < n {
+            block += 1;
+            if !self.is_free(block - 1) {
+                start = block;
+            }
+        }
+        (block - start == n).then_some(start)
+    }
+
+    fn take_found(&mut self, start: u32, n: u32) -> u32 {
+        (start..start + n).for_each(|block| self.set_used(block));
+        self.runs_taken.push((start, n));
+        start
     }
 
     /// Reserves a block that was just given back: there is one for it.
@@ -393,9 +416,15 @@ impl Blocks {
         words
     }
 
-    fn reclaim(&mut self, epoch: &ReuseEpoch) {
+    /// How many retired blocks are worth an advance of the epoch.
+    fn worth_advancing(&self) -> usize {
+        ADVANCE_AT.min(self.total as usize / 8)
+    }
+
+    /// Makes retired blocks free, advancing the epoch if `enough` wait for it.
+    fn reclaim(&mut self, epoch: &ReuseEpoch, enough: usize) {
         let waits = self.retired.front().is_some_and(|first| first.0 == epoch.read());
-        if waits && self.retired.len() >= ADVANCE_AT.min(self.total as usize / 8) {
+        if waits && self.retired.len() >= enough {
             epoch.advance();
         }
         let now = epoch.read();

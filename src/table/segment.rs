@@ -17,7 +17,7 @@ use crate::format::BLOCK;
 use crate::format::group::{
     self, Address, DELETED, EMPTY, Geometry, Lengths, MAX_SLOT_WORDS, Probe, Shape,
 };
-use crate::storage::map::load_bytes;
+use crate::storage::map::{load_bytes, prefetch};
 
 use super::layout::DirectoryWord;
 use super::{Spilled, Table, Writer};
@@ -281,6 +281,14 @@ impl Writer {
         debug_assert!(word.is_frame());
         let page = table.page_words(word).expect("a writable page is a frame of the pool");
         table.group(page, place.group)
+    }
+
+    /// Asks for the lines of a slot, to be written when the record is.
+    #[inline]
+    pub(super) fn prefetch_slot(&self, place: Place) {
+        let slot = self.table.slot(self.group_of(place), place.slot);
+        prefetch(&slot[0]);
+        prefetch(&slot[slot.len() - 1]);
     }
 
     /// What an overwritten or removed slot kept alive in the log.

@@ -59,6 +59,7 @@ impl Writer {
             };
             let (Ready::Overwrite(place) | Ready::Reuse(place) | Ready::Fill(place)) = ready;
             self.make_writable(ws, place)?;
+            self.prefetch_slot(place);
             return Ok(ready);
         }
     }

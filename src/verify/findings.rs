@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use crate::error::Corruption;
+use crate::format::BLOCK;
 
 use super::{Checked, Report, Violation};
 
@@ -20,6 +21,8 @@ pub(super) struct Findings {
     report: Report,
     /// Where the listed violations are.
     places: HashSet<(&'static str, PathBuf, u64)>,
+    /// The blocks of files in which they are.
+    blocks: HashSet<(PathBuf, u64)>,
 }
 
 impl Findings {
@@ -40,6 +43,7 @@ impl Findings {
         if offset != 0 && !self.places.insert(place) {
             return;
         }
+        self.blocks.insert((path.to_path_buf(), offset / BLOCK as u64));
         let (path, text) = (path.to_path_buf(), text.into());
         self.report.violations.push(Violation { invariant, path, offset, text });
     }
@@ -50,13 +54,12 @@ impl Findings {
         self.add(invariant, &damage.path, damage.offset, text);
     }
 
-    /// Adds the damage that kept the store from being opened, unless some
-    /// violation at that place tells of it.
-    pub(super) fn add_opening(&mut self, damage: Corruption) {
-        let block = damage.offset / 4096;
-        let told = |v: &Violation| v.path == damage.path && v.offset / 4096 == block;
-        if !self.report.violations.iter().any(told) {
-            self.add_corruption("open", damage);
+    /// Adds damage that reading came across, unless a violation in that block
+    /// of the file tells of it.
+    pub(super) fn add_if_new(&mut self, invariant: &'static str, damage: Corruption) {
+        let place = (damage.path.clone(), damage.offset / BLOCK as u64);
+        if !self.blocks.contains(&place) {
+            self.add_corruption(invariant, damage);
         }
     }
 

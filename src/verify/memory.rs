@@ -75,7 +75,7 @@ impl Walk<'_> {
     fn unreadable(&mut self, invariant: &'static str, error: Error) {
         self.partial = true;
         match error {
-            Error::Corrupt(damage) => self.findings.add_corruption(invariant, *damage),
+            Error::Corrupt(damage) => self.findings.add_if_new(invariant, *damage),
             other => self.violation(invariant, 0, other.to_string()),
         }
     }

@@ -162,7 +162,7 @@ fn verify_on(storage: Arc<dyn Storage>) -> Result<Report> {
     };
     let mut findings = Findings::default();
     verify_disk(&storage, &mut findings)?;
-    findings.add_opening(*damage);
+    findings.add_if_new("open", *damage);
     Ok(findings.into_report())
 }
 
@@ -202,3 +202,6 @@ fn verify_disk(
     Ok((logs, end))
 }
 
+
+#[cfg(test)]
+mod tests;

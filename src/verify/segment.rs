@@ -192,16 +192,14 @@ impl Segment<'_> {
             (true, Some(address)) => address.hash,
             _ => self.hasher.hash(&payload[..lengths.key_len()]),
         };
+        let (prefix, depth) = (self.prefix, self.depth);
+        let inside = u64::from((hash >> 32) as u32 ^ prefix) >> (32 - depth.min(32)) == 0;
         if address.is_some_and(|address| address.hash != hash) {
             breach("I10", format!("the hash of the key is {hash:016x}, not that of the address"));
-        }
-        if control != h2(hash) || fp != fingerprint(hash) {
+        } else if control != h2(hash) || fp != fingerprint(hash) {
             let text = format!("H2 {control:02x} and fp {fp:02x} are not of hash {hash:016x}");
             breach("I10", text);
-        }
-        let inside = u64::from((hash >> 32) as u32 ^ self.prefix) >> (32 - self.depth.min(32)) == 0;
-        if !inside {
-            let (prefix, depth) = (self.prefix, self.depth);
+        } else if !inside {
             breach("I10", format!("hash {hash:016x} is not in the segment {prefix:08x}/{depth}"));
         } else if let Err(text) = self.check_reached(slot, hash) {
             breach("I11", text);

@@ -129,7 +129,7 @@ fn survive(seed: u64) {
 
 #[test]
 fn power_loss_leaves_a_prefix_with_all_that_was_durable() {
-    let seeds = if cfg!(miri) { 1 } else { 5 };
+    let seeds = if cfg!(miri) { 1 } else { 3 };
     for seed in 1..=seeds {
         survive(0x9e37_79b9_7f4a_7c15u64.wrapping_mul(seed));
     }

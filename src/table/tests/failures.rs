@@ -148,6 +148,54 @@ fn a_full_device_refuses_a_clear_and_nothing_changes() {
 }
 
 #[test]
+fn a_full_device_can_be_emptied_by_removing() {
+    for payload in [128, 504] {
+        let mut random = Random(43);
+        let mut store = Store::new(Setup::new(payload));
+        let mut model = Model::new();
+        fill(&mut store, &mut model, 6000 / (payload / 64));
+        store.checkpoint();
+        store.set_full(true);
+        // Until not even a checkpoint makes room any more.
+        let (mut next, mut before) = (6000, 0);
+        while model.len() > before + 20 {
+            before = model.len();
+            for _ in 0..600 {
+                let key = key(next, payload);
+                next += 1;
+                match store.insert(&key, b"more") {
+                    Ok(()) => drop(model.insert(key, b"more".to_vec())),
+                    Err(error) => assert!(error.is_full(), "{error}"),
+                }
+            }
+            store.try_checkpoint_with(&mut |_| ()).unwrap();
+            store.check(&model);
+        }
+        let mut keys: Vec<_> = model.keys().cloned().collect();
+        let mut checkpoints = 0;
+        while !keys.is_empty() {
+            let key = keys.swap_remove(random.below(keys.len()));
+            let outcome = store.remove(&key).or_else(|error| {
+                assert!(error.is_full(), "{error}");
+                checkpoints += 1;
+                store.try_checkpoint_with(&mut |_| ())?;
+                store.remove(&key)
+            });
+            assert!(outcome.expect("after a checkpoint there is room"));
+            model.remove(&key);
+        }
+        assert!(checkpoints > 0);
+        store.check(&model);
+        // And a clear makes room for everything, on the full device.
+        store.try_checkpoint_with(&mut |_| ()).unwrap();
+        store.writer.clear(&mut store.ws, [1, 1]).unwrap();
+        store.try_checkpoint_with(&mut |_| ()).unwrap();
+        fill(&mut store, &mut model, 500);
+        store.check(&model);
+    }
+}
+
+#[test]
 fn a_pool_without_a_frame_refuses_and_a_checkpoint_makes_room() {
     let mut store = Store::new(Setup::new(504).pool(48, 48));
     let mut model = Model::new();

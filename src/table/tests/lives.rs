@@ -115,9 +115,7 @@ impl Life {
 
     fn step(&mut self) {
         let n = [0, 1, 3, 20][self.random.below(4)];
-        let r = self.random.below(40);
-        if std::env::var("TRACE").is_ok() { self.store.check_reserved(); eprintln!("step {r} n {n} full {} reserved {} standing {} dirty {}", self.full, self.store.writer.blocks.reserved(), self.store.writer.standing, self.store.ws.pool.dirty()); }
-        match r {
+        match self.random.below(40) {
             0..20 => {
                 let burst = 1 + self.random.below(100);
                 self.changes(burst);

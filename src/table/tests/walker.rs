@@ -81,7 +81,7 @@ impl Store {
 
     /// A block is reserved for each dirty page and directory page, and the
     /// constant number for the next checkpoint.
-    pub(super) fn check_reserved(&self) {
+    fn check_reserved(&self) {
         let pool = &self.ws.pool;
         let frames = pool.of_table(TABLE);
         let count = |state| frames.iter().filter(|f| pool.info(**f).state == state).count();
