@@ -91,6 +91,12 @@ impl Iter {
     /// Entry `i` of the copy, as it is now.
     fn entry(&self, i: usize) -> Result<Option<(Value, Value)>> {
         let Some(slot) = self.copy.get(i) else { return Ok(None) };
+        if let Some([(key, key_len), (value, value_len)]) = slot.inline()
+            && self.table.changes() == self.changes
+        {
+            let key = Value::from_start(key, key_len);
+            return Ok(Some((key, Value::from_start(value, value_len))));
+        }
         let key = self.key(i, slot);
         let store = &self.handle.store;
         if slot.lengths.value_spilled() {

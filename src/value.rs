@@ -43,6 +43,16 @@ impl Value {
         }
     }
 
+    /// Copies the first `len` bytes of a longer run: without looking at the
+    /// length, if there are enough bytes behind.
+    #[inline]
+    pub(crate) fn from_start(bytes: &[u8], len: usize) -> Value {
+        match bytes.first_chunk::<INLINE>() {
+            Some(inline) if len <= INLINE => Value(Repr::Inline(len as u8, *inline)),
+            _ => Value::new(&bytes[..len]),
+        }
+    }
+
     /// The bytes as a vector; no copy if they are more than 62.
     pub fn into_vec(self) -> Vec<u8> {
         match self.0 {
@@ -119,6 +129,9 @@ mod tests {
             let value = Value::new(&bytes);
             assert_eq!(value, bytes);
             assert_eq!(value.clone().into_vec(), bytes);
+            let longer = [&bytes[..], &[7; 100]].concat();
+            assert_eq!(Value::from_start(&longer, len), value);
+            assert_eq!(Value::from_start(&bytes, len), value);
         }
     }
 }

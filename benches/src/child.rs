@@ -163,7 +163,7 @@ fn open(entries: u64, store: &Path) -> Outcome {
     print_json(&Opening {
         open_ms,
         first_get_us,
-        entries: db.len(),
+        held: db.len(),
         memory: Memory::now(),
     })
 }

@@ -38,7 +38,8 @@ impl Replay<'_> {
         let mut replay =
             Replay { store, starts, missing: BTreeSet::new(), dropped: BTreeSet::new() };
         store.log.replay(end.from, end.to, &mut |record| replay.record(record))?;
-        store.core_to_look().replayed = None;
+        // A reader's log ends here; a writer's goes on with its appender.
+        store.core_to_look().replayed = store.options.read_only.then_some(end.to);
         replay.finish(files, end)
     }
 

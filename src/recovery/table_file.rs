@@ -22,13 +22,11 @@ use crate::table::blocks::Blocks;
 use crate::table::frames::Frames;
 use crate::table::{Opening, Totals, Writer};
 
-/// A header, and which copies of it are sound.
+/// The header that counts.
 pub(crate) struct FoundHeader {
     pub(crate) header: Header,
     /// The copy it was read from: 0 or 1.
     pub(crate) copy: u64,
-    /// What is wrong with the other copy, if anything is.
-    pub(crate) other: Option<Error>,
 }
 
 /// Reads the newest valid header copy of a table file.
@@ -45,13 +43,14 @@ pub(crate) fn read_header(file: &dyn File, path: &Path) -> Result<FoundHeader> {
         Header::decode(&bytes).map_err(|fault| fault.at(path, offset))
     };
     match (read(0), read(1)) {
-        (Ok(a), Ok(b)) if b.generation > a.generation => {
-            Ok(FoundHeader { header: b, copy: 1, other: None })
+        // A newer program was here: what the other copy says is out of date.
+        (Err(error @ Error::Version { .. }), _) | (_, Err(error @ Error::Version { .. })) => {
+            Err(error)
         }
-        (Ok(header), other) => Ok(FoundHeader { header, copy: 0, other: other.err() }),
-        (Err(other), Ok(header)) => Ok(FoundHeader { header, copy: 1, other: Some(other) }),
-        // A newer version in either copy says more than damage in the other.
-        (Err(a), Err(b)) => Err(if matches!(b, Error::Version { .. }) { b } else { a }),
+        (Ok(a), Ok(b)) if b.generation > a.generation => Ok(FoundHeader { header: b, copy: 1 }),
+        (Ok(header), _) => Ok(FoundHeader { header, copy: 0 }),
+        (Err(_), Ok(header)) => Ok(FoundHeader { header, copy: 1 }),
+        (Err(error), Err(_)) => Err(error),
     }
 }
 

@@ -276,6 +276,7 @@ impl<T: Send + Sync + 'static> Retired<T> {
     }
 
     /// Frees the value if no pin can still use it; else gives itself back.
+    #[cfg(test)]
     pub(crate) fn try_free(self) -> Result<(), Retired<T>> {
         if !quiescent(self.epoch) {
             return Err(self);

@@ -153,6 +153,24 @@ impl Pool {
         n <= unused + self.free.len() + self.retired.len() + self.clean
     }
 
+    /// Sees to it that `n` frames can be taken without evicting any, if so many
+    /// can be taken at all.
+    pub(crate) fn make_free(&mut self, epoch: &ReuseEpoch, evict: Evict<'_>, n: usize) -> bool {
+        let below_limit = self.limit.min(self.capacity()).saturating_sub(self.infos.len());
+        while self.free.len() + below_limit < n {
+            let before = self.free.len();
+            self.reclaim(epoch, ADVANCE_AT);
+            if self.free.len() == before {
+                self.evict_some(epoch, evict);
+                self.reclaim(epoch, 1);
+            }
+            if self.free.len() == before {
+                break;
+            }
+        }
+        self.can_take(n)
+    }
+
     /// Takes a frame for a dirty page. Its bytes are whatever they were.
     pub(crate) fn take(
         &mut self,

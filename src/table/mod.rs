@@ -191,19 +191,34 @@ impl Workspace {
     /// Takes a frame for a page that becomes dirty.
     fn take_frame(&mut self, owner: Owner) -> Option<u32> {
         let tables = &self.tables;
-        let evict = |owner: Owner, frame: u32, block: u32| {
-            let Some(table) = tables.get(&owner.table) else { return false };
-            let descriptor = table.descriptor(owner.descriptor);
-            let seen = PageWord::frame(frame);
-            descriptor.exchange_page(owner.page.into(), seen, PageWord::unverified_block(block))
-        };
+        let evict = |owner: Owner, frame, block| evict(tables, owner, frame, block);
         self.pool.take(&self.epoch, &evict, owner, self.generation)
+    }
+
+    /// Sees to it that `n` frames can be taken without evicting another page.
+    fn make_free(&mut self, n: usize) -> Result<()> {
+        let tables = &self.tables;
+        let evict = |owner: Owner, frame, block| evict(tables, owner, frame, block);
+        if self.pool.make_free(&self.epoch, &evict, n) {
+            return Ok(());
+        }
+        let needed = ((self.pool.dirty() + n) * BLOCK) as u64;
+        let limit = (self.pool.capacity() * BLOCK) as u64;
+        Err(Error::BatchTooLarge { needed, limit })
     }
 
     /// Whether a running checkpoint holds what became dirty in a generation.
     fn is_frozen(&self, generation: u64) -> bool {
         self.frozen.is_some_and(|frozen| generation <= frozen)
     }
+}
+
+/// Turns the page word of a clean frame back into its block.
+fn evict(tables: &BTreeMap<u16, Arc<Table>>, owner: Owner, frame: u32, block: u32) -> bool {
+    let Some(table) = tables.get(&owner.table) else { return false };
+    let descriptor = table.descriptor(owner.descriptor);
+    let (seen, block) = (PageWord::frame(frame), PageWord::unverified_block(block));
+    descriptor.exchange_page(owner.page.into(), seen, block)
 }
 
 /// A table, for the holder of the writer lock.

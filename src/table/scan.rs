@@ -29,7 +29,6 @@ const TRIES: usize = 16;
 pub(crate) struct SegmentCopy {
     entries: Vec<(usize, Lengths)>,
     words: Vec<u64>,
-    slot_words: usize,
     /// The page word and the version under which each group was copied.
     groups: Vec<(PageWord, u32)>,
 }
@@ -38,6 +37,7 @@ pub(crate) struct SegmentCopy {
 #[derive(Clone, Copy)]
 pub(crate) struct ScannedSlot<'a> {
     pub(crate) lengths: Lengths,
+    /// The words of the slot, and all that follow it in the copy.
     words: &'a [u64],
 }
 
@@ -46,6 +46,18 @@ impl<'a> ScannedSlot<'a> {
     pub(crate) fn key(self) -> Option<&'a [u8]> {
         let bytes: &[u8] = bytemuck::cast_slice(self.words);
         (!self.lengths.key_spilled()).then(|| &bytes[..self.lengths.key_len()])
+    }
+
+    /// Key and value, if both stand in the slot: where they begin, with all
+    /// that follows, and their lengths.
+    #[inline]
+    pub(crate) fn inline(self) -> Option<[(&'a [u8], usize); 2]> {
+        if self.lengths.spilled() {
+            return None;
+        }
+        let bytes: &[u8] = bytemuck::cast_slice(self.words);
+        let (key, value) = (self.lengths.key_len(), self.lengths.value_len());
+        Some([(bytes, key), (&bytes[key..], value)])
     }
 
     /// The value, if it stands in the slot.
@@ -71,14 +83,13 @@ impl SegmentCopy {
     /// Entry `i`.
     pub(crate) fn get(&self, i: usize) -> Option<ScannedSlot<'_>> {
         let (start, lengths) = *self.entries.get(i)?;
-        Some(ScannedSlot { lengths, words: &self.words[start..start + self.slot_words] })
+        Some(ScannedSlot { lengths, words: &self.words[start..] })
     }
 
-    fn clear(&mut self, slot_words: usize) {
+    fn clear(&mut self) {
         self.entries.clear();
         self.words.clear();
         self.groups.clear();
-        self.slot_words = slot_words;
     }
 }
 
@@ -141,7 +152,7 @@ impl Table {
             }
             let Some(word) = routed else { continue };
             let Some(descriptor) = self.any_descriptor(word.descriptor) else { continue };
-            out.clear(self.geometry.slot_words);
+            out.clear();
             let start = from & !(u64::MAX >> word.depth.min(63));
             let skip = (start < from).then_some((&hasher, from));
             let copied = self.copy_segment(descriptor, word, skip, out);

@@ -93,7 +93,6 @@ impl Writer {
         let mut coming: Vec<u64> = Vec::new();
         for (hash, key, insert) in intents {
             let word = self.table.route(*hash)?;
-            self.check_segment(word)?;
             let found = self.locate(word, *hash, key, log)?;
             if *insert && !matches!(found, Spot::Match(_)) {
                 coming.push(*hash);
@@ -105,14 +104,11 @@ impl Writer {
             let word = self.table.route(*hash)?;
             self.touch(ws, self.table.descriptor(word.descriptor).info().directory)?;
         }
-        if !ws.pool.can_take(intents.len()) {
-            let needed = ((ws.pool.dirty() + intents.len()) * 4096) as u64;
-            let limit = (ws.pool.capacity() * 4096) as u64;
-            return Err(Error::BatchTooLarge { needed, limit });
-        }
         self.blocks.reserve(&ws.epoch, intents.len())?;
         self.blocks.release(intents.len());
-        Ok(())
+        // Frames before checks: what was evicted for them is checked again now.
+        ws.make_free(intents.len())?;
+        intents.iter().try_for_each(|(hash, ..)| self.check_segment(self.table.route(*hash)?))
     }
 
     /// Makes room in every segment for the new keys it will get. The hashes

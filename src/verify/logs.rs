@@ -90,7 +90,12 @@ impl Logs {
             }
         }
         let buffer = vec![0; PIECE];
-        Ok(Logs { storage: storage.clone(), files, open: Vec::new(), buffer })
+        Ok(Logs {
+            storage: storage.clone(),
+            files,
+            open: Vec::new(),
+            buffer,
+        })
     }
 
     /// Checks that each L is a place in the log, and that the log is whole
@@ -104,7 +109,11 @@ impl Logs {
         for table in tables {
             let at = table.header.log;
             match self.check_place(at) {
-                Ok(()) => places.push(Place { table, at, met: false }),
+                Ok(()) => places.push(Place {
+                    table,
+                    at,
+                    met: false,
+                }),
                 // Its creation was lost with the log, so it is a left-over.
                 Err(_) if table.header.state == TableState::Pending => {}
                 Err(text) => {
@@ -112,7 +121,10 @@ impl Logs {
                 }
             }
         }
-        let oldest = places.iter().map(|place| place.at).min_by_key(|at| at.commit)?;
+        let oldest = places
+            .iter()
+            .map(|place| place.at)
+            .min_by_key(|at| at.commit)?;
         let log = match self.open_log() {
             Ok(log) => log,
             Err(error) => {
@@ -173,7 +185,10 @@ impl Logs {
                 );
                 findings.add("I18", path, offset, text);
             }
-            let last = self.files.iter().rfind(|(_, file)| file.activation.is_some());
+            let last = self
+                .files
+                .iter()
+                .rfind(|(_, file)| file.activation.is_some());
             let at_end = *at == end && last.is_some_and(|(number, _)| *number == at.file);
             if table.header.clean && !at_end {
                 let text = format!(
@@ -200,10 +215,16 @@ impl Logs {
     /// Checks that a position lies in an activated file.
     fn check_place(&self, at: Position) -> std::result::Result<(), String> {
         let Some(file) = self.files.get(&at.file) else {
-            return Err(format!("L is in log file {}, which is absent or damaged", at.file));
+            return Err(format!(
+                "L is in log file {}, which is absent or damaged",
+                at.file
+            ));
         };
         if file.activation.is_none() {
-            return Err(format!("L is in log file {}, which was never activated", at.file));
+            return Err(format!(
+                "L is in log file {}, which was never activated",
+                at.file
+            ));
         }
         if file.salt != at.salt {
             let (number, salt) = (at.file, file.salt);
@@ -214,7 +235,10 @@ impl Logs {
         }
         if u64::from(at.offset) > file.end {
             let (number, end) = (at.file, file.end);
-            return Err(format!("L is offset {} of log file {number}, which ends at {end}", at.offset));
+            return Err(format!(
+                "L is offset {} of log file {number}, which ends at {end}",
+                at.offset
+            ));
         }
         Ok(())
     }
@@ -223,7 +247,11 @@ impl Logs {
     fn start_of(&self, at: Position) -> Option<Position> {
         let file = self.files.get(&at.file)?;
         let commit = file.activation?.last_commit;
-        Some(Position { offset: LOG_START as u32, commit, ..at })
+        Some(Position {
+            offset: LOG_START as u32,
+            commit,
+            ..at
+        })
     }
 
     /// Opens the log for walking. A file may be recycled by the log that is
@@ -232,7 +260,10 @@ impl Logs {
         let mut tries = 0;
         loop {
             // Nothing is written, so the largest size does not matter.
-            let options = LogOptions { max_file: crate::log::MIN_FILE, read_only: true };
+            let options = LogOptions {
+                max_file: crate::log::MIN_FILE,
+                read_only: true,
+            };
             match Log::open(self.storage.clone(), options, Arc::new(Poison::new())) {
                 Err(Error::Io { source, .. })
                     if source.kind() == ErrorKind::NotFound && tries < TRIES =>
@@ -258,16 +289,32 @@ impl Logs {
         address: &Address,
         keep: usize,
     ) -> std::result::Result<Vec<u8>, String> {
-        let Address { len, crc, file: number, offset, .. } = *address;
-        let Some(file) = self.files.get(&number).filter(|file| file.activation.is_some()) else {
-            return Err(format!("log file {number} is absent, damaged or not activated"));
+        let Address {
+            len,
+            crc,
+            file: number,
+            offset,
+            ..
+        } = *address;
+        let Some(file) = self
+            .files
+            .get(&number)
+            .filter(|file| file.activation.is_some())
+        else {
+            return Err(format!(
+                "log file {number} is absent, damaged or not activated"
+            ));
         };
         let (from, to) = (u64::from(offset), u64::from(offset) + u64::from(len));
         if from < LOG_START || to > file.end {
             let end = file.end;
-            return Err(format!("bytes {from} to {to} of log file {number}, which ends at {end}"));
+            return Err(format!(
+                "bytes {from} to {to} of log file {number}, which ends at {end}"
+            ));
         }
-        let file = self.file(number).map_err(|error| format!("log file {number}: {error}"))?;
+        let file = self
+            .file(number)
+            .map_err(|error| format!("log file {number}: {error}"))?;
         let mut found = crc32fast::Hasher::new();
         let mut kept = Vec::new();
         let mut at = from;
@@ -308,7 +355,6 @@ impl Logs {
 fn read_file(
     storage: &dyn Storage,
     number: u32,
-
 ) -> std::result::Result<Option<LogFile>, (u64, String)> {
     let mut block = [0; BLOCK];
     let opened = storage.open(&log_file_name(number), Access::Read);
@@ -326,10 +372,22 @@ fn read_file(
         Err(error) => return Err((0, format!("the log file cannot be read: {error}"))),
     };
     let header = LogFileHeader::decode(&block).map_err(|fault| {
-        (fault.offset, format!("{} should be {}, but is {}", fault.what, fault.expected, fault.found))
+        (
+            fault.offset,
+            format!(
+                "{} should be {}, but is {}",
+                fault.what, fault.expected, fault.found
+            ),
+        )
     })?;
     if header.number != number {
-        return Err((12, format!("the log file is called {number}, but says {}", header.number)));
+        return Err((
+            12,
+            format!(
+                "the log file is called {number}, but says {}",
+                header.number
+            ),
+        ));
     }
     if header.size != length {
         let text = format!("the log file has {length} bytes, but says {}", header.size);
@@ -337,5 +395,10 @@ fn read_file(
     }
     let activation = Activation::decode(&block, header.salt);
     let (salt, size) = (header.salt, header.size);
-    Ok(Some(LogFile { salt, size, activation, end: size }))
+    Ok(Some(LogFile {
+        salt,
+        size,
+        activation,
+        end: size,
+    }))
 }

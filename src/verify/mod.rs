@@ -157,7 +157,12 @@ fn verify_on(storage: Arc<dyn Storage>) -> Result<Report> {
     };
     let _lock = match storage.lock(false) {
         Ok(LockOutcome::Held(lock)) => lock,
-        Ok(LockOutcome::Busy(pid)) => return Err(Error::Locked { path: storage.path(""), pid }),
+        Ok(LockOutcome::Busy(pid)) => {
+            return Err(Error::Locked {
+                path: storage.path(""),
+                pid,
+            });
+        }
         Err(error) => return Err(Error::io("lock", storage.path(""), error)),
     };
     let mut findings = Findings::default();
@@ -172,7 +177,10 @@ fn verify_on(storage: Arc<dyn Storage>) -> Result<Report> {
 ///
 /// `Closed`; `Io` if the files cannot be listed.
 pub(crate) fn verify_store(store: &Store) -> Result<Report> {
-    let _one = store.checkpointing.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let _one = store
+        .checkpointing
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner());
     let core = store.core_to_look();
     store.check_open()?;
     let mut findings = Findings::default();
@@ -201,7 +209,6 @@ fn verify_disk(
     }
     Ok((logs, end))
 }
-
 
 #[cfg(test)]
 mod tests;

@@ -54,6 +54,8 @@ pub(super) struct Entry {
     pub(super) lengths: Lengths,
     /// Where its spilled part is.
     pub(super) address: Option<Address>,
+    /// Whether its hash is that of its slot and of the segment.
+    pub(super) belongs: bool,
 }
 
 /// What a segment was found to hold.
@@ -104,7 +106,8 @@ impl Segment<'_> {
     pub(super) fn key(&self, entry: &Entry) -> Option<&[u8]> {
         let page = self.pages.get(entry.page)?.as_ref()?;
         let inline = !entry.lengths.key_spilled();
-        page.get(entry.offset..entry.offset + entry.lengths.key_len()).filter(|_| inline)
+        page.get(entry.offset..entry.offset + entry.lengths.key_len())
+            .filter(|_| inline)
     }
 
     fn group_bytes(&self) -> usize {
@@ -113,7 +116,12 @@ impl Segment<'_> {
 
     fn check_page(&self, page: usize, bytes: &[u8; BLOCK], census: &mut Census) {
         let mut breach = |invariant, offset, text| {
-            census.breaches.push(Breach { invariant, page, offset, text });
+            census.breaches.push(Breach {
+                invariant,
+                page,
+                offset,
+                text,
+            });
         };
         if let Some(table) = self.on_disk {
             let record = PageRecord::from_word(u64_at(bytes, 56));
@@ -140,7 +148,11 @@ impl Segment<'_> {
         }
         let end = self.geometry.groups_per_page * self.group_bytes();
         if let Some(at) = bytes[end..].iter().position(|byte| *byte != 0) {
-            breach("I8", end + at, "a byte behind the groups is not zero".into());
+            breach(
+                "I8",
+                end + at,
+                "a byte behind the groups is not zero".into(),
+            );
         }
         for group in 0..self.geometry.groups_per_page {
             for slot in 0..SLOTS {
@@ -168,13 +180,29 @@ impl Segment<'_> {
     }
 
     fn check_slot(&self, slot: Slot<'_>, census: &mut Census) {
-        let Slot { page, offset, control, lengths, fp, payload, .. } = slot;
+        let Slot {
+            page,
+            offset,
+            control,
+            lengths,
+            fp,
+            payload,
+            ..
+        } = slot;
         let mut breach = |invariant, text| {
-            census.breaches.push(Breach { invariant, page, offset, text });
+            census.breaches.push(Breach {
+                invariant,
+                page,
+                offset,
+                text,
+            });
         };
         if control & 0x80 != 0 {
             if control != EMPTY && control != DELETED {
-                breach("I8", format!("the control byte {control:02x} means nothing"));
+                breach(
+                    "I8",
+                    format!("the control byte {control:02x} means nothing"),
+                );
             }
             if fp != 0 || (lengths.key, lengths.value) != (0, 0) || !is_zero(payload) {
                 breach("I8", "a slot without an entry is not zero".into());
@@ -194,17 +222,34 @@ impl Segment<'_> {
         };
         let (prefix, depth) = (self.prefix, self.depth);
         let inside = u64::from((hash >> 32) as u32 ^ prefix) >> (32 - depth.min(32)) == 0;
+        let mut belongs = false;
         if address.is_some_and(|address| address.hash != hash) {
-            breach("I10", format!("the hash of the key is {hash:016x}, not that of the address"));
+            breach(
+                "I10",
+                format!("the hash of the key is {hash:016x}, not that of the address"),
+            );
         } else if control != h2(hash) || fp != fingerprint(hash) {
             let text = format!("H2 {control:02x} and fp {fp:02x} are not of hash {hash:016x}");
             breach("I10", text);
         } else if !inside {
-            breach("I10", format!("hash {hash:016x} is not in the segment {prefix:08x}/{depth}"));
-        } else if let Err(text) = self.check_reached(slot, hash) {
-            breach("I11", text);
+            breach(
+                "I10",
+                format!("hash {hash:016x} is not in the segment {prefix:08x}/{depth}"),
+            );
+        } else {
+            belongs = true;
+            if let Err(text) = self.check_reached(slot, hash) {
+                breach("I11", text);
+            }
         }
-        census.entries.push(Entry { hash, page, offset, lengths, address });
+        census.entries.push(Entry {
+            hash,
+            page,
+            offset,
+            lengths,
+            address,
+            belongs,
+        });
     }
 
     /// Checks that an entry is laid out as its lengths demand, and that what
@@ -217,7 +262,10 @@ impl Segment<'_> {
         let key = lengths.key_len();
         if !lengths.fit(&self.geometry) || key > MAX_KEY_LENGTH {
             let (key, value) = (lengths.key, lengths.value);
-            return Err(("I9", format!("lengths {key:04x} and {value:04x} do not fit the slot")));
+            return Err((
+                "I9",
+                format!("lengths {key:04x} and {value:04x} do not fit the slot"),
+            ));
         }
         if !lengths.spilled() {
             let end = key + lengths.value_len();
@@ -242,7 +290,11 @@ impl Segment<'_> {
         if !key_spilled {
             rest_is_zero(&payload[key..start])?;
         }
-        let end = if lengths.value_spilled() { end } else { end + lengths.value_len() };
+        let end = if lengths.value_spilled() {
+            end
+        } else {
+            end + lengths.value_len()
+        };
         rest_is_zero(&payload[end..]).map(|()| Some(address))
     }
 
@@ -254,17 +306,28 @@ impl Segment<'_> {
             if (page, group) == (slot.page, slot.group) {
                 return Ok(());
             }
-            let Some(Some(bytes)) = self.pages.get(page) else { continue };
+            let Some(Some(bytes)) = self.pages.get(page) else {
+                continue;
+            };
             if match_empty(u64_at(&bytes[..], group * self.group_bytes())).any() {
-                return Err(format!("the search for hash {hash:016x} ends before its entry"));
+                return Err(format!(
+                    "the search for hash {hash:016x} ends before its entry"
+                ));
             }
         }
-        Err(format!("the search for hash {hash:016x} does not come to its entry"))
+        Err(format!(
+            "the search for hash {hash:016x} does not come to its entry"
+        ))
     }
 
     fn check_counts(&self, census: &mut Census) {
         let mut breach = |text| {
-            census.breaches.push(Breach { invariant: "I12", page: 0, offset: 0, text });
+            census.breaches.push(Breach {
+                invariant: "I12",
+                page: 0,
+                offset: 0,
+                text,
+            });
         };
         let counted = (census.used, census.tombstones);
         if counted != (self.used.into(), self.tombstones.into()) {
@@ -275,7 +338,10 @@ impl Segment<'_> {
         }
         let most = self.slots() / 8 * 7;
         if counted.0 + counted.1 > most {
-            breach(format!("{} of {most} usable slots are in use", counted.0 + counted.1));
+            breach(format!(
+                "{} of {most} usable slots are in use",
+                counted.0 + counted.1
+            ));
         }
         if census.empty == 0 {
             breach("the segment has no empty slot".into());
@@ -297,8 +363,10 @@ pub(super) fn duplicates(
         if same.len() < 2 {
             continue;
         }
-        let mut keys: Vec<_> =
-            same.iter().filter_map(|i| Some((key(&entries[*i])?, *i))).collect();
+        let mut keys: Vec<_> = same
+            .iter()
+            .filter_map(|i| Some((key(&entries[*i])?, *i)))
+            .collect();
         keys.sort_unstable();
         let twice = keys.windows(2).filter(|pair| pair[0].0 == pair[1].0);
         found.extend(twice.map(|pair| pair[1].1));
@@ -309,7 +377,10 @@ pub(super) fn duplicates(
 fn rest_is_zero(bytes: &[u8]) -> Result<(), (&'static str, String)> {
     match is_zero(bytes) {
         true => Ok(()),
-        false => Err(("I8", "bytes of the slot that belong to nothing are not zero".into())),
+        false => Err((
+            "I8",
+            "bytes of the slot that belong to nothing are not zero".into(),
+        )),
     }
 }
 

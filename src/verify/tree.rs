@@ -26,7 +26,9 @@ const PIECE: usize = 1 << 20;
 /// Checks everything that the header of a table reaches.
 pub(super) fn check(table: &TableFile, logs: &mut Logs, findings: &mut Findings) {
     let header = &table.header;
-    let Some(geometry) = Geometry::new(header.payload.into()) else { return };
+    let Some(geometry) = Geometry::new(header.payload.into()) else {
+        return;
+    };
     let blocks = u64::from(header.file_blocks).min(table.length / BLOCK as u64);
     let mut walk = Walk {
         table,
@@ -98,7 +100,13 @@ impl Walk<'_> {
 
     /// Adds a fault of something that was decoded.
     fn fault(&mut self, invariant: &'static str, base: u64, fault: Fault) {
-        let Fault { offset, what, expected, found, .. } = fault;
+        let Fault {
+            offset,
+            what,
+            expected,
+            found,
+            ..
+        } = fault;
         let text = format!("{what} should be {expected}, but is {found}");
         self.violation(invariant, base + offset, text);
     }
@@ -157,7 +165,10 @@ impl Walk<'_> {
             crc = crc32(piece, crc);
         }
         if crc != run.crc {
-            let text = format!("{what} has checksum {crc:08x}, the header says {:08x}", run.crc);
+            let text = format!(
+                "{what} has checksum {crc:08x}, the header says {:08x}",
+                run.crc
+            );
             self.violation(invariant, at(run.block), text);
         }
         Some(bytes)
@@ -177,7 +188,9 @@ impl Walk<'_> {
         };
         let mut i = 0;
         while i < entries.len() {
-            let same = entries[i..].iter().take_while(|entry| entry.block == entries[i].block);
+            let same = entries[i..]
+                .iter()
+                .take_while(|entry| entry.block == entries[i].block);
             let run = same.count();
             self.check_directory_page(entries[i], i, run);
             i += run;
@@ -192,7 +205,9 @@ impl Walk<'_> {
         if !self.reach(entry.block, parent) {
             return;
         }
-        let Some(bytes) = self.read(entry.block, "I4") else { return };
+        let Some(bytes) = self.read(entry.block, "I4") else {
+            return;
+        };
         self.findings.checked().directory_pages += 1;
         let offset = at(entry.block);
         let crc = crc32(&bytes[..], 0);
@@ -266,10 +281,17 @@ impl Walk<'_> {
         checked.entries += census.used;
         let place = |page: usize, offset: usize| match offset {
             0 => record_at,
-            _ => record.pages.get(page).map_or(record_at, |page| at(page.block) + offset as u64),
+            _ => record
+                .pages
+                .get(page)
+                .map_or(record_at, |page| at(page.block) + offset as u64),
         };
         for breach in census.breaches {
-            self.violation(breach.invariant, place(breach.page, breach.offset), breach.text);
+            self.violation(
+                breach.invariant,
+                place(breach.page, breach.offset),
+                breach.text,
+            );
         }
         for entry in &census.entries {
             self.check_spilled(&segment, entry, place(entry.page, entry.offset));
@@ -277,7 +299,11 @@ impl Walk<'_> {
         let logs = &mut *self.logs;
         let twice = duplicates(&census.entries, &mut |entry| key_of(&segment, entry, logs));
         for entry in twice.iter().map(|i| &census.entries[*i]) {
-            self.violation("I11", place(entry.page, entry.offset), "the key is there twice");
+            self.violation(
+                "I11",
+                place(entry.page, entry.offset),
+                "the key is there twice",
+            );
         }
     }
 
@@ -336,7 +362,8 @@ impl Walk<'_> {
             let text = format!(
                 "the root says {said} live bytes in log file {file}, the addresses {found}"
             );
-            self.findings.add("I16", &self.table.path, offset + u64::from(file), text);
+            self.findings
+                .add("I16", &self.table.path, offset + u64::from(file), text);
         }
     }
 
@@ -378,11 +405,22 @@ pub(super) fn spilled(
     entry: &Entry,
     logs: &mut Logs,
 ) -> Result<(), (&'static str, String)> {
-    let Some(address) = entry.address else { return Ok(()) };
-    let keep = if entry.lengths.key_spilled() { entry.lengths.key_len() } else { 0 };
-    let key = logs.check_address(&address, keep).map_err(|text| ("I15", text))?;
+    let Some(address) = entry.address else {
+        return Ok(());
+    };
+    let keep = if entry.lengths.key_spilled() {
+        entry.lengths.key_len()
+    } else {
+        0
+    };
+    let key = logs
+        .check_address(&address, keep)
+        .map_err(|text| ("I15", text))?;
     if entry.lengths.key_spilled() && segment.hasher.hash(&key) != entry.hash {
-        let text = format!("the key in the log has another hash than {:016x}", entry.hash);
+        let text = format!(
+            "the key in the log has another hash than {:016x}",
+            entry.hash
+        );
         return Err(("I10", text));
     }
     Ok(())
@@ -411,7 +449,9 @@ pub(super) fn different_live(
 ) -> Vec<(u32, u64, u64)> {
     let files: std::collections::BTreeSet<u32> = said.keys().chain(found.keys()).copied().collect();
     let of = |live: &BTreeMap<u32, u64>, file| live.get(&file).copied().unwrap_or(0);
-    let all = files.into_iter().map(|file| (file, of(said, file), of(found, file)));
+    let all = files
+        .into_iter()
+        .map(|file| (file, of(said, file), of(found, file)));
     all.filter(|(_, said, found)| said != found).collect()
 }
 
@@ -442,7 +482,10 @@ enum Mark {
 
 impl Reached {
     fn new(blocks: u32) -> Reached {
-        Reached { blocks, words: vec![0; blocks.div_ceil(64) as usize] }
+        Reached {
+            blocks,
+            words: vec![0; blocks.div_ceil(64) as usize],
+        }
     }
 
     fn has(&self, block: u32) -> bool {

@@ -4,6 +4,8 @@
 //! entries are: many for one segment, the same key several times, removes and
 //! inserts mixed. Method: no room is left on the device once it has returned.
 
+use std::sync::atomic::Ordering;
+
 use crate::error::Error;
 use crate::format::mutate::Random;
 
@@ -12,16 +14,27 @@ use super::harness::{Model, Setup, Store, change, key, value};
 /// A key of a batch with its value; a remove has none.
 pub(super) type Operation = (Vec<u8>, Option<Vec<u8>>);
 
-/// Prepares a batch and applies it, on a device that is full by then.
-pub(super) fn write(store: &mut Store, model: &mut Model, batch: &[Operation]) -> crate::error::Result<()> {
-    let hashes: Vec<u64> = batch.iter().map(|(key, _)| store.writer.hash(key)).collect();
+/// Prepares a batch and applies it, on a device that is full and does not
+/// answer by then.
+pub(super) fn write(
+    store: &mut Store,
+    model: &mut Model,
+    batch: &[Operation],
+) -> crate::error::Result<()> {
+    let hashes: Vec<u64> = batch
+        .iter()
+        .map(|(key, _)| store.writer.hash(key))
+        .collect();
     let intents: Vec<_> = batch
         .iter()
         .zip(&hashes)
         .map(|((key, value), hash)| (*hash, &key[..], value.is_some()))
         .collect();
-    store.writer.prepare_batch(&mut store.ws, &intents, &*store.log)?;
+    store
+        .writer
+        .prepare_batch(&mut store.ws, &intents, &*store.log)?;
     store.set_full(true);
+    store.file.unreadable.store(true, Ordering::Relaxed);
     for (key, value) in batch {
         match value {
             Some(value) => {
@@ -35,6 +48,7 @@ pub(super) fn write(store: &mut Store, model: &mut Model, batch: &[Operation]) -
         }
     }
     store.set_full(false);
+    store.file.unreadable.store(false, Ordering::Relaxed);
     Ok(())
 }
 
@@ -71,7 +85,9 @@ fn a_batch_for_a_new_table_makes_all_the_room_it_needs() {
     for payload in [24, 504] {
         let mut store = Store::new(Setup::new(payload));
         let mut model = Model::new();
-        let batch: Vec<_> = (0..3000).map(|i| (key(i, payload), Some(vec![i as u8; 5]))).collect();
+        let batch: Vec<_> = (0..3000)
+            .map(|i| (key(i, payload), Some(vec![i as u8; 5])))
+            .collect();
         write(&mut store, &mut model, &batch).unwrap();
         store.check(&model);
         let batch: Vec<_> = (0..3000).map(|i| (key(i, payload), None)).collect();
@@ -110,7 +126,12 @@ fn a_batch_during_a_checkpoint_finds_its_frames_and_blocks() {
         let frozen = model.clone();
         store.checkpoint_with(&mut |store| {
             let batch: Vec<_> = (0..100)
-                .map(|_| (key(random.below(2000), 128), (random.below(2) > 0).then(|| vec![3; 9])))
+                .map(|_| {
+                    (
+                        key(random.below(2000), 128),
+                        (random.below(2) > 0).then(|| vec![3; 9]),
+                    )
+                })
                 .collect();
             write(store, &mut model, &batch).unwrap();
         });
@@ -123,9 +144,8 @@ fn a_batch_during_a_checkpoint_finds_its_frames_and_blocks() {
 fn a_batch_beyond_the_pool_is_refused_and_changes_nothing() {
     let mut store = Store::new(Setup::new(504).pool(60, 60));
     let mut model = Model::new();
-    let batch = |n: usize| -> Vec<Operation> {
-        (0..n).map(|i| (key(i, 504), Some(vec![1; 7]))).collect()
-    };
+    let batch =
+        |n: usize| -> Vec<Operation> { (0..n).map(|i| (key(i, 504), Some(vec![1; 7]))).collect() };
     write(&mut store, &mut model, &batch(50)).unwrap();
     store.check(&model);
     let error = write(&mut store, &mut model, &batch(5000)).unwrap_err();
@@ -134,5 +154,27 @@ fn a_batch_beyond_the_pool_is_refused_and_changes_nothing() {
     store.checkpoint();
     store.check(&model);
     write(&mut store, &mut model, &batch(60)).unwrap();
+    store.check(&model);
+}
+
+#[test]
+fn a_batch_in_a_pool_of_clean_frames_does_not_evict_what_it_needs() {
+    let mut random = Random(89);
+    let mut store = Store::new(Setup::new(504).pool(200, 90));
+    let mut model = Model::new();
+    for round in 0..40 {
+        for _ in 0..3 {
+            let batch: Vec<_> = (0..20 + round % 20)
+                .map(|_| {
+                    (
+                        key(random.below(900), 504),
+                        (random.below(4) > 0).then(|| vec![3; 9]),
+                    )
+                })
+                .collect();
+            write(&mut store, &mut model, &batch).unwrap();
+        }
+        store.checkpoint();
+    }
     store.check(&model);
 }
