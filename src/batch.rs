@@ -8,7 +8,6 @@ use crate::format::record::{Op, OpKind, RECORD_HEADER};
 use crate::limits::{MAX_KEY_LENGTH, MAX_VALUE_LENGTH};
 use crate::table::Table as TableCore;
 
-
 /// Changes that are committed together: after a crash all of them are there,
 /// or none. Later changes of the same key win.
 ///
@@ -78,7 +77,12 @@ impl Batch {
         self.bytes.extend_from_slice(value);
         let middle = start + key.len();
         let (key, value) = (start..middle, middle..self.bytes.len());
-        self.changes.push(Change { table, insert, key, value });
+        self.changes.push(Change {
+            table,
+            insert,
+            key,
+            value,
+        });
         Ok(())
     }
 
@@ -94,7 +98,13 @@ impl Batch {
 
     /// What the batch takes in the log, in bytes. At most 1 GiB can be written.
     pub fn bytes(&self) -> u64 {
-        let header = Op { kind: OpKind::Remove, table: 0, key: &[], value: &[] }.encoded_len();
+        let header = Op {
+            kind: OpKind::Remove,
+            table: 0,
+            key: &[],
+            value: &[],
+        }
+        .encoded_len();
         RECORD_HEADER as u64 + self.changes.len() as u64 * header + self.bytes.len() as u64
     }
 
@@ -113,7 +123,11 @@ impl Batch {
         self.changes.iter().map(move |change| {
             let table = change.table.as_ref().unwrap_or(default);
             let op = Op {
-                kind: if change.insert { OpKind::Insert } else { OpKind::Remove },
+                kind: if change.insert {
+                    OpKind::Insert
+                } else {
+                    OpKind::Remove
+                },
                 table: table.id,
                 key: &self.bytes[change.key.clone()],
                 value: &self.bytes[change.value.clone()],
@@ -129,7 +143,9 @@ pub(crate) fn check_lengths(key: &[u8], value: &[u8]) -> Result<()> {
         return Err(Error::KeyTooLong { length: key.len() });
     }
     if value.len() > MAX_VALUE_LENGTH {
-        return Err(Error::ValueTooLong { length: value.len() });
+        return Err(Error::ValueTooLong {
+            length: value.len(),
+        });
     }
     Ok(())
 }

@@ -14,8 +14,8 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::format::header::{DEFAULT_TABLE, TableState};
-use crate::format::record::{Op, OpKind, RECORD_HEADER};
 use crate::format::is_table_name;
+use crate::format::record::{Op, OpKind, RECORD_HEADER};
 use crate::log::Room;
 use crate::options::{Durability, TableOptions, check_payload};
 use crate::table::Table;
@@ -41,27 +41,37 @@ impl Store {
             )));
         }
         if self.options.read_only {
-            return Err(Error::NotFound { what: format!("table {name}") });
+            return Err(Error::NotFound {
+                what: format!("table {name}"),
+            });
         }
         let geometry = check_payload(options.payload.unwrap_or(self.options.payload))?;
-        let _one = self.checkpointing.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let _one = self
+            .checkpointing
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
         self.with_log_room(name.as_bytes(), |core| {
             if let Some(there) = core.writers().find(|writer| writer.table.name == name) {
                 return Ok(there.table.clone());
             }
             if core.next_table_id >= MAX_TABLES {
-                return Err(Error::invalid("a store can have 65,536 tables in its life, no more"));
+                return Err(Error::invalid(
+                    "a store can have 65,536 tables in its life, no more",
+                ));
             }
             let id = core.next_table_id as u16;
-            create_table_file(&*self.storage, &NewTable {
-                id,
-                name,
-                geometry,
-                hash: options.hash.unwrap_or(self.options.hash),
-                state: TableState::Pending,
-                log: core.position(),
-                generation: core.ws.generation,
-            })?;
+            create_table_file(
+                &*self.storage,
+                &NewTable {
+                    id,
+                    name,
+                    geometry,
+                    hash: options.hash.unwrap_or(self.options.hash),
+                    state: TableState::Pending,
+                    log: core.position(),
+                    generation: core.ws.generation,
+                },
+            )?;
             core.ws.generation += 1;
             core.next_table_id += 1;
             let opened = open_table(self, &table_file(name))?;
@@ -76,10 +86,17 @@ impl Store {
     pub(crate) fn drop_table(&self, name: &str) -> Result<bool> {
         self.check_writable()?;
         if name == DEFAULT_TABLE {
-            return Err(Error::invalid("the default table cannot be dropped; clear it instead"));
+            return Err(Error::invalid(
+                "the default table cannot be dropped; clear it instead",
+            ));
         }
-        let _one = self.checkpointing.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let Some(table) = self.find_table(name) else { return Ok(false) };
+        let _one = self
+            .checkpointing
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let Some(table) = self.find_table(name) else {
+            return Ok(false);
+        };
         let commit = self.with_log_room(name.as_bytes(), |core| {
             // Before the record, because it can fail; see `clear`.
             core.remove(table.id)?;
@@ -93,7 +110,10 @@ impl Store {
     /// Replaces a table's entries by none.
     pub(crate) fn clear(&self, table: &Table) -> Result<()> {
         self.check_writable()?;
-        let _one = self.checkpointing.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let _one = self
+            .checkpointing
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
         let key = random_key()?;
         let bytes: [u8; 16] = {
             let mut bytes = [0; 16];
@@ -121,7 +141,12 @@ impl Store {
         bytes: &[u8],
         run: impl FnOnce(&mut Core) -> Result<T>,
     ) -> Result<T> {
-        let op = Op { kind: OpKind::Clear, table: 0, key: bytes, value: &[] };
+        let op = Op {
+            kind: OpKind::Clear,
+            table: 0,
+            key: bytes,
+            value: &[],
+        };
         let needed = RECORD_HEADER as u64 + op.encoded_len();
         loop {
             self.check_writable()?;
@@ -145,7 +170,12 @@ impl Store {
         value: &[u8],
     ) -> Result<u64> {
         let appender = core.appender.as_mut().ok_or(Error::ReadOnly)?;
-        let op = Op { kind, table, key, value };
+        let op = Op {
+            kind,
+            table,
+            key,
+            value,
+        };
         Ok(appender.append(std::slice::from_ref(&op))?.commit)
     }
 }

@@ -121,7 +121,11 @@ pub struct Corruption {
 impl Error {
     /// Wraps what the operating system said.
     pub(crate) fn io(doing: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Error {
-        Error::Io { doing, path: path.into(), source }
+        Error::Io {
+            doing,
+            path: path.into(),
+            source,
+        }
     }
 
     /// Reports bytes that are not what was written.
@@ -158,40 +162,66 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::Io { doing, path, source } => {
+            Error::Io {
+                doing,
+                path,
+                source,
+            } => {
                 write!(f, "could not {doing} {}: {source}", path.display())?;
                 if self.is_full() {
-                    f.write_str("; free some space (removing entries is still possible) and try again")?;
+                    f.write_str(
+                        "; free some space (removing entries is still possible) and try again",
+                    )?;
                 }
                 Ok(())
             }
             Error::Corrupt(c) => write!(
                 f,
                 "{} is damaged at offset {}: {} should be {}, but is {}; run `swissdb verify` to see all damage",
-                c.path.display(), c.offset, c.what, c.expected, c.found
+                c.path.display(),
+                c.offset,
+                c.what,
+                c.expected,
+                c.found
             ),
-            Error::Locked { path, pid: Some(pid) } => write!(
+            Error::Locked {
+                path,
+                pid: Some(pid),
+            } => write!(
                 f,
                 "the store {} is open in process {pid}; close it there, or open it read-only when it is closed",
                 path.display()
             ),
             Error::Locked { path, pid: None } => {
-                write!(f, "the store {} is open elsewhere; close it there first", path.display())
+                write!(
+                    f,
+                    "the store {} is open elsewhere; close it there first",
+                    path.display()
+                )
             }
-            Error::Version { path, found, supported } => write!(
+            Error::Version {
+                path,
+                found,
+                supported,
+            } => write!(
                 f,
                 "{} has format version {found}, but this program reads versions up to {supported}; use a newer swissdb",
                 path.display()
             ),
             Error::NotFound { what } => write!(f, "there is no {what}"),
             Error::KeyTooLong { length } => write!(
-                f, "the key has {length} bytes, but at most {} are possible", MAX_KEY_LENGTH
+                f,
+                "the key has {length} bytes, but at most {} are possible",
+                MAX_KEY_LENGTH
             ),
             Error::ValueTooLong { length } => write!(
-                f, "the value has {length} bytes, but at most {} are possible", MAX_VALUE_LENGTH
+                f,
+                "the value has {length} bytes, but at most {} are possible",
+                MAX_VALUE_LENGTH
             ),
             Error::BatchTooLarge { needed, limit } => write!(
-                f, "the batch needs {needed} bytes, but at most {limit} are possible; write it as several batches"
+                f,
+                "the batch needs {needed} bytes, but at most {limit} are possible; write it as several batches"
             ),
             Error::InvalidArgument { what } => f.write_str(what),
             Error::HashCollisions { table } => write!(
@@ -200,9 +230,12 @@ impl fmt::Display for Error {
                  that others choose, create it with HashKind::Sip"
             ),
             Error::Poisoned { cause } => write!(
-                f, "the store takes no more writes after a failure ({cause}); close it and open it again"
+                f,
+                "the store takes no more writes after a failure ({cause}); close it and open it again"
             ),
-            Error::ReadOnly => f.write_str("the store is open read-only; open it for writing to change it"),
+            Error::ReadOnly => {
+                f.write_str("the store is open read-only; open it for writing to change it")
+            }
             Error::Closed { why } => f.write_str(why),
         }
     }

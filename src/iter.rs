@@ -8,10 +8,10 @@
 
 use std::sync::Arc;
 
-use crate::handle::Handle;
 use crate::error::Result;
+use crate::handle::Handle;
 use crate::store::LogBytes;
-use crate::table::scan::{ScannedSlot, Scanned, SegmentCopy};
+use crate::table::scan::{Scanned, ScannedSlot, SegmentCopy};
 use crate::table::{Spilled, Table};
 use crate::value::Value;
 
@@ -79,10 +79,13 @@ impl Iter {
             }
         };
         for i in 0..self.copy.len() {
-            let Some(slot) = self.copy.get(i) else { continue };
+            let Some(slot) = self.copy.get(i) else {
+                continue;
+            };
             if slot.lengths.key_spilled() {
                 let bytes = log.checked(&slot.address())?;
-                self.spilled_keys.push((i, bytes[..slot.lengths.key_len()].into()));
+                self.spilled_keys
+                    .push((i, bytes[..slot.lengths.key_len()].into()));
             }
         }
         Ok(())
@@ -90,7 +93,9 @@ impl Iter {
 
     /// Entry `i` of the copy, as it is now.
     fn entry(&self, i: usize) -> Result<Option<(Value, Value)>> {
-        let Some(slot) = self.copy.get(i) else { return Ok(None) };
+        let Some(slot) = self.copy.get(i) else {
+            return Ok(None);
+        };
         if let Some([(key, key_len), (value, value_len)]) = slot.inline()
             && self.table.changes() == self.changes
         {
@@ -103,7 +108,11 @@ impl Iter {
             let log = LogBytes::pinned(&store.log, &*store.storage);
             if self.table.changes() == self.changes {
                 let bytes = log.checked(&slot.address())?;
-                let start = if slot.lengths.key_spilled() { key.len() } else { 0 };
+                let start = if slot.lengths.key_spilled() {
+                    key.len()
+                } else {
+                    0
+                };
                 let value = Value::new(bytes.get(start..).unwrap_or_default());
                 return Ok(Some((Value::new(key), value)));
             }

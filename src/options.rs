@@ -150,10 +150,15 @@ impl Options {
     /// Refuses settings out of their range.
     pub(crate) fn check(&self) -> Result<()> {
         check_payload(self.payload)?;
-        if self.write_buffer.is_some_and(|bytes| bytes < MIN_WRITE_BUFFER) {
+        if self
+            .write_buffer
+            .is_some_and(|bytes| bytes < MIN_WRITE_BUFFER)
+        {
             return Err(Error::invalid("the write buffer must be at least 1 MiB"));
         }
-        if !(1 << 20..=64 << 20).contains(&self.max_log_file) || !self.max_log_file.is_multiple_of(4096) {
+        if !(1 << 20..=64 << 20).contains(&self.max_log_file)
+            || !self.max_log_file.is_multiple_of(4096)
+        {
             return Err(Error::invalid(
                 "the largest log file must be 1 MiB to 64 MiB, in steps of 4096 bytes",
             ));

@@ -3,12 +3,14 @@
 use std::fmt;
 use std::ops::Deref;
 
-/// What is kept inside a [`Value`] itself: more than a default slot holds.
-const INLINE: usize = 62;
+/// Words that are kept inside a [`Value`] itself: a default slot.
+const INLINE_WORDS: usize = 7;
+/// The same in bytes.
+const INLINE: usize = INLINE_WORDS * 8;
 
 /// The bytes of a value or a key, a copy that is the caller's own.
 ///
-/// Up to 62 bytes are kept in place, without an allocation; a [`Value`] is one
+/// Up to 56 bytes are kept in place, without an allocation; a [`Value`] is one
 /// cache line. It derefs to a byte slice.
 ///
 /// ```
@@ -24,7 +26,13 @@ pub struct Value(Repr);
 
 #[derive(Clone)]
 enum Repr {
-    Inline(u8, [u8; INLINE]),
+    /// A stretch of these bytes: where a slot was copied whole, its value
+    /// stays where it stood.
+    Inline {
+        words: [u64; INLINE_WORDS],
+        start: u8,
+        len: u8,
+    },
     Heap(Box<[u8]>),
 }
 
@@ -35,12 +43,28 @@ impl Value {
     #[inline]
     pub(crate) fn new(bytes: &[u8]) -> Value {
         if bytes.len() <= INLINE {
-            let mut inline = [0; INLINE];
-            inline[..bytes.len()].copy_from_slice(bytes);
-            Value(Repr::Inline(bytes.len() as u8, inline))
+            let mut words = [0; INLINE_WORDS];
+            bytemuck::cast_slice_mut(&mut words)[..bytes.len()].copy_from_slice(bytes);
+            Value(Repr::Inline {
+                words,
+                start: 0,
+                len: bytes.len() as u8,
+            })
         } else {
             Value(Repr::Heap(bytes.into()))
         }
+    }
+
+    /// Takes bytes out of words that were copied whole, as they are in memory.
+    /// The range must lie in them.
+    #[inline]
+    pub(crate) fn from_words(words: [u64; INLINE_WORDS], start: usize, len: usize) -> Value {
+        debug_assert!(start + len <= INLINE);
+        Value(Repr::Inline {
+            words,
+            start: start as u8,
+            len: len as u8,
+        })
     }
 
     /// Copies the first `len` bytes of a longer run: without looking at the
@@ -48,15 +72,23 @@ impl Value {
     #[inline]
     pub(crate) fn from_start(bytes: &[u8], len: usize) -> Value {
         match bytes.first_chunk::<INLINE>() {
-            Some(inline) if len <= INLINE => Value(Repr::Inline(len as u8, *inline)),
+            Some(inline) if len <= INLINE => {
+                let mut words = [0; INLINE_WORDS];
+                bytemuck::cast_slice_mut(&mut words).copy_from_slice(inline);
+                Value(Repr::Inline {
+                    words,
+                    start: 0,
+                    len: len as u8,
+                })
+            }
             _ => Value::new(&bytes[..len]),
         }
     }
 
-    /// The bytes as a vector; no copy if they are more than 62.
+    /// The bytes as a vector; no copy if they are more than 56.
     pub fn into_vec(self) -> Vec<u8> {
         match self.0 {
-            Repr::Inline(len, bytes) => bytes[..usize::from(len)].to_vec(),
+            Repr::Inline { .. } => self.to_vec(),
             Repr::Heap(bytes) => bytes.into_vec(),
         }
     }
@@ -68,7 +100,10 @@ impl Deref for Value {
     #[inline]
     fn deref(&self) -> &[u8] {
         match &self.0 {
-            Repr::Inline(len, bytes) => &bytes[..usize::from(*len)],
+            Repr::Inline { words, start, len } => {
+                let bytes: &[u8] = bytemuck::cast_slice(words);
+                &bytes[usize::from(*start)..][..usize::from(*len)]
+            }
             Repr::Heap(bytes) => bytes,
         }
     }

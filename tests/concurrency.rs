@@ -9,10 +9,11 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use swissdb::{Db, Durability, Error, Options};
 
-use crate::support::{Model, Random, TestStore, assert_holds, key, show, value};
+use crate::support::{Model, Random, TestStore, assert_clean, assert_holds, key, show, value};
 
 fn small() -> Options {
     Options::new()
@@ -328,5 +329,35 @@ fn tables_may_be_dropped_under_their_readers() {
         }));
         stop.store(true, Ordering::Relaxed);
         writing.expect("the writer");
+    });
+}
+
+#[test]
+fn verifying_beside_a_writer_finds_nothing() {
+    // Log files are filled, recycled and removed while the store is verified.
+    let store = TestStore::on_disk(small());
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let (stop_writing, db) = (&stop, (*store).clone());
+        scope.spawn(move || {
+            let mut step = 0u64;
+            while !stop_writing.load(Ordering::Relaxed) {
+                db.insert(key(step % 50), value(step, 20_000))
+                    .expect("insert");
+                if step % 100 == 99 {
+                    db.checkpoint().expect("checkpoint");
+                }
+                step += 1;
+            }
+        });
+        let verifying = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            for _ in 0..200 {
+                assert_clean(&store);
+                // A moment for the writer, who waits for the same lock.
+                thread::sleep(Duration::from_millis(3));
+            }
+        }));
+        stop.store(true, Ordering::Relaxed);
+        verifying.expect("the verifications");
     });
 }

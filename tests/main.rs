@@ -22,6 +22,8 @@ mod damage;
 mod durability;
 // How well the slots are used while a store is filled.
 mod filling;
+// Stores of earlier days, and the document that describes them.
+mod golden;
 // Iteration while entries come, go, change and move.
 mod iteration;
 // Killed between any two operations on files.

@@ -162,7 +162,12 @@ impl Probe {
     #[inline]
     pub(crate) fn new(hash: u64, groups: usize) -> Probe {
         let mask = groups.next_power_of_two() - 1;
-        Probe { groups, mask, position: home(hash, groups), step: 0 }
+        Probe {
+            groups,
+            mask,
+            position: home(hash, groups),
+            step: 0,
+        }
     }
 }
 
@@ -205,7 +210,12 @@ impl Geometry {
         let group_words = CONTROL_WORDS + payload;
         let groups_per_page = PAGE_WORDS / group_words;
         let reciprocal = (1 << 16) / groups_per_page as u32 + 1;
-        Some(Geometry { slot_words: payload / 8, group_words, groups_per_page, reciprocal })
+        Some(Geometry {
+            slot_words: payload / 8,
+            group_words,
+            groups_per_page,
+            reciprocal,
+        })
     }
 
     /// The slot payload in bytes.
@@ -225,7 +235,10 @@ impl Geometry {
     pub(crate) fn page_of(&self, group: usize) -> (usize, usize) {
         let page = ((group as u32 * self.reciprocal) >> 16) as usize;
         // Wraps only for numbers that no segment has, which readers may see.
-        (page, group.wrapping_sub(page.wrapping_mul(self.groups_per_page)))
+        (
+            page,
+            group.wrapping_sub(page.wrapping_mul(self.groups_per_page)),
+        )
     }
 
     /// The first word of a slot, counted from its group.
@@ -312,9 +325,18 @@ impl Lengths {
         let (key, value) = (key as u16, value as u16);
         match shape {
             Shape::Inline => Lengths { key, value },
-            Shape::ValueSpilled => Lengths { key, value: SPILLED },
-            Shape::KeySpilled => Lengths { key: key | SPILLED, value },
-            Shape::BothSpilled => Lengths { key: key | SPILLED, value: SPILLED },
+            Shape::ValueSpilled => Lengths {
+                key,
+                value: SPILLED,
+            },
+            Shape::KeySpilled => Lengths {
+                key: key | SPILLED,
+                value,
+            },
+            Shape::BothSpilled => Lengths {
+                key: key | SPILLED,
+                value: SPILLED,
+            },
         }
     }
 
@@ -348,20 +370,32 @@ impl Lengths {
     /// The first word of the address in the slot; only for spilled entries.
     #[inline]
     pub(crate) fn address_word(self) -> usize {
-        if self.key_spilled() { 0 } else { self.key_len().div_ceil(8) }
+        if self.key_spilled() {
+            0
+        } else {
+            self.key_len().div_ceil(8)
+        }
     }
 
     /// Where the value begins in the slot, in bytes, if it stands there.
     #[inline]
     pub(crate) fn value_start(self) -> usize {
-        if self.key_spilled() { ADDRESS_BYTES } else { self.key_len() }
+        if self.key_spilled() {
+            ADDRESS_BYTES
+        } else {
+            self.key_len()
+        }
     }
 
     /// Whether these lengths are possible for a payload: what `verify` and
     /// every reader of possibly rotten or reused bytes ask first.
     #[inline]
     pub(crate) fn fit(self, geometry: &Geometry) -> bool {
-        let key = if self.key_spilled() { 0 } else { self.key_len().next_multiple_of(8) };
+        let key = if self.key_spilled() {
+            0
+        } else {
+            self.key_len().next_multiple_of(8)
+        };
         match (self.key_spilled(), self.value_spilled()) {
             (false, false) => self.key_len() + self.value_len() <= geometry.payload(),
             (_, true) => self.value_len() == 0 && key + ADDRESS_BYTES <= geometry.payload(),
@@ -444,13 +478,22 @@ mod tests {
             for i in 0..SLOTS {
                 control = with_byte(control, i, kinds[(pattern >> (2 * i) & 3) as usize]);
             }
-            assert_eq!(match_empty(control).collect::<Vec<_>>(), slots(control, |b| b == EMPTY));
+            assert_eq!(
+                match_empty(control).collect::<Vec<_>>(),
+                slots(control, |b| b == EMPTY)
+            );
             assert_eq!(
                 match_deleted(control).collect::<Vec<_>>(),
                 slots(control, |b| b == DELETED)
             );
-            assert_eq!(match_full(control).collect::<Vec<_>>(), slots(control, |b| b < 0x80));
-            assert_eq!(match_h2(control, 0x7f).collect::<Vec<_>>(), slots(control, |b| b == 0x7f));
+            assert_eq!(
+                match_full(control).collect::<Vec<_>>(),
+                slots(control, |b| b < 0x80)
+            );
+            assert_eq!(
+                match_h2(control, 0x7f).collect::<Vec<_>>(),
+                slots(control, |b| b == 0x7f)
+            );
         }
     }
 
@@ -464,7 +507,10 @@ mod tests {
                 let control = with_byte(with_byte(ALL_EMPTY, 3, h), 4, other);
                 let found: Vec<_> = match_h2(control, h).collect();
                 assert!(found.contains(&3));
-                assert!(found.iter().all(|&i| byte(control, i) < 0x80), "{h} {other}");
+                assert!(
+                    found.iter().all(|&i| byte(control, i) < 0x80),
+                    "{h} {other}"
+                );
             }
         }
     }
@@ -502,7 +548,16 @@ mod tests {
     fn every_shape_fits_its_slot() {
         for payload in (24..=504).step_by(8) {
             let g = Geometry::new(payload).unwrap();
-            for key in [0, 1, 7, payload - 24, payload - 23, payload - 1, payload, 32_767] {
+            for key in [
+                0,
+                1,
+                7,
+                payload - 24,
+                payload - 23,
+                payload - 1,
+                payload,
+                32_767,
+            ] {
                 for value in [0, 1, payload - 24, payload - 23, payload, payload + 1] {
                     let lengths = Lengths::of(g.shape(key, value), key, value);
                     assert!(lengths.fit(&g), "{payload} {key} {value}");
@@ -517,7 +572,12 @@ mod tests {
     fn a_sealed_page_carries_its_own_checksum() {
         let geometry = Geometry::new(56).unwrap();
         let mut page = [0xab; BLOCK];
-        let record = PageRecord { table: 3, depth: 4, page: 5, generation: 6 };
+        let record = PageRecord {
+            table: 3,
+            depth: 4,
+            page: 5,
+            generation: 6,
+        };
         let crc = seal(&mut page, &geometry, record);
         assert_eq!((page_crc(&page), stored_page_crc(&page)), (crc, crc));
         let word = u64::from_le_bytes(page[56..64].try_into().unwrap());

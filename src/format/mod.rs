@@ -34,7 +34,6 @@ use crate::error::Error;
 use std::fmt;
 use std::path::PathBuf;
 
-
 /// The size in bytes of a block, and so of a page of any kind.
 pub(crate) const BLOCK: usize = 4096;
 
@@ -244,3 +243,7 @@ mod tests {
         assert_eq!(crc32(b"6789", crc32(b"12345", 0)), 0xcbf4_3926);
     }
 }
+
+#[cfg(test)]
+#[path = "document_tests.rs"]
+mod document_tests;

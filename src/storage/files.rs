@@ -309,13 +309,22 @@ mod tests;
 /// The memory this process may use, in bytes: the machine's, or the limit of
 /// its cgroup if that is smaller. A guess of 4 GiB where nothing says.
 pub(crate) fn memory_limit() -> u64 {
-    let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
-        let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
-        Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? << 10)
-    });
-    let group = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
+    let machine = std::fs::read_to_string("/proc/meminfo")
+        .ok()
+        .and_then(|text| {
+            let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
+            Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? << 10)
+        });
+    let group = [
+        "/sys/fs/cgroup/memory.max",
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+    ];
     let limit = group.iter().find_map(|path| {
-        std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok()
+        std::fs::read_to_string(path)
+            .ok()?
+            .trim()
+            .parse::<u64>()
+            .ok()
     });
     machine.unwrap_or(4 << 30).min(limit.unwrap_or(u64::MAX))
 }

@@ -43,6 +43,7 @@
 
 use std::cell::Cell;
 use std::marker::PhantomData;
+#[cfg(test)]
 use std::mem::ManuallyDrop;
 use std::ptr;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};

@@ -52,7 +52,11 @@ pub(crate) fn random_key() -> Result<[u64; 2]> {
     let mut key = [0; 2];
     for half in &mut key {
         *half = getrandom::u64().map_err(|error| {
-            Error::io("read random numbers from", "the operating system", std::io::Error::other(error))
+            Error::io(
+                "read random numbers from",
+                "the operating system",
+                std::io::Error::other(error),
+            )
         })?;
     }
     Ok(key)
@@ -80,7 +84,9 @@ pub(crate) fn create_table_file(storage: &dyn Storage, new: &NewTable<'_>) -> Re
         let _ = storage.remove(&temporary);
         return Err(failed("create", &temporary)(error));
     }
-    storage.rename(&temporary, &name).map_err(failed("rename", &temporary))?;
+    storage
+        .rename(&temporary, &name)
+        .map_err(failed("rename", &temporary))?;
     storage.sync_directory("").map_err(failed("sync", ""))
 }
 
@@ -93,18 +99,34 @@ fn blank_table(new: &NewTable<'_>) -> Result<Vec<u8>> {
         page[start..start + 8].copy_from_slice(&ALL_EMPTY.to_le_bytes());
     }
     let generation = new.generation as u32;
-    let record = PageRecord { table: new.id, depth: 0, page: 0, generation };
+    let record = PageRecord {
+        table: new.id,
+        depth: 0,
+        page: 0,
+        generation,
+    };
     let page_crc = seal(&mut page, &new.geometry, record);
-    let pages = vec![PageRef { block: PAGE, crc: page_crc }];
+    let pages = vec![PageRef {
+        block: PAGE,
+        crc: page_crc,
+    }];
     let directory = DirectoryPage {
         table_id: new.id,
         depth: 0,
         prefix: 0,
         generation: new.generation,
-        segments: vec![SegmentRecord { depth: 0, used: 0, tombstones: 0, pages }],
+        segments: vec![SegmentRecord {
+            depth: 0,
+            used: 0,
+            tombstones: 0,
+            pages,
+        }],
     }
     .encode();
-    let entry = RootEntry { block: DIRECTORY, crc: crc32(&directory[..], 0) };
+    let entry = RootEntry {
+        block: DIRECTORY,
+        crc: crc32(&directory[..], 0),
+    };
     let root = encode_root(&[entry], &BTreeMap::new());
     let free = [!0u64 << USED & ((1 << FIRST_BLOCKS) - 1)];
     let free_map = encode_free_map(&free, FIRST_BLOCKS);
@@ -125,19 +147,39 @@ fn blank_table(new: &NewTable<'_>) -> Result<Vec<u8>> {
         segments: 1,
         generation: new.generation,
         log: new.log,
-        root: Run { block: ROOT, blocks: 1, crc: crc32(&root, 0) },
+        root: Run {
+            block: ROOT,
+            blocks: 1,
+            crc: crc32(&root, 0),
+        },
         live_count: 0,
-        free_map: Run { block: FREE_MAP, blocks: 1, crc: crc32(&free_map, 0) },
+        free_map: Run {
+            block: FREE_MAP,
+            blocks: 1,
+            crc: crc32(&free_map, 0),
+        },
         file_blocks: FIRST_BLOCKS,
         next_table_id: u32::from(new.id == 0),
         clears: 0,
     }
     .encode();
-    Ok([&header[..], &header, &root, &directory[..], &page, &free_map].concat())
+    Ok([
+        &header[..],
+        &header,
+        &root,
+        &directory[..],
+        &page,
+        &free_map,
+    ]
+    .concat())
 }
 
 /// Writes a header into both copies, `first` (0 or 1) first, each synced.
-pub(crate) fn write_header(file: &Arc<dyn File>, header: &Header, first: u64) -> std::io::Result<()> {
+pub(crate) fn write_header(
+    file: &Arc<dyn File>,
+    header: &Header,
+    first: u64,
+) -> std::io::Result<()> {
     let bytes = header.encode();
     for copy in [first, 1 - first] {
         file.write_at(&bytes, copy * BLOCK as u64)?;

@@ -4,7 +4,7 @@
 //! is met is the log pinned, and the lookup made again under the pin.
 
 use crate::error::Result;
-use crate::table::read::{Attempt, Slot};
+use crate::table::read::{Found, LARGE, SMALL, Slot};
 use crate::table::{Spilled, Table};
 use crate::value::Value;
 
@@ -14,7 +14,19 @@ impl Store {
     /// A copy of the value of a key.
     #[inline]
     pub(crate) fn get(&self, table: &Table, key: &[u8]) -> Result<Option<Value>> {
-        self.get_with(table, key, Value::new)
+        if table.has_large_slots() {
+            return self.get_with(table, key, Value::new);
+        }
+        let mut slot = Slot::<SMALL>::new();
+        match table.lookup::<SMALL, LogBytes<'_>>(key, None, &mut slot) {
+            Ok(Found::Absent) => Ok(None),
+            Ok(Found::Here) => {
+                let (start, len) = (slot.lengths.value_start(), slot.lengths.value_len());
+                Ok(Some(Value::from_words(slot.words, start, len)))
+            }
+            Ok(Found::Spilled) => self.get_spilled(table, key, Value::new),
+            Err(error) => Err(self.explain(error)),
+        }
     }
 
     /// Lends the value of a key to a function.
@@ -25,12 +37,11 @@ impl Store {
         key: &[u8],
         lend: impl FnOnce(&[u8]) -> R,
     ) -> Result<Option<R>> {
-        let outcome = if table.has_large_slots() {
-            self.get_sized::<63, R>(table, key, lend)
+        if table.has_large_slots() {
+            self.get_sized(table, key, lend, &mut Slot::<LARGE>::new())
         } else {
-            self.get_sized::<8, R>(table, key, lend)
-        };
-        outcome.map_err(|error| self.explain(error))
+            self.get_sized(table, key, lend, &mut Slot::<SMALL>::new())
+        }
     }
 
     #[inline]
@@ -39,40 +50,46 @@ impl Store {
         table: &Table,
         key: &[u8],
         lend: impl FnOnce(&[u8]) -> R,
+        slot: &mut Slot<N>,
     ) -> Result<Option<R>> {
-        match table.lookup::<N, LogBytes<'_>>(key, None)? {
-            Attempt::Absent => Ok(None),
-            Attempt::Found(slot) => Ok(slot.value().map(lend)),
-            Attempt::Spilled => self.get_spilled::<N, R>(table, key, lend),
+        match table.lookup::<N, LogBytes<'_>>(key, None, slot) {
+            Ok(Found::Absent) => Ok(None),
+            Ok(Found::Here) => Ok(slot.value().map(lend)),
+            Ok(Found::Spilled) => self.get_spilled(table, key, lend),
+            Err(error) => Err(self.explain(error)),
         }
     }
 
     #[cold]
-    fn get_spilled<const N: usize, R>(
+    fn get_spilled<R>(
         &self,
         table: &Table,
         key: &[u8],
         lend: impl FnOnce(&[u8]) -> R,
     ) -> Result<Option<R>> {
         let log = LogBytes::pinned(&self.log, &*self.storage);
-        match table.lookup::<N, _>(key, Some(&log))? {
-            Attempt::Found(slot) => Ok(Some(lend(value_of(&slot, &log)?))),
-            Attempt::Absent | Attempt::Spilled => Ok(None),
+        let mut slot = Slot::<LARGE>::new();
+        let found = table
+            .lookup(key, Some(&log), &mut slot)
+            .map_err(|error| self.explain(error))?;
+        match found {
+            Found::Here => Ok(Some(lend(value_of(&slot, &log)?))),
+            Found::Absent | Found::Spilled => Ok(None),
         }
     }
 
     /// Whether a key is there.
     #[inline]
     pub(crate) fn contains_key(&self, table: &Table, key: &[u8]) -> Result<bool> {
-        let found = match table.lookup::<8, LogBytes<'_>>(key, None) {
-            Ok(Attempt::Spilled) => {
-                let log = LogBytes::pinned(&self.log, &*self.storage);
-                table.lookup::<8, _>(key, Some(&log))
-            }
-            first => first,
-        };
+        // Nothing has to be copied out to say so.
+        let mut nothing = Slot::<0>::new();
+        let mut found = table.lookup::<0, LogBytes<'_>>(key, None, &mut nothing);
+        if let Ok(Found::Spilled) = found {
+            let log = LogBytes::pinned(&self.log, &*self.storage);
+            found = table.lookup(key, Some(&log), &mut nothing);
+        }
         found
-            .map(|attempt| matches!(attempt, Attempt::Found(_)))
+            .map(|found| found == Found::Here)
             .map_err(|error| self.explain(error))
     }
 
@@ -87,14 +104,15 @@ impl Store {
 }
 
 /// The value of a slot, wherever it stands.
-fn value_of<'a, const N: usize>(
-    slot: &'a Slot<N>,
-    log: &'a LogBytes<'_>,
-) -> Result<&'a [u8]> {
+fn value_of<'a, const N: usize>(slot: &'a Slot<N>, log: &'a LogBytes<'_>) -> Result<&'a [u8]> {
     if let Some(value) = slot.value() {
         return Ok(value);
     }
     let bytes = log.checked(&slot.address())?;
-    let start = if slot.lengths.key_spilled() { slot.lengths.key_len() } else { 0 };
+    let start = if slot.lengths.key_spilled() {
+        slot.lengths.key_len()
+    } else {
+        0
+    };
     Ok(bytes.get(start..).unwrap_or_default())
 }

@@ -98,7 +98,8 @@ impl Signals {
             self.waits.fetch_add(1, Ordering::Relaxed);
             self.wait_for_room()?;
         }
-        self.wait_nanos.fetch_add(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
+        self.wait_nanos
+            .fetch_add(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
         Ok(())
     }
 
@@ -114,7 +115,10 @@ impl Signals {
                 return Err(Error::io("write to", "the store", source));
             }
             state.wanted |= state.ended > before;
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
         }
         Ok(())
     }
@@ -138,7 +142,10 @@ impl Signals {
             if std::mem::take(&mut state.wanted) {
                 return true;
             }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
         }
     }
 

@@ -30,8 +30,9 @@ use crate::storage::map::fill;
 pub(crate) const LINE_WORDS: usize = 8;
 /// Lines in the first chunk.
 const FIRST: u64 = 64;
-/// Chunks at most: then line numbers have 32 bits.
-const CHUNKS: usize = 26;
+/// Places for chunks: more than line numbers of 32 bits can name, and a power
+/// of two, so that the number of a chunk needs no check.
+const CHUNKS: usize = 32;
 
 /// The lines, for reading and for storing single words.
 pub(crate) struct Arena {
@@ -52,7 +53,21 @@ fn locate(line: u32) -> (usize, usize) {
 impl Arena {
     fn new() -> Arena {
         let none = || [const { OnceLock::new() }; CHUNKS];
-        Arena { chunks: none(), cold: none() }
+        Arena {
+            chunks: none(),
+            cold: none(),
+        }
+    }
+
+    /// The words of the chunk that a line lies in, if there is one, and the
+    /// number of the line's first word in it.
+    #[inline]
+    pub(crate) fn chunk_of(&self, line: u32) -> Option<(&[AtomicU64], usize)> {
+        let (chunk, place) = locate(line);
+        Some((
+            self.chunks[chunk % CHUNKS].get()?.words(),
+            place * LINE_WORDS,
+        ))
     }
 
     /// The words of `lines` lines, if the arena has them: a late reader may
@@ -80,7 +95,8 @@ impl Arena {
     /// whose owner asks, never for what a late reader finds.
     #[inline]
     pub(crate) fn owned(&self, line: u32, lines: usize) -> &[AtomicU64] {
-        self.words(line, lines).expect("an allocated line lies in its chunk")
+        self.words(line, lines)
+            .expect("an allocated line lies in its chunk")
     }
 }
 
@@ -96,8 +112,11 @@ pub(crate) struct Allocator {
 
 /// A new arena and the right to allocate in it.
 pub(crate) fn new() -> (Arena, Allocator) {
-    let allocator =
-        Allocator { next: 0, free: [const { Vec::new() }; 32], retired: VecDeque::new() };
+    let allocator = Allocator {
+        next: 0,
+        free: [const { Vec::new() }; 32],
+        retired: VecDeque::new(),
+    };
     (Arena::new(), allocator)
 }
 
@@ -128,7 +147,8 @@ impl Allocator {
 
     /// Gives a run back; late readers may still look at it.
     pub(crate) fn retire(&mut self, epoch: &ReuseEpoch, line: u32, lines: usize) {
-        self.retired.push_back((epoch.read(), line, class_of(lines)));
+        self.retired
+            .push_back((epoch.read(), line, class_of(lines)));
     }
 
     fn reclaim(&mut self, epoch: &ReuseEpoch) {

@@ -61,7 +61,10 @@ pub(crate) struct BlockMaps {
 
 impl BlockMaps {
     fn new(first: Map) -> BlockMaps {
-        let maps = BlockMaps { maps: [const { OnceLock::new() }; MAPS], current: 0.into() };
+        let maps = BlockMaps {
+            maps: [const { OnceLock::new() }; MAPS],
+            current: 0.into(),
+        };
         let _ = maps.maps[0].set(first);
         maps
     }
@@ -78,7 +81,9 @@ impl BlockMaps {
     /// The newest mapping.
     pub(crate) fn newest(&self) -> &Map {
         let current = self.current.load(Ordering::Acquire);
-        self.maps[current].get().expect("the current mapping is set before its number")
+        self.maps[current]
+            .get()
+            .expect("the current mapping is set before its number")
     }
 
     fn publish(&self, map: Map) -> io::Result<()> {
@@ -144,11 +149,19 @@ impl Blocks {
         covered: u32,
         read_only: bool,
     ) -> Result<Blocks> {
-        let length = file.length().map_err(|e| Error::io("read the length of", &path, e))?;
+        let length = file
+            .length()
+            .map_err(|e| Error::io("read the length of", &path, e))?;
         let whole = length / BLOCK as u64;
         if whole < u64::from(covered) {
             let expected = format!("{covered} blocks of {BLOCK} bytes");
-            return Err(Error::corrupt(&path, length, "the end", expected, "truncated"));
+            return Err(Error::corrupt(
+                &path,
+                length,
+                "the end",
+                expected,
+                "truncated",
+            ));
         }
         let total = whole.min(u64::from(MAX_BLOCKS)) as u32;
         let map = file
@@ -158,7 +171,9 @@ impl Blocks {
         for block in covered..total {
             free[block as usize / 64] |= 1 << (block % 64);
         }
-        let used = (0..total).rev().find(|b| free[*b as usize / 64] >> (b % 64) & 1 == 0);
+        let used = (0..total)
+            .rev()
+            .find(|b| free[*b as usize / 64] >> (b % 64) & 1 == 0);
         let allocated = used.map_or(0, |b| b + 1);
         let mut blocks = Blocks {
             file,
@@ -200,7 +215,10 @@ impl Blocks {
 
     pub(crate) fn usage(&self) -> Usage {
         let free = self.free.iter().map(|w| w.count_ones()).sum();
-        Usage { total: self.total, free }
+        Usage {
+            total: self.total,
+            free,
+        }
     }
 
     fn is_free(&self, block: u32) -> bool {
@@ -402,7 +420,8 @@ impl Blocks {
         dead.append(&mut self.runs_dying);
         self.runs_taken.clear();
         self.covered = covered;
-        self.retired.extend(dead.into_iter().map(|block| (now, block)));
+        self.retired
+            .extend(dead.into_iter().map(|block| (now, block)));
     }
 
     /// The free map as the checkpoint under way makes it true.
@@ -423,7 +442,10 @@ impl Blocks {
 
     /// Makes retired blocks free, advancing the epoch if `enough` wait for it.
     fn reclaim(&mut self, epoch: &ReuseEpoch, enough: usize) {
-        let waits = self.retired.front().is_some_and(|first| first.0 == epoch.read());
+        let waits = self
+            .retired
+            .front()
+            .is_some_and(|first| first.0 == epoch.read());
         if waits && self.retired.len() >= enough {
             epoch.advance();
         }
@@ -438,7 +460,9 @@ impl Blocks {
 
     /// Takes space on the device for at least `n` blocks, in bounded steps.
     fn allocate(&mut self, n: usize) -> Result<()> {
-        let step = (self.allocated / 8).clamp(8, MAX_STEP).max(n.min(MAX_STEP as usize) as u32);
+        let step = (self.allocated / 8)
+            .clamp(8, MAX_STEP)
+            .max(n.min(MAX_STEP as usize) as u32);
         while self.total - self.allocated < step {
             self.double()?;
         }
@@ -460,9 +484,16 @@ impl Blocks {
             return Err(Error::io("extend", &self.path, full));
         }
         let length = u64::from(total) * BLOCK as u64;
-        self.file.set_length(length).map_err(|e| Error::io("extend", &self.path, e))?;
-        let map = self.file.map(length, false).map_err(|e| Error::io("map", &self.path, e))?;
-        self.maps.publish(map).map_err(|e| Error::io("map", &self.path, e))?;
+        self.file
+            .set_length(length)
+            .map_err(|e| Error::io("extend", &self.path, e))?;
+        let map = self
+            .file
+            .map(length, false)
+            .map_err(|e| Error::io("map", &self.path, e))?;
+        self.maps
+            .publish(map)
+            .map_err(|e| Error::io("map", &self.path, e))?;
         self.free.resize(total.div_ceil(64) as usize, 0);
         for block in self.total..total {
             self.free[block as usize / 64] |= 1 << (block % 64);

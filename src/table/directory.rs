@@ -18,10 +18,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
 use crate::format::BLOCK;
-use crate::format::group::PAGE_WORDS;
 use crate::format::directory::{
     DIRECTORY_SPACE, DirectoryPage, MAX_ROOT_DEPTH, RootEntry, segment_record_len,
 };
+use crate::format::group::PAGE_WORDS;
 
 use crate::storage::map::fill;
 
@@ -119,7 +119,9 @@ impl Table {
             let offset = u64::from(from.block) * BLOCK as u64;
             let expected = format!("that of hash {hash:016x}, at most {depth} bits");
             let found = format!("{:08x}, {} bits", page.prefix, page.depth);
-            return Err(Error::corrupt(&self.path, offset, "a prefix", expected, found));
+            return Err(Error::corrupt(
+                &self.path, offset, "a prefix", expected, found,
+            ));
         }
         let leaves = self.make_descriptors(&mut lines, &page)?;
         let record = self.new_record(&mut lines, page.prefix, page.depth)?;
@@ -143,7 +145,13 @@ impl Table {
         let page = DirectoryPage::decode(&bytes).map_err(|f| f.at(&self.path, offset))?;
         if page.table_id != self.id {
             let what = "the table of a directory page";
-            return Err(Error::corrupt(&self.path, offset, what, self.id, page.table_id));
+            return Err(Error::corrupt(
+                &self.path,
+                offset,
+                what,
+                self.id,
+                page.table_id,
+            ));
         }
         // A larger number would not fit a page word, and might name a frame.
         let limit = (self.maps.newest().words().len() / PAGE_WORDS) as u32;
@@ -184,8 +192,17 @@ impl Table {
         let info = descriptor.info();
         let groups = usize::from(info.pages) * self.geometry.groups_per_page;
         let (line, depth) = (descriptor.line, info.depth);
-        let word = DirectoryWord { descriptor: line, groups: groups as u16, depth };
-        Leaf { prefix: info.prefix, depth, pages: info.pages, word }
+        let word = DirectoryWord {
+            descriptor: line,
+            groups: groups as u16,
+            depth,
+        };
+        Leaf {
+            prefix: info.prefix,
+            depth,
+            pages: info.pages,
+            word,
+        }
     }
 
     pub(super) fn new_descriptor(&self, lines: &mut Allocator) -> Result<Descriptor<'_>> {
@@ -236,7 +253,10 @@ impl Table {
         self.arena.owned(array, 1)[0].store(record.line.into(), Ordering::Relaxed);
         for leaf in leaves {
             let descriptor = self.descriptor(leaf.word.descriptor);
-            let info = SegmentInfo { directory: record.line, ..descriptor.info() };
+            let info = SegmentInfo {
+                directory: record.line,
+                ..descriptor.info()
+            };
             descriptor.set_info(info);
             self.store_leaf(array, bits, depth, leaf);
         }
@@ -258,7 +278,9 @@ impl Table {
         let (line, depth) = self.root();
         let first = prefix_index(u64::from(prefix) << 32, 0, depth);
         for i in first..first + (1 << (depth - word.depth)) {
-            self.root_words(line, depth, i).0.store(word.encode(), Ordering::Release);
+            self.root_words(line, depth, i)
+                .0
+                .store(word.encode(), Ordering::Release);
         }
     }
 
@@ -323,7 +345,10 @@ fn array_bits(depth: u8, leaves: &[Leaf]) -> u8 {
 
 /// Cuts segments into directory pages that fit the disk and the array.
 fn partition(leaves: Vec<Leaf>, prefix: u32, depth: u8, parts: &mut Vec<Part>) -> Option<()> {
-    let bytes: usize = leaves.iter().map(|leaf| segment_record_len(leaf.pages.into())).sum();
+    let bytes: usize = leaves
+        .iter()
+        .map(|leaf| segment_record_len(leaf.pages.into()))
+        .sum();
     let deepest = leaves.iter().map(|leaf| leaf.depth).max()?;
     if bytes <= DIRECTORY_SPACE && deepest - depth <= MAX_ARRAY_BITS {
         parts.push((prefix, depth, leaves));
@@ -346,8 +371,14 @@ impl Writer {
         let hasher = self.make_hasher();
         let line = table.new_root(&mut lines, depth, &hasher, self.clears)?;
         for (i, entry) in entries.iter().enumerate() {
-            let from = BlockRef { block: entry.block, crc: entry.crc };
-            table.root_words(line, depth, i).1.store(from.encode(), Ordering::Relaxed);
+            let from = BlockRef {
+                block: entry.block,
+                crc: entry.crc,
+            };
+            table
+                .root_words(line, depth, i)
+                .1
+                .store(from.encode(), Ordering::Relaxed);
         }
         table.set_root(line);
         Ok(())
@@ -360,7 +391,10 @@ impl Writer {
         // What may fail comes before the first change: a page, a directory page.
         if !ws.pool.can_take(1) {
             let limit = (ws.pool.capacity() * BLOCK) as u64;
-            return Err(Error::BatchTooLarge { needed: limit + BLOCK as u64, limit });
+            return Err(Error::BatchTooLarge {
+                needed: limit + BLOCK as u64,
+                limit,
+            });
         }
         self.blocks.reserve(&ws.epoch, 2)?;
         self.blocks.release(2);
@@ -379,10 +413,16 @@ impl Writer {
         let word = table.make_array(&mut lines, record, &[table.leaf(descriptor)])?;
         self.fresh_pages(ws, descriptor)?;
         self.blocks.reserve(&ws.epoch, 1)?;
-        table.root_words(root, 0, 0).0.store(word.encode(), Ordering::Relaxed);
+        table
+            .root_words(root, 0, 0)
+            .0
+            .store(word.encode(), Ordering::Relaxed);
         self.mark_dirty(ws, record);
-        self.totals =
-            super::Totals { slots: table.geometry.slots_per_page() as u64, segments: 1, ..Default::default() };
+        self.totals = super::Totals {
+            slots: table.geometry.slots_per_page() as u64,
+            segments: 1,
+            ..Default::default()
+        };
         table.set_root(root);
         Ok(())
     }
@@ -429,8 +469,11 @@ impl Writer {
         let at = leaves.partition_point(|leaf| leaf.prefix < old.prefix);
         leaves.splice(at..at + 1, new.iter().copied());
         let mut parts = Vec::new();
-        partition(leaves, record.prefix(), record.depth(), &mut parts)
-            .ok_or_else(|| Error::HashCollisions { table: table.name.clone() })?;
+        partition(leaves, record.prefix(), record.depth(), &mut parts).ok_or_else(|| {
+            Error::HashCollisions {
+                table: table.name.clone(),
+            }
+        })?;
         if parts.len() > 1 {
             return self.split_directory(ws, record, parts);
         }
@@ -440,7 +483,10 @@ impl Writer {
         if deepest - record.depth() <= bits {
             for leaf in new {
                 let descriptor = table.descriptor(leaf.word.descriptor);
-                descriptor.set_info(SegmentInfo { directory: record_line, ..descriptor.info() });
+                descriptor.set_info(SegmentInfo {
+                    directory: record_line,
+                    ..descriptor.info()
+                });
                 table.store_leaf(array, bits, record.depth(), leaf);
             }
         } else {
@@ -471,7 +517,11 @@ impl Writer {
         for (prefix, depth, leaves) in &parts {
             let record = table.new_record(&mut lines, *prefix, *depth)?;
             let bits = array_bits(*depth, leaves);
-            memory.push((record, table.take_lines(&mut lines, array_lines(bits))?, bits));
+            memory.push((
+                record,
+                table.take_lines(&mut lines, array_lines(bits))?,
+                bits,
+            ));
         }
         for ((prefix, _, leaves), (record, array, bits)) in parts.iter().zip(memory) {
             let word = table.fill_array(array, bits, record, leaves);

@@ -113,7 +113,9 @@ impl Writer {
     /// A writer is about to change a directory page that the checkpoint has
     /// not captured yet.
     pub(super) fn capture_before_change(&mut self, ws: &Workspace, record: DirectoryRecord<'_>) {
-        let Some(frozen) = &mut self.frozen else { return };
+        let Some(frozen) = &mut self.frozen else {
+            return;
+        };
         if ws.is_frozen(record.dirty_generation()) && record.captured() != frozen.generation {
             let captured = self.table.capture(ws, record, frozen.generation);
             frozen.captured.push(captured);
@@ -140,16 +142,33 @@ impl Writer {
         let frames = captured.dirty.iter();
         frozen.progress.push(Progress {
             record: captured.record,
-            block: BlockRef { block: captured.block, crc: 0 },
-            frames: frames.map(|p| (p.frame, BlockRef { block: p.block, crc: 0 })).collect(),
+            block: BlockRef {
+                block: captured.block,
+                crc: 0,
+            },
+            frames: frames
+                .map(|p| {
+                    (
+                        p.frame,
+                        BlockRef {
+                            block: p.block,
+                            crc: 0,
+                        },
+                    )
+                })
+                .collect(),
         });
         Some(captured)
     }
 
     /// What was handed out last has been written, with these checksums.
     pub(crate) fn wrote(&mut self, captured: &Captured, crc: u32) {
-        let Some(frozen) = &mut self.frozen else { return };
-        let Some(progress) = frozen.progress.last_mut() else { return };
+        let Some(frozen) = &mut self.frozen else {
+            return;
+        };
+        let Some(progress) = frozen.progress.last_mut() else {
+            return;
+        };
         progress.block.crc = crc;
         for ((_, block), page) in progress.frames.iter_mut().zip(&captured.dirty) {
             block.crc = captured.page.segments[page.segment].pages[page.page].crc;
@@ -158,16 +177,24 @@ impl Writer {
 
     /// The entries of the root, when all directory pages have been written.
     pub(crate) fn frozen_root(&self) -> Vec<RootEntry> {
-        let Some(frozen) = &self.frozen else { return Vec::new() };
-        let written: std::collections::HashMap<u32, BlockRef> =
-            frozen.progress.iter().map(|p| (p.record, p.block)).collect();
+        let Some(frozen) = &self.frozen else {
+            return Vec::new();
+        };
+        let written: std::collections::HashMap<u32, BlockRef> = frozen
+            .progress
+            .iter()
+            .map(|p| (p.record, p.block))
+            .collect();
         let mut entries = Vec::with_capacity(1 << frozen.root_depth);
         for (depth, source) in &frozen.root {
             let from = match source {
                 RootSource::Disk(from) => *from,
                 RootSource::Record(record) => written.get(record).copied().unwrap_or_default(),
             };
-            let entry = RootEntry { block: from.block, crc: from.crc };
+            let entry = RootEntry {
+                block: from.block,
+                crc: from.crc,
+            };
             entries.extend(std::iter::repeat_n(entry, 1 << (frozen.root_depth - depth)));
         }
         entries
@@ -176,7 +203,9 @@ impl Writer {
     /// The header is durable: a bite of the frames becomes clean. Says whether
     /// there is more to do.
     pub(crate) fn finish_some(&mut self, ws: &mut Workspace, mut frames: usize) -> bool {
-        let Some(mut frozen) = self.frozen.take() else { return false };
+        let Some(mut frozen) = self.frozen.take() else {
+            return false;
+        };
         while frames > 0
             && let Some(progress) = frozen.progress.get_mut(frozen.finished)
         {
@@ -234,7 +263,9 @@ impl Writer {
     /// The checkpoint failed before any header was written: everything it
     /// would have made durable belongs to the next one.
     pub(crate) fn thaw(&mut self, ws: &mut Workspace) {
-        let Some(frozen) = self.frozen.take() else { return };
+        let Some(frozen) = self.frozen.take() else {
+            return;
+        };
         self.blocks.thaw();
         let mut records = frozen.pending;
         for captured in frozen.captured {
@@ -311,7 +342,11 @@ impl Writer {
     pub(crate) fn reserve_standing(&mut self, ws: &Workspace) {
         let runs = self.root_run.blocks + self.map_run.blocks;
         let wanted = 2 * runs as usize + 8;
-        if wanted > self.standing && self.blocks.reserve(&ws.epoch, wanted - self.standing).is_ok()
+        if wanted > self.standing
+            && self
+                .blocks
+                .reserve(&ws.epoch, wanted - self.standing)
+                .is_ok()
         {
             self.standing = wanted;
         }
@@ -372,13 +407,26 @@ impl Table {
                     block = frame.block;
                     if frame.state == State::Dirty {
                         let frame = word.number();
-                        dirty.push(DirtyPage { segment: number, page, frame, block: 0 });
+                        dirty.push(DirtyPage {
+                            segment: number,
+                            page,
+                            frame,
+                            block: 0,
+                        });
                     }
                 }
-                pages.push(PageRef { block, crc: descriptor.crc(page) });
+                pages.push(PageRef {
+                    block,
+                    crc: descriptor.crc(page),
+                });
             }
             let (used, tombstones) = (info.used, info.tombstones);
-            segments.push(SegmentRecord { depth: leaf.depth, used, tombstones, pages });
+            segments.push(SegmentRecord {
+                depth: leaf.depth,
+                used,
+                tombstones,
+                pages,
+            });
         }
         let page = DirectoryPage {
             table_id: self.id,
@@ -387,6 +435,11 @@ impl Table {
             generation,
             segments,
         };
-        Captured { record: record.line, page, dirty, block: 0 }
+        Captured {
+            record: record.line,
+            page,
+            dirty,
+            block: 0,
+        }
     }
 }

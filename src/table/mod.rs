@@ -131,13 +131,18 @@ impl Table {
     }
 
     fn structure(&self) -> MutexGuard<'_, Allocator> {
-        self.structure.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.structure
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// A descriptor that this process has made.
     #[inline]
     fn descriptor(&self, line: u32) -> Descriptor<'_> {
-        let cold = self.arena.cold(line).expect("an allocated line has cold ones");
+        let cold = self
+            .arena
+            .cold(line)
+            .expect("an allocated line has cold ones");
         Descriptor::new(line, self.arena.owned(line, layout::DESCRIPTOR_LINES), cold)
     }
 
@@ -215,7 +220,9 @@ impl Workspace {
 
 /// Turns the page word of a clean frame back into its block.
 fn evict(tables: &BTreeMap<u16, Arc<Table>>, owner: Owner, frame: u32, block: u32) -> bool {
-    let Some(table) = tables.get(&owner.table) else { return false };
+    let Some(table) = tables.get(&owner.table) else {
+        return false;
+    };
     let descriptor = table.descriptor(owner.descriptor);
     let (seen, block) = (PageWord::frame(frame), PageWord::unverified_block(block));
     descriptor.exchange_page(owner.page.into(), seen, block)
@@ -317,7 +324,10 @@ impl Writer {
     /// Publishes the counts that readers may ask for.
     fn publish_counts(&self) {
         let changes = self.table.counts.1.load(Ordering::Relaxed);
-        self.table.counts.0.store(self.totals.used, Ordering::Relaxed);
+        self.table
+            .counts
+            .0
+            .store(self.totals.used, Ordering::Relaxed);
         self.table.counts.1.store(changes + 1, Ordering::Release);
     }
 
@@ -328,14 +338,18 @@ impl Writer {
             self.table.verify_page(descriptor, page, word)?;
             word = descriptor.page(page);
         }
-        self.table.page_words(word).ok_or_else(|| self.table.lost_block(word))
+        self.table
+            .page_words(word)
+            .ok_or_else(|| self.table.lost_block(word))
     }
 }
 
 impl Table {
     /// The hash function of the current root; the writer's way to it.
     pub(crate) fn hasher(&self) -> Hasher {
-        let root = self.arena.owned(self.root.load(Ordering::Acquire) as u32, layout::ROOT_HEAD);
+        let root = self
+            .arena
+            .owned(self.root.load(Ordering::Acquire) as u32, layout::ROOT_HEAD);
         let id = root[0].load(Ordering::Relaxed) >> 8 & 0xff;
         Hasher::from_words(id, |i| root[8 + i].load(Ordering::Relaxed))
     }
@@ -354,7 +368,13 @@ impl Table {
         if found != expected || stored != expected {
             let found = format!("{found:08x}");
             let what = format!("the checksum of page {page} of a segment");
-            return Err(Error::corrupt(&self.path, offset, what, format!("{expected:08x}"), found));
+            return Err(Error::corrupt(
+                &self.path,
+                offset,
+                what,
+                format!("{expected:08x}"),
+                found,
+            ));
         }
         descriptor.exchange_page(page, word, word.verified());
         Ok(())
@@ -363,10 +383,12 @@ impl Table {
     /// Reads a block by a call, not through the mapping.
     fn read_block(&self, bytes: &mut [u8; BLOCK], block: u32) -> Result<()> {
         let offset = u64::from(block) * BLOCK as u64;
-        self.file.read_at(bytes, offset).map_err(|error| match error.kind() {
-            std::io::ErrorKind::UnexpectedEof => self.lost_block(PageWord(block)),
-            _ => Error::io("read", &self.path, error),
-        })
+        self.file
+            .read_at(bytes, offset)
+            .map_err(|error| match error.kind() {
+                std::io::ErrorKind::UnexpectedEof => self.lost_block(PageWord(block)),
+                _ => Error::io("read", &self.path, error),
+            })
     }
 
     /// A page word that names a block beyond the file.
@@ -375,6 +397,12 @@ impl Table {
         let limit = self.maps.newest().words().len() / PAGE_WORDS;
         let offset = u64::from(word.number()) * BLOCK as u64;
         let expected = format!("below {limit}");
-        Error::corrupt(&self.path, offset, "the number of a block", expected, word.number())
+        Error::corrupt(
+            &self.path,
+            offset,
+            "the number of a block",
+            expected,
+            word.number(),
+        )
     }
 }

@@ -28,29 +28,53 @@
 //!
 //! Through read-only mappings only relaxed loads are allowed; the fences that
 //! order them are explicit.
+//!
+//! # Unchecked accesses
+//!
+//! A get is three or four loads that wait for memory, and the processor works
+//! on the next get meanwhile if the instructions of several fit its window. So
+//! bounds that the layout proves are not checked again here: a line lies in
+//! its chunk, a group in its page, a slot in its group. Numbers that come from
+//! shared memory are bounded first; each access says by what.
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use crate::error::{Error, Result};
-use crate::format::group::{self, Address, Lengths, MAX_SLOT_WORDS, Probe};
+use crate::format::directory::MAX_SEGMENT_PAGES;
+use crate::format::group::{self, Address, Geometry, Lengths, PAGE_WORDS, Probe, SLOTS, SPILLED};
 use crate::hash::Hasher;
+use crate::storage::map::prefetch;
 
-use super::layout::{
-    DESCRIPTOR_LINES, DirectoryWord, ROOT_HEAD, RootWord, page_word, prefix_index,
-};
-use super::segment::{address, key_is, lengths};
+use super::arena::{Arena, LINE_WORDS};
+use super::layout::{DirectoryWord, ROOT_HEAD, RootWord, page_word, prefix_index};
+use super::segment::{address, spilled_key_is};
 use super::{Spilled, Table};
 
 /// How often a reader starts over before it lets the writer run.
 const SPINS: u32 = 64;
 
+/// Words of the slots of most tables: up to 56 bytes of payload.
+pub(crate) const SMALL: usize = 7;
+/// Words of the largest slots.
+pub(crate) const LARGE: usize = group::MAX_SLOT_WORDS;
+
 /// A slot, copied out whole.
 pub(crate) struct Slot<const N: usize> {
     pub(crate) lengths: Lengths,
-    words: [u64; N],
+    /// The bytes of the slot, as they are in memory.
+    pub(crate) words: [u64; N],
 }
 
 impl<const N: usize> Slot<N> {
+    /// A place to copy a slot to.
+    #[inline]
+    pub(crate) fn new() -> Slot<N> {
+        Slot {
+            lengths: Lengths { key: 0, value: 0 },
+            words: [0; N],
+        }
+    }
+
     /// The value, if it stands in the slot.
     #[inline]
     pub(crate) fn value(&self) -> Option<&[u8]> {
@@ -65,14 +89,16 @@ impl<const N: usize> Slot<N> {
     /// Where the spilled part lies.
     pub(crate) fn address(&self) -> Address {
         let start = self.lengths.address_word();
-        Address::from_words(std::array::from_fn(|i| self.words[start + i]))
+        Address::from_words(std::array::from_fn(|i| u64::from_le(self.words[start + i])))
     }
 }
 
-/// What one attempt came to.
-pub(crate) enum Attempt<const N: usize> {
+/// What a lookup came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
     Absent,
-    Found(Slot<N>),
+    /// The slot has been copied out.
+    Here,
     /// A spilled key or value stands in the way: try again under a pin.
     Spilled,
 }
@@ -84,29 +110,39 @@ enum Stop {
     /// A directory page must be loaded first.
     Unloaded(u64),
     /// A page must be checked first: its descriptor, its number.
-    Unverified(u32, usize),
+    Unverified(u32, u8),
     /// Damage, to be reported if the epoch has not changed.
-    Damaged(Error),
+    Damaged(Box<Error>),
 }
 
 type Try<T> = std::result::Result<T, Stop>;
 
+/// A key that is looked for.
+struct Wanted<'a> {
+    key: &'a [u8],
+    hash: u64,
+    /// The epoch in which the attempt began.
+    seen: u64,
+}
+
 impl Table {
-    /// Looks a key up. Without `log` a spilled key or value ends the attempt.
+    /// Looks a key up and copies its slot out, which must have room for a slot
+    /// of this table. Without `log` a spilled key or value ends the attempt.
     #[inline]
     pub(crate) fn lookup<const N: usize, L: Spilled>(
         &self,
         key: &[u8],
         log: Option<&L>,
-    ) -> Result<Attempt<N>> {
+        out: &mut Slot<N>,
+    ) -> Result<Found> {
         let mut tries = 0u32;
         loop {
             let seen = self.epoch.read();
             if seen == 0 {
                 return Err(forked());
             }
-            match self.attempt(key, log, seen) {
-                Ok(attempt) => return Ok(attempt),
+            match self.attempt(key, log, seen, out) {
+                Ok(found) => return Ok(found),
                 Err(stop) => self.recover(stop, seen)?,
             }
             tries += 1;
@@ -123,7 +159,10 @@ impl Table {
             Stop::Changed => std::hint::spin_loop(),
             Stop::Unloaded(hash) => self.load_directory(hash)?,
             Stop::Unverified(line, page) => {
-                let Some(descriptor) = self.any_descriptor(line) else { return Ok(()) };
+                let Some(descriptor) = self.any_descriptor(line) else {
+                    return Ok(());
+                };
+                let page = usize::from(page);
                 let word = descriptor.page(page);
                 if word.is_unverified()
                     && let Err(error) = self.verify_page(descriptor, page, word)
@@ -133,7 +172,7 @@ impl Table {
                     return Err(error);
                 }
             }
-            Stop::Damaged(error) if self.epoch.unchanged(seen) => return Err(error),
+            Stop::Damaged(error) if self.epoch.unchanged(seen) => return Err(*error),
             Stop::Damaged(_) => {}
         }
         Ok(())
@@ -143,11 +182,18 @@ impl Table {
     #[inline]
     fn find_segment(&self, key: &[u8]) -> Try<(u64, DirectoryWord)> {
         let line = self.root.load(Ordering::Acquire) as u32;
-        let head = self.arena.words(line, ROOT_HEAD).ok_or(Stop::Changed)?;
+        let head = line_of(&self.arena, line)?;
         let first = head[0].load(Ordering::Relaxed);
+        // Two words of a hasher stand in the line that is loaded anyway; the
+        // others are needed by one kind only.
+        let more = if first >> 8 & 0xff == 1 {
+            head
+        } else {
+            line_of(&self.arena, line + 1)?
+        };
         let hasher = Hasher::from_words(first >> 8 & 0xff, |i| {
-            // The first two stand in the line that is loaded anyway.
-            head[if i < 2 { 2 + i } else { 8 + i }].load(Ordering::Relaxed)
+            let word = if i < 2 { &head[2 + i] } else { &more[i] };
+            word.load(Ordering::Relaxed)
         });
         let hash = hasher.hash(key);
         Ok((hash, self.descend(line, first as u8, hash)?))
@@ -168,7 +214,9 @@ impl Table {
     /// only if the epoch is unchanged afterwards. `None` says to try again.
     pub(super) fn try_route(&self, hash: u64) -> Result<Option<DirectoryWord>> {
         let line = self.root.load(Ordering::Acquire) as u32;
-        let Some(head) = self.arena.words(line, 1) else { return Ok(None) };
+        let Some(head) = self.arena.words(line, 1) else {
+            return Ok(None);
+        };
         match self.descend(line, head[0].load(Ordering::Relaxed) as u8, hash) {
             Ok(word) => Ok(Some(word)),
             Err(Stop::Unloaded(hash)) => self.load_directory(hash).map(|()| None),
@@ -179,9 +227,8 @@ impl Table {
     /// Word `index` of a run of lines.
     #[inline]
     fn load_word(&self, line: u32, index: usize) -> Try<u64> {
-        let line = line.wrapping_add((index / 8) as u32);
-        let words = self.arena.words(line, 1).ok_or(Stop::Changed)?;
-        Ok(words[index % 8].load(Ordering::Acquire))
+        let line = line_of(&self.arena, line.wrapping_add((index / LINE_WORDS) as u32))?;
+        Ok(line[index % LINE_WORDS].load(Ordering::Acquire))
     }
 
     #[inline]
@@ -190,109 +237,189 @@ impl Table {
         key: &[u8],
         log: Option<&L>,
         seen: u64,
-    ) -> Try<Attempt<N>> {
+        out: &mut Slot<N>,
+    ) -> Try<Found> {
         let (hash, segment) = self.find_segment(key)?;
-        let descriptor =
-            self.arena.words(segment.descriptor, DESCRIPTOR_LINES).ok_or(Stop::Changed)?;
+        let descriptor = line_of(&self.arena, segment.descriptor)?;
+        let wanted = Wanted { key, hash, seen };
         for number in Probe::new(hash, segment.groups.into()) {
             let (page, group) = self.geometry.page_of(number);
-            if page >= 16 {
+            // Only a directory word from reused memory goes beyond these.
+            if page >= MAX_SEGMENT_PAGES || group >= self.geometry.groups_per_page {
                 return Err(Stop::Changed);
             }
             let word = page_word(descriptor, page);
             if word.is_unverified() {
-                return Err(Stop::Unverified(segment.descriptor, page));
+                return Err(Stop::Unverified(segment.descriptor, page as u8));
             }
             let words = self.page_words(word).ok_or(Stop::Changed)?;
-            let group = self.group(words, group);
-            if let Some(attempt) = self.search_group(group, hash, key, log, seen)? {
-                return Ok(attempt);
+            // A search that goes on does so behind this group, as a rule.
+            if let Some(next) = words.get((group + 1) * self.geometry.group_words) {
+                prefetch(next);
+            }
+            let group = group_of(&self.geometry, words, group);
+            if let Some(found) = self.search_group(group, &wanted, log, out)? {
+                return Ok(found);
             }
         }
         // A directory word from reused memory may name no group at all.
-        if self.epoch.unchanged(seen) { Ok(Attempt::Absent) } else { Err(Stop::Changed) }
+        if self.epoch.unchanged(seen) {
+            Ok(Found::Absent)
+        } else {
+            Err(Stop::Changed)
+        }
     }
 
     /// Looks for a key in one group; `None` says to go on to the next.
-    #[inline]
+    #[inline(always)]
     fn search_group<const N: usize, L: Spilled>(
         &self,
         group: &[AtomicU64],
-        hash: u64,
-        key: &[u8],
+        wanted: &Wanted<'_>,
         log: Option<&L>,
-        seen: u64,
-    ) -> Try<Option<Attempt<N>>> {
-        let version = group[group::VERSION_AND_CRC].load(Ordering::Relaxed);
+        out: &mut Slot<N>,
+    ) -> Try<Option<Found>> {
+        let control_line = control_line(group);
+        let version = control_line[group::VERSION_AND_CRC].load(Ordering::Relaxed);
         fence(Ordering::Acquire);
         if version & 1 == 1 {
             return Err(Stop::Changed);
         }
         let unchanged = || {
             fence(Ordering::Acquire);
-            group[group::VERSION_AND_CRC].load(Ordering::Relaxed) == version
-                && self.epoch.unchanged(seen)
+            control_line[group::VERSION_AND_CRC].load(Ordering::Relaxed) == version
+                && self.epoch.unchanged(wanted.seen)
         };
-        let control = group[group::CONTROL].load(Ordering::Relaxed);
-        for slot in group::match_h2(control, group::h2(hash)) {
-            let fps = group[group::FINGERPRINTS].load(Ordering::Relaxed);
-            let lengths = lengths(group, slot);
-            if group::byte(fps, slot) != group::fingerprint(hash)
-                || lengths.key_len() != key.len()
+        let control = control_line[group::CONTROL].load(Ordering::Relaxed);
+        for slot in group::match_h2(control, group::h2(wanted.hash)) {
+            let fps = control_line[group::FINGERPRINTS].load(Ordering::Relaxed);
+            let lengths = lengths_of(control_line, slot);
+            if group::byte(fps, slot) != group::fingerprint(wanted.hash)
+                || lengths.key_len() != wanted.key.len()
                 || !lengths.fit(&self.geometry)
             {
                 continue;
             }
-            let words = self.slot(group, slot);
-            if lengths.key_spilled() {
+            let words = slot_of(&self.geometry, group, slot);
+            if lengths.key & SPILLED != 0 {
                 let address = address(words, lengths);
-                if address.hash != hash {
+                if address.hash != wanted.hash {
                     continue;
                 }
-                let Some(log) = log else { return Ok(Some(Attempt::Spilled)) };
+                let Some(log) = log else {
+                    return Ok(Some(Found::Spilled));
+                };
                 if !unchanged() {
                     return Err(Stop::Changed);
                 }
-                let is = super::segment::spilled_key_is(log, &address, key);
-                if !is.map_err(Stop::Damaged)? {
+                let is = spilled_key_is(log, &address, wanted.key);
+                if !is.map_err(|error| Stop::Damaged(Box::new(error)))? {
                     continue;
                 }
-            } else if !key_is(words, key) {
+            } else if !key_is(words, wanted.key) {
                 continue;
             }
             if lengths.value_spilled() && log.is_none() {
-                return Ok(Some(Attempt::Spilled));
+                return Ok(Some(Found::Spilled));
             }
-            let slot = copy_out(words, lengths);
-            return if unchanged() { Ok(Some(Attempt::Found(slot))) } else { Err(Stop::Changed) };
+            out.lengths = lengths;
+            for (to, from) in out.words.iter_mut().zip(words) {
+                *to = from.load(Ordering::Relaxed).to_le();
+            }
+            return if unchanged() {
+                Ok(Some(Found::Here))
+            } else {
+                Err(Stop::Changed)
+            };
         }
         let ends = group::match_empty(control).any();
         if !unchanged() {
             return Err(Stop::Changed);
         }
-        Ok(ends.then_some(Attempt::Absent))
+        Ok(ends.then_some(Found::Absent))
     }
 
     /// Whether slots of this table need the larger buffer.
     #[inline]
     pub(crate) fn has_large_slots(&self) -> bool {
-        self.geometry.slot_words > 8
+        self.geometry.slot_words > SMALL
     }
 }
 
-/// Copies the words of a slot that its entry uses.
+/// A line of the arena, if there is one of that number.
 #[inline]
-fn copy_out<const N: usize>(words: &[AtomicU64], lengths: Lengths) -> Slot<N> {
-    let mut slot = Slot { lengths, words: [0; N] };
-    let end = (lengths.value_start() + lengths.value_len()).div_ceil(8);
-    let end = if lengths.spilled() { end.max(lengths.address_word() + 3) } else { end };
-    for (to, from) in slot.words.iter_mut().zip(&words[..end.min(words.len())]) {
-        *to = from.load(Ordering::Relaxed).to_le();
-    }
-    slot
+fn line_of(arena: &Arena, line: u32) -> Try<&[AtomicU64; LINE_WORDS]> {
+    let (words, start) = arena.chunk_of(line).ok_or(Stop::Changed)?;
+    debug_assert!(start + LINE_WORDS <= words.len());
+    // SAFETY: whatever its number, a line lies whole in the chunk that the
+    // number leads to (`arena::locate`: its place is below the chunk's length
+    // in lines), and the chunk is there.
+    let line = unsafe { words.get_unchecked(start..start + LINE_WORDS) };
+    line.first_chunk().ok_or(Stop::Changed)
 }
 
-const _: () = assert!(MAX_SLOT_WORDS == 63);
+/// A group of a page.
+#[inline]
+fn group_of<'a>(geometry: &Geometry, page: &'a [AtomicU64], group: usize) -> &'a [AtomicU64] {
+    debug_assert!(page.len() == PAGE_WORDS && group < geometry.groups_per_page);
+    let start = group * geometry.group_words;
+    // SAFETY: pages have `PAGE_WORDS` words, of which `groups_per_page` groups
+    // take `group_words` each at most (`Geometry::new`); the caller has
+    // compared the number of the group with theirs.
+    unsafe { page.get_unchecked(start..start + geometry.group_words) }
+}
+
+/// The control line of a group.
+#[inline]
+fn control_line(group: &[AtomicU64]) -> &[AtomicU64; group::CONTROL_WORDS] {
+    debug_assert!(group.len() > group::CONTROL_WORDS);
+    // SAFETY: a group has more words than its control line.
+    let line = unsafe { group.get_unchecked(..group::CONTROL_WORDS) };
+    line.first_chunk().expect("eight words were taken")
+}
+
+/// The words of a slot.
+#[inline]
+fn slot_of<'a>(geometry: &Geometry, group: &'a [AtomicU64], slot: usize) -> &'a [AtomicU64] {
+    let start = geometry.slot_start(slot);
+    debug_assert!(slot < SLOTS && start + geometry.slot_words <= group.len());
+    // SAFETY: the eighth slot ends where its group does, and the number of a
+    // slot is that of a byte of the control word.
+    unsafe { group.get_unchecked(start..start + geometry.slot_words) }
+}
+
+/// The lengths of a slot.
+#[inline]
+fn lengths_of(line: &[AtomicU64; group::CONTROL_WORDS], slot: usize) -> Lengths {
+    let key = line[group::KEY_LENGTHS + ((slot / 4) & 1)].load(Ordering::Relaxed);
+    let value = line[group::VALUE_LENGTHS + ((slot / 4) & 1)].load(Ordering::Relaxed);
+    Lengths {
+        key: group::half(key, slot % 4),
+        value: group::half(value, slot % 4),
+    }
+}
+
+/// Whether a slot's inline key, which fits it, is this one.
+#[inline]
+fn key_is(slot: &[AtomicU64], key: &[u8]) -> bool {
+    debug_assert!(key.len() <= slot.len() * 8);
+    let (words, tail) = key.as_chunks::<8>();
+    for (word, slot) in words.iter().zip(slot) {
+        if u64::from_le_bytes(*word) != slot.load(Ordering::Relaxed) {
+            return false;
+        }
+    }
+    if tail.is_empty() {
+        return true;
+    }
+    let mut last = [0; 8];
+    last[..tail.len()].copy_from_slice(tail);
+    let mask = !(u64::MAX << (8 * tail.len()));
+    let word = slot
+        .get(words.len())
+        .map_or(0, |word| word.load(Ordering::Relaxed));
+    word & mask == u64::from_le_bytes(last)
+}
 
 #[cold]
 pub(crate) fn forked() -> Error {

@@ -16,10 +16,10 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 use crate::error::Result;
 use crate::format::group::{self, Address, Lengths};
 
+use super::Table;
 use super::layout::{Descriptor, DirectoryWord, PageWord, prefix_index};
 use super::read::forked;
 use super::segment::{hash_of, lengths};
-use super::Table;
 
 /// Tries before a scan asks for the writer lock.
 const TRIES: usize = 16;
@@ -83,7 +83,10 @@ impl SegmentCopy {
     /// Entry `i`.
     pub(crate) fn get(&self, i: usize) -> Option<ScannedSlot<'_>> {
         let (start, lengths) = *self.entries.get(i)?;
-        Some(ScannedSlot { lengths, words: &self.words[start..] })
+        Some(ScannedSlot {
+            lengths,
+            words: &self.words[start..],
+        })
     }
 
     fn clear(&mut self) {
@@ -151,7 +154,9 @@ impl Table {
                 return Ok(Scanned::Cleared);
             }
             let Some(word) = routed else { continue };
-            let Some(descriptor) = self.any_descriptor(word.descriptor) else { continue };
+            let Some(descriptor) = self.any_descriptor(word.descriptor) else {
+                continue;
+            };
             out.clear();
             let start = from & !(u64::MAX >> word.depth.min(63));
             let skip = (start < from).then_some((&hasher, from));
@@ -185,7 +190,9 @@ impl Table {
                 self.verify_page(descriptor, page, word)?;
                 word = descriptor.page(page);
             }
-            let Some(words) = self.page_words(word) else { return Ok(false) };
+            let Some(words) = self.page_words(word) else {
+                return Ok(false);
+            };
             let Some(version) = self.copy_group(self.group(words, group), skip, out) else {
                 return Ok(false);
             };
@@ -230,7 +237,8 @@ impl Table {
                     continue;
                 }
                 out.entries.push((out.words.len(), lengths));
-                out.words.extend(slot.iter().map(|w| w.load(Ordering::Relaxed).to_le()));
+                out.words
+                    .extend(slot.iter().map(|w| w.load(Ordering::Relaxed).to_le()));
             }
             fence(Ordering::Acquire);
             let after = group[group::VERSION_AND_CRC].load(Ordering::Relaxed);

@@ -16,6 +16,7 @@ mod entries;
 mod failures;
 mod harness;
 mod lives;
+mod reuse;
 mod scans;
 mod threads;
 mod walker;

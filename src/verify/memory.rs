@@ -16,7 +16,8 @@ use crate::table::view::{PagePlace, SegmentView};
 use super::findings::Findings;
 use super::logs::Logs;
 use super::segment::{Entry, Page, Segment, duplicates};
-use super::tree::{Sums, differ, different_live, key_of, spilled};
+use super::sums::{Sums, differ, different_live};
+use super::tree::{key_of, spilled};
 
 /// Checks a table under the writer lock.
 pub(super) fn check(writer: &Writer, logs: &mut Logs, findings: &mut Findings) {

@@ -15,6 +15,7 @@
 //! tree      I3-I7 I13 I14 I16  root, directory, free map, and every segment
 //! segment   I7-I12           one segment: pure, on copies of its pages
 //! memory    I5 I8-I13 I15 I16  the same for what lies in memory
+//! reached, sums              blocks and sums, counted
 //! findings                   violations, gathered
 //! ```
 //!
@@ -41,7 +42,9 @@ mod findings;
 mod headers;
 mod logs;
 mod memory;
+mod reached;
 mod segment;
+mod sums;
 mod tree;
 
 use std::path::{Path, PathBuf};

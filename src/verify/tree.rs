@@ -18,7 +18,9 @@ use crate::format::{BLOCK, Fault, crc32};
 use super::findings::Findings;
 use super::headers::TableFile;
 use super::logs::Logs;
+use super::reached::{Mark, Reached};
 use super::segment::{Entry, Page, Segment, duplicates};
+use super::sums::{Sums, differ, different_live};
 
 /// Bytes of a run that are read at once.
 const PIECE: usize = 1 << 20;
@@ -48,15 +50,6 @@ pub(super) fn check(table: &TableFile, logs: &mut Logs, findings: &mut Findings)
         walk.violation("I14", table.header_at + 140, text);
     }
     walk.run();
-}
-
-/// Sums over segments.
-#[derive(Default, PartialEq, Eq)]
-pub(super) struct Sums {
-    pub(super) slots: u64,
-    pub(super) used: u64,
-    pub(super) tombstones: u64,
-    pub(super) segments: u64,
 }
 
 /// A walk through a table file.
@@ -426,35 +419,6 @@ pub(super) fn spilled(
     Ok(())
 }
 
-/// What sums differ in, if they do.
-pub(super) fn differ(said: &Sums, found: &Sums, who: &str) -> Option<String> {
-    let parts = [
-        ("slots", said.slots, found.slots),
-        ("entries", said.used, found.used),
-        ("tombstones", said.tombstones, found.tombstones),
-        ("segments", said.segments, found.segments),
-    ];
-    let wrong: Vec<_> = parts
-        .iter()
-        .filter(|(_, said, found)| said != found)
-        .map(|(what, said, found)| format!("{said} {what} where there are {found}"))
-        .collect();
-    (!wrong.is_empty()).then(|| format!("{who} {}", wrong.join(", ")))
-}
-
-/// The log files whose live bytes differ: file, as said, as found.
-pub(super) fn different_live(
-    said: &BTreeMap<u32, u64>,
-    found: &BTreeMap<u32, u64>,
-) -> Vec<(u32, u64, u64)> {
-    let files: std::collections::BTreeSet<u32> = said.keys().chain(found.keys()).copied().collect();
-    let of = |live: &BTreeMap<u32, u64>, file| live.get(&file).copied().unwrap_or(0);
-    let all = files
-        .into_iter()
-        .map(|file| (file, of(said, file), of(found, file)));
-    all.filter(|(_, said, found)| said != found).collect()
-}
-
 /// Where a block begins in its file.
 fn at(block: u32) -> u64 {
     u64::from(block) * BLOCK as u64
@@ -464,42 +428,5 @@ fn unreadable(error: &std::io::Error) -> String {
     match error.kind() {
         ErrorKind::UnexpectedEof => "the file ends before its end".into(),
         _ => format!("it cannot be read: {error}"),
-    }
-}
-
-/// The blocks that were come to: a bit for each.
-struct Reached {
-    blocks: u32,
-    words: Vec<u64>,
-}
-
-/// What marking a block says.
-enum Mark {
-    First,
-    Again,
-    Outside,
-}
-
-impl Reached {
-    fn new(blocks: u32) -> Reached {
-        Reached {
-            blocks,
-            words: vec![0; blocks.div_ceil(64) as usize],
-        }
-    }
-
-    fn has(&self, block: u32) -> bool {
-        self.words[block as usize / 64] >> (block % 64) & 1 == 1
-    }
-
-    fn mark(&mut self, block: u32) -> Mark {
-        if block >= self.blocks {
-            return Mark::Outside;
-        }
-        if self.has(block) {
-            return Mark::Again;
-        }
-        self.words[block as usize / 64] |= 1 << (block % 64);
-        Mark::First
     }
 }

@@ -305,13 +305,17 @@ fn damage_is_found_shown_and_an_answer_of_its_own() {
         "{}",
         run.text()
     );
-    assert!(run.text().contains(".log at offset"), "{}", run.text());
+    assert!(run.text().contains(" at offset "), "{}", run.text());
+    assert!(run.text().contains("[I"), "{}", run.text());
     let json = place.run(&["verify", "--json", "db"]).no();
     assert!(json.text().contains("\"clean\": false"), "{}", json.text());
     assert!(json.text().contains("\"invariant\": "), "{}", json.text());
-    let dump = place.run(&["dump", "db"]);
-    assert_eq!(dump.status, Some(2));
-    assert!(dump.err.contains("is damaged at offset"), "{}", dump.err);
+    for arguments in [&["dump", "db"][..], &["scan", "db"]] {
+        let run = place.run(arguments).no();
+        assert_eq!(run.text().lines().count(), 1990);
+        assert_eq!(run.err.lines().count(), 1, "{}", run.err);
+        assert!(run.err.contains("is damaged at offset"), "{}", run.err);
+    }
 }
 
 #[test]

@@ -1,20 +1,21 @@
 //! `swissdb`: a store from the command line.
 //!
-//! This is the map of the tool. The main function parses the arguments, runs one command
-//! and turns its outcome into an exit status; each command is a file under
-//! [`commands`]. Around them are small helpers that know one thing each:
+//! This is the map of the tool. The main function parses the arguments, runs
+//! one command and turns its outcome into an exit status; each command is a
+//! file under `commands`. Around them are small helpers that know one thing
+//! each:
 //!
 //! | module | knows |
 //! |---|---|
-//! | [`outcome`] | how a command ends: yes, no, an error, a closed pipe |
-//! | [`opening`] | how stores and tables are opened for reading and for writing |
-//! | [`entry`] | how keys and values are given as arguments |
-//! | [`line`] | JSON Lines: one entry, one line |
-//! | [`escape`] | how arbitrary bytes are shown to people |
-//! | [`size`] | sizes like `64K` |
-//! | [`output`] | standard output |
-//! | [`colour`] | when messages are coloured |
-//! | [`progress`] | the progress bar on standard error |
+//! | `outcome` | how a command ends: yes, no, an error, a closed pipe |
+//! | `opening` | how stores and tables are opened for reading and for writing |
+//! | `entry` | how keys and values are given as arguments |
+//! | `line` | JSON Lines: one entry, one line |
+//! | `escape` | how arbitrary bytes are shown to people |
+//! | `size` | sizes like `64K` |
+//! | `output` | standard output |
+//! | `colour` | when messages are coloured |
+//! | `progress` | the progress bar on standard error |
 //!
 //! The tool decodes nothing itself: whatever it says about a store it learns
 //! from the public functions of the library. Data goes to standard output,
@@ -65,7 +66,8 @@ Examples: swissdb --help";
 const AFTER_LONG_HELP: &str = "\
 Exit status:
   0  yes: done, found, undamaged
-  1  no: the key is not there (get, del), or damage was found (verify, inspect)
+  1  no: the key is not there (get, del), or damage was found (verify, inspect,
+     dump, scan)
   2  an error: it is told on standard error; also for wrong arguments
 
 Data goes to standard output, everything else to standard error. A pipe that

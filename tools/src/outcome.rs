@@ -66,6 +66,18 @@ pub fn note(text: impl fmt::Display) {
     let _ = writeln!(io::stderr(), "swissdb: {text}");
 }
 
+/// Passes an entry on, and tells of damage in its place.
+pub fn undamaged<T>(entry: swissdb::Result<T>) -> Result<Option<T>, Failure> {
+    match entry {
+        Ok(entry) => Ok(Some(entry)),
+        Err(error @ swissdb::Error::Corrupt(_)) => {
+            note(error);
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Prints a failure and chooses the exit status.
 pub fn status(outcome: Outcome, colour: Colour) -> ExitCode {
     match outcome {

@@ -7,7 +7,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -20,7 +19,7 @@ use crate::storage::memory::Memory;
 use crate::storage::{Access, File, Map, Storage};
 use crate::table::blocks::{Blocks, FIRST_BLOCKS};
 use crate::table::frames::{Frames, Pool};
-use crate::table::read::Attempt;
+use crate::table::read::{Found, LARGE, SMALL, Slot};
 use crate::table::scan::{Scanned, SegmentCopy};
 use crate::table::segment::{Place, Spot, address, lengths};
 use crate::table::write::{Ready, spilled_crc, spilled_part};
@@ -261,10 +260,6 @@ impl Store {
         (copy, file)
     }
 
-    pub(super) fn path(&self) -> PathBuf {
-        FILE.into()
-    }
-
     pub(super) fn insert(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
         self.insert_hashed(self.writer.hash(key), key, value)
     }
@@ -334,21 +329,22 @@ impl Store {
 /// A value, read as a reader of the store would.
 pub(super) fn get(table: &Table, log: &Log, key: &[u8]) -> Result<Option<Vec<u8>>> {
     match table.has_large_slots() {
-        true => get_sized::<63>(table, log, key),
-        false => get_sized::<8>(table, log, key),
+        true => get_sized::<LARGE>(table, log, key),
+        false => get_sized::<SMALL>(table, log, key),
     }
 }
 
 fn get_sized<const N: usize>(table: &Table, log: &Log, key: &[u8]) -> Result<Option<Vec<u8>>> {
-    let mut attempt = table.lookup::<N, Log>(key, None)?;
-    if matches!(attempt, Attempt::Spilled) {
-        attempt = table.lookup::<N, Log>(key, Some(log))?;
+    let mut slot = Slot::<N>::new();
+    let mut found = table.lookup::<N, Log>(key, None, &mut slot)?;
+    if found == Found::Spilled {
+        found = table.lookup(key, Some(log), &mut slot)?;
     }
-    let slot = match attempt {
-        Attempt::Absent => return Ok(None),
-        Attempt::Spilled => panic!("a lookup with a log needs no other one"),
-        Attempt::Found(slot) => slot,
-    };
+    match found {
+        Found::Absent => return Ok(None),
+        Found::Spilled => panic!("a lookup with a log needs no other one"),
+        Found::Here => {}
+    }
     if let Some(value) = slot.value() {
         return Ok(Some(value.to_vec()));
     }

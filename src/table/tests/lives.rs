@@ -190,9 +190,9 @@ impl Drop for Told {
 fn tables_live_through_anything() {
     for seed in 0..2 {
         for payload in [24, 56, 128, 504] {
-            live(seed, Setup::new(payload), 50);
+            live(seed, Setup::new(payload), 35);
             let frames = 60 + payload / 2;
-            live(seed, Setup::new(payload).pool(frames, frames / 3), 50);
+            live(seed, Setup::new(payload).pool(frames, frames / 3), 35);
         }
     }
 }

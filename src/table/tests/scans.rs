@@ -110,7 +110,7 @@ fn an_entry_that_is_removed_and_inserted_again_is_shown_at_most_once() {
             copies
         });
         let mut random = Random(5);
-        for _ in 0..6000 {
+        for _ in 0..2500 {
             let (a, b) = (random.below(600) as u32, random.below(600) as u32);
             store.remove(&a.to_le_bytes()).unwrap();
             store.remove(&b.to_le_bytes()).unwrap();

@@ -21,7 +21,7 @@ const KEYS: u64 = 1500;
 fn key(i: u64) -> Vec<u8> {
     let mut key = i.to_le_bytes().to_vec();
     key.resize(
-        if i % 7 == 0 {
+        if i.is_multiple_of(7) {
             140
         } else {
             8 + (i % 20) as usize
@@ -33,7 +33,7 @@ fn key(i: u64) -> Vec<u8> {
 
 /// A key of every four is never removed.
 fn lasts(i: u64) -> bool {
-    i % 4 == 0
+    i.is_multiple_of(4)
 }
 
 fn value(i: u64, version: u64) -> Vec<u8> {
@@ -43,7 +43,7 @@ fn value(i: u64, version: u64) -> Vec<u8> {
         i.wrapping_mul(31) ^ version.wrapping_mul(0x9E37_79B9_7F4A_7C15),
     ];
     let mut value: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-    let length = if version % 11 == 0 {
+    let length = if version.is_multiple_of(11) {
         300
     } else {
         24 + (version % 60) as usize
@@ -81,7 +81,8 @@ fn read(shared: &Shared, seed: u64) -> u64 {
         let least = shared.written[i as usize].load(Ordering::Acquire);
         let found = get(&shared.table, &shared.log, &key(i)).unwrap();
         let version = found.map(|found| version(i, &found));
-        let calm = clearing % 2 == 0 && shared.clearing.load(Ordering::Acquire) == clearing;
+        let calm =
+            clearing.is_multiple_of(2) && shared.clearing.load(Ordering::Acquire) == clearing;
         if lasts(i) && least > 0 && calm {
             assert!(version >= Some(least), "key {i}: {version:?} after {least}");
         }
@@ -156,7 +157,7 @@ fn run(setup: Setup, rounds: u64, clear: bool) {
             let i = random.below(KEYS as usize) as u64;
             let remove = !lasts(i) && random.below(2) == 0;
             write(&mut store, shared, i, round, remove);
-            if round % 400 == 0 {
+            if round.is_multiple_of(400) {
                 let mut extra = round;
                 store.checkpoint_with(&mut |store| {
                     extra += 1;
@@ -166,7 +167,7 @@ fn run(setup: Setup, rounds: u64, clear: bool) {
                     }
                 });
             }
-            if clear && round % 3000 == 0 {
+            if clear && round.is_multiple_of(3000) {
                 shared.clearing.fetch_add(1, Ordering::AcqRel);
                 shared
                     .written
@@ -199,15 +200,15 @@ impl Drop for Stop<'_> {
 
 #[test]
 fn readers_see_only_what_was_written_in_a_tiny_pool() {
-    run(Setup::new(128).pool(96, 40), 20_000, false);
+    run(Setup::new(128).pool(96, 40), 12_000, false);
 }
 
 #[test]
 fn readers_see_only_what_was_written_in_large_slots() {
-    run(Setup::new(504).pool(320, 100), 12_000, false);
+    run(Setup::new(504).pool(320, 100), 7_000, false);
 }
 
 #[test]
 fn readers_see_only_what_was_written_across_clears() {
-    run(Setup::new(56).pool(96, 30), 20_000, true);
+    run(Setup::new(56).pool(96, 30), 12_000, true);
 }

@@ -4,7 +4,7 @@ use clap::Args;
 
 use crate::line;
 use crate::opening::{self, Store, TableName};
-use crate::outcome::{Answer, Outcome};
+use crate::outcome::{Answer, Outcome, undamaged};
 use crate::output::Output;
 use crate::progress::Progress;
 
@@ -14,12 +14,13 @@ const STEP: u64 = 1000;
 /// Writes all entries to standard output as JSON Lines
 ///
 /// The lines are what load reads. Their order is unspecified; pipe them
-/// through sort to compare two stores.
+/// through sort to compare two stores. Damage is told on standard error, and
+/// what is undamaged is written all the same.
 #[derive(Args)]
 #[command(after_help = "Example:
   swissdb dump packages.swissdb | gzip > packages.jsonl.gz
 
-Exit status: 0 written, 2 an error.")]
+Exit status: 0 written, 1 damage was found and left out, 2 an error.")]
 pub struct Arguments {
     #[command(flatten)]
     store: Store,
@@ -33,13 +34,16 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let (_db, table) = opening::table_to_read(&arguments.store, &arguments.table)?;
     let mut output = Output::new();
     let mut progress = Progress::of_entries(table.len(), !Output::is_terminal());
+    let mut answer = Answer::Yes;
     for (number, entry) in (1..).zip(table.iter()) {
-        let (key, value) = entry?;
-        line::write(&mut output, &key, Some(&value))?;
+        match undamaged(entry)? {
+            Some((key, value)) => line::write(&mut output, &key, Some(&value))?,
+            None => answer = Answer::No,
+        }
         if number % STEP == 0 {
             progress.advance(STEP, number);
         }
     }
     output.finish()?;
-    Ok(Answer::Yes)
+    Ok(answer)
 }

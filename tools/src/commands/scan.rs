@@ -5,20 +5,22 @@ use clap::Args;
 use crate::escape::Escaped;
 use crate::line;
 use crate::opening::{self, Store, TableName};
-use crate::outcome::{Answer, Failure, Outcome};
+use crate::outcome::{Answer, Failure, Outcome, undamaged};
 use crate::output::Output;
 
 /// Shows entries, one a line: key, tab, value
 ///
 /// Control characters and bytes that are not UTF-8 are shown as \x00, line
 /// ends and tabs as \n, \r and \t, a backslash as two. The order is
-/// unspecified.
+/// unspecified. Damage is told on standard error, and what is undamaged is
+/// shown all the same.
 #[derive(Args)]
 #[command(after_help = "Examples:
   swissdb scan --limit 10 packages.swissdb
   swissdb scan --keys-only packages.swissdb | sort
 
-Exit status: 0 shown (even if there are none), 2 an error.")]
+Exit status: 0 shown (even if there are none), 1 damage was found and left out,
+  2 an error.")]
 pub struct Arguments {
     #[command(flatten)]
     store: Store,
@@ -48,13 +50,17 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let (_db, table) = opening::table_to_read(&arguments.store, &arguments.table)?;
     let mut output = Output::new();
     let limit = arguments.limit.unwrap_or(u64::MAX);
+    let mut answer = Answer::Yes;
     for (_, entry) in (0..limit).zip(table.iter()) {
-        let (key, value) = entry?;
+        let Some((key, value)) = undamaged(entry)? else {
+            answer = Answer::No;
+            continue;
+        };
         let value: Option<&[u8]> = (!arguments.keys_only).then_some(&value);
         show(arguments, &mut output, &key, value)?;
     }
     output.finish()?;
-    Ok(Answer::Yes)
+    Ok(answer)
 }
 
 fn show(

@@ -1,0 +1,325 @@
+//! One segment: pages, groups, slots.
+
+use crate::error::{Error, Result};
+use crate::format::group::{self, Geometry, Probe, SLOTS};
+use crate::format::{BLOCK, u32_at};
+use crate::hash::Hasher;
+use crate::options::HashKind;
+use crate::verify::logs::Logs;
+use crate::verify::segment as check;
+
+use super::directory::{Directory, PageRef, SegmentRecord};
+use super::{Damage, Store};
+
+/// A segment, taken apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Segment {
+    /// What the directory says of it.
+    pub record: SegmentRecord,
+    /// Its pages, in order.
+    pub pages: Vec<Page>,
+}
+
+/// A page of a segment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Page {
+    /// Where it lies, and its checksum as the directory says.
+    pub at: PageRef,
+    /// The checksum that it says it has.
+    pub stored_crc: u32,
+    /// The checksum that it has.
+    pub found_crc: u32,
+    /// The page record: table id, local depth, page number, generation.
+    pub page_record: (u16, u8, u8, u32),
+    /// Its groups; none if it cannot be read.
+    pub groups: Vec<Group>,
+    /// What is wrong with it and not with single slots.
+    pub damage: Vec<Damage>,
+}
+
+/// A group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Group {
+    /// Its number in the segment.
+    pub number: usize,
+    /// Where it begins, in bytes from the beginning of the file.
+    pub offset: u64,
+    /// Its control bytes.
+    pub control: [u8; SLOTS],
+    /// Its slots.
+    pub slots: Vec<Slot>,
+}
+
+/// What is in a slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Slot {
+    /// Nothing, ever since the segment was made or its group had room.
+    Empty,
+    /// Nothing, but searches go on behind it.
+    Deleted,
+    /// A control byte without a meaning.
+    Unknown(u8),
+    /// An entry.
+    Full(Box<Entry>),
+}
+
+/// An entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Entry {
+    /// The number of its slot in the group, 0 to 7.
+    pub slot: usize,
+    /// Where its slot begins, in bytes from the beginning of the file.
+    pub offset: u64,
+    /// The seven hash bits of its control byte.
+    pub h2: u8,
+    /// Eight more hash bits.
+    pub fp: u8,
+    /// The length of its key in bytes.
+    pub key_length: usize,
+    /// The length of its value in bytes, where it is known.
+    pub value_length: Option<u64>,
+    /// Its key, also if it had to be read from the log.
+    pub key: Option<Vec<u8>>,
+    /// Its value, if that stands in the slot.
+    pub value: Option<Vec<u8>>,
+    /// Where its spilled part lies.
+    pub address: Option<Address>,
+    /// Its hash, if the slot makes sense.
+    pub hash: Option<u64>,
+    /// The group where a search for it begins.
+    pub home: Option<usize>,
+    /// How many groups a search for it visits.
+    pub probes: Option<usize>,
+    /// What is wrong with it.
+    pub damage: Vec<Damage>,
+}
+
+/// Where bytes lie in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Address {
+    /// The hash of the key.
+    pub hash: u64,
+    /// How many bytes.
+    pub length: u32,
+    /// Their checksum.
+    pub crc: u32,
+    /// The number of the log file.
+    pub file: u32,
+    /// Where they begin in it.
+    pub offset: u32,
+}
+
+impl Segment {
+    /// All entries, in the order of their slots.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        let slots = self.pages.iter().flat_map(|page| &page.groups).flat_map(|group| &group.slots);
+        slots.filter_map(|slot| match slot {
+            Slot::Full(entry) => Some(&**entry),
+            _ => None,
+        })
+    }
+
+    /// All that is wrong with it.
+    pub fn damage(&self) -> impl Iterator<Item = &Damage> {
+        let pages = self.pages.iter().flat_map(|page| &page.damage);
+        pages.chain(self.entries().flat_map(|entry| &entry.damage))
+    }
+}
+
+/// Takes a segment apart.
+pub(super) fn read(mut directory: Directory, number: u64) -> Result<Segment> {
+    let record = directory.find_map(|page| {
+        page.segments.into_iter().find(|segment| segment.number == number)
+    });
+    let Some(record) = record else {
+        return Err(Error::NotFound { what: format!("segment {number}") });
+    };
+    let header = directory.header.clone();
+    let Some(geometry) = Geometry::new(header.payload.into()) else {
+        return Err(Error::NotFound { what: format!("segment {number}") });
+    };
+    let kind = HashKind::from_id(header.hash_id).unwrap_or_default();
+    let hasher = Hasher::new(kind, header.hash_key);
+    let mut reader = Reader { geometry, hasher, logs: None, store: directory.store.clone() };
+    let read: Vec<_> = record.pages.iter().map(|page| directory.file.block(page.block)).collect();
+    let bytes: Vec<check::Page> = read.iter().map(|page| page.as_ref().ok().cloned()).collect();
+    let segment = check::Segment {
+        geometry,
+        hasher: &hasher,
+        prefix: record.prefix,
+        depth: record.depth,
+        used: record.used,
+        tombstones: record.tombstones,
+        pages: &bytes,
+        on_disk: Some(header.table_id),
+    };
+    let census = segment.census();
+    let mut pages = Vec::new();
+    for (i, at) in record.pages.iter().enumerate() {
+        let breaches = census.breaches.iter().filter(|breach| breach.page == i);
+        let damage = breaches.map(|breach| (breach.offset, breach.text.clone())).collect();
+        let page = match &read[i] {
+            Ok(bytes) => reader.page(*at, i, bytes, record.pages.len(), damage),
+            Err(damage) => unreadable(*at, damage.clone()),
+        };
+        pages.push(page);
+    }
+    Ok(Segment { record, pages })
+}
+
+fn unreadable(at: PageRef, damage: Damage) -> Page {
+    let (groups, damage) = (Vec::new(), vec![damage]);
+    Page { at, stored_crc: 0, found_crc: 0, page_record: (0, 0, 0, 0), groups, damage }
+}
+
+/// What pages are taken apart with.
+struct Reader {
+    geometry: Geometry,
+    hasher: Hasher,
+    /// The log, from the first spilled key on.
+    logs: Option<Logs>,
+    store: Store,
+}
+
+impl Reader {
+    fn page(
+        &mut self,
+        at: PageRef,
+        number: usize,
+        bytes: &[u8; BLOCK],
+        pages: usize,
+        mut breaches: Vec<(usize, String)>,
+    ) -> Page {
+        let base = u64::from(at.block) * BLOCK as u64;
+        let record = group::PageRecord::from_word(crate::format::u64_at(bytes, 56));
+        let stored_crc = group::stored_page_crc(bytes);
+        let found_crc = group::page_crc(bytes);
+        let mut groups = Vec::new();
+        for group in 0..self.geometry.groups_per_page {
+            let number = number * self.geometry.groups_per_page + group;
+            let start = group * self.geometry.group_words * 8;
+            groups.push(self.group(bytes, base, start, number, pages, &mut breaches));
+        }
+        let mut damage: Vec<Damage> = Vec::new();
+        if (stored_crc, found_crc) != (at.crc, at.crc) {
+            let text = format!(
+                "the page has checksum {found_crc:08x} and says {stored_crc:08x}, \
+                 the directory {:08x}",
+                at.crc
+            );
+            damage.push(Damage::new(base, text));
+        }
+        let rest = breaches.into_iter();
+        damage.extend(rest.map(|(offset, text)| Damage::new(base + offset as u64, text)));
+        let page_record = (record.table, record.depth, record.page, record.generation);
+        Page { at, stored_crc, found_crc, page_record, groups, damage }
+    }
+
+    fn group(
+        &mut self,
+        bytes: &[u8; BLOCK],
+        base: u64,
+        start: usize,
+        number: usize,
+        pages: usize,
+        breaches: &mut Vec<(usize, String)>,
+    ) -> Group {
+        let mut control = [0; SLOTS];
+        control.copy_from_slice(&bytes[start..start + SLOTS]);
+        let slots = (0..SLOTS).map(|slot| {
+            let offset = start + (self.geometry.slot_start(slot)) * 8;
+            match control[slot] {
+                group::EMPTY => Slot::Empty,
+                group::DELETED => Slot::Deleted,
+                unknown @ 0x80.. => Slot::Unknown(unknown),
+                _ => {
+                    let mut entry = self.entry(bytes, start, slot, pages);
+                    entry.offset = base + offset as u64;
+                    entry.probes = entry.hash.and_then(|hash| self.probes(hash, number, pages));
+                    for (_, text) in breaches.extract_if(.., |breach| breach.0 == offset) {
+                        entry.damage.push(Damage::new(entry.offset, text));
+                    }
+                    Slot::Full(Box::new(entry))
+                }
+            }
+        });
+        let slots = slots.collect();
+        Group { number, offset: base + start as u64, control, slots }
+    }
+
+    /// How many groups a search visits until it comes to this one.
+    fn probes(&self, hash: u64, number: usize, pages: usize) -> Option<usize> {
+        let groups = pages * self.geometry.groups_per_page;
+        Probe::new(hash, groups).position(|group| group == number).map(|before| before + 1)
+    }
+
+    fn entry(&mut self, bytes: &[u8; BLOCK], start: usize, slot: usize, pages: usize) -> Entry {
+        let lengths = group::Lengths {
+            key: crate::format::u16_at(bytes, start + 16 + 2 * slot),
+            value: crate::format::u16_at(bytes, start + 32 + 2 * slot),
+        };
+        let at = start + self.geometry.slot_start(slot) * 8;
+        let payload = &bytes[at..at + self.geometry.payload()];
+        let mut entry = Entry {
+            slot,
+            offset: 0,
+            h2: bytes[start + slot],
+            fp: bytes[start + 48 + slot],
+            key_length: lengths.key_len(),
+            value_length: None,
+            key: None,
+            value: None,
+            address: None,
+            hash: None,
+            home: None,
+            probes: None,
+            damage: Vec::new(),
+        };
+        if !lengths.fit(&self.geometry) {
+            return entry;
+        }
+        if !lengths.key_spilled() {
+            entry.key = Some(payload[..lengths.key_len()].to_vec());
+        }
+        if !lengths.value_spilled() {
+            let from = lengths.value_start();
+            entry.value = Some(payload[from..from + lengths.value_len()].to_vec());
+            entry.value_length = Some(lengths.value_len() as u64);
+        }
+        if lengths.spilled() {
+            self.spilled(&mut entry, payload, lengths);
+        }
+        let own = entry.key.as_deref().map(|key| self.hasher.hash(key));
+        let hash = own.or(entry.address.map(|address| address.hash));
+        entry.hash = hash;
+        let groups = pages * self.geometry.groups_per_page;
+        entry.home = hash.map(|hash| group::home(hash, groups));
+        entry
+    }
+
+    /// Fills in what stands in the log.
+    fn spilled(&mut self, entry: &mut Entry, payload: &[u8], lengths: group::Lengths) {
+        let at = lengths.address_word() * 8;
+        let word = |i: usize| crate::format::u64_at(payload, at + 8 * i);
+        let address = group::Address::from_words([word(0), word(1), word(2)]);
+        let group::Address { hash, len: length, crc, file, offset } = address;
+        entry.address = Some(Address { hash, length, crc, file, offset });
+        if lengths.value_spilled() {
+            let key = if lengths.key_spilled() { lengths.key_len() as u64 } else { 0 };
+            entry.value_length = u64::from(length).checked_sub(key);
+        }
+        let keep = if lengths.key_spilled() { lengths.key_len() } else { 0 };
+        let storage = &self.store.storage;
+        let logs = self.logs.get_or_insert_with(|| Logs::without_findings(storage));
+        match logs.check_address(&address, keep) {
+            Ok(key) if lengths.key_spilled() => entry.key = Some(key),
+            Ok(_) => {}
+            Err(text) => entry.damage.push(Damage::new(u64::from(u32_at(payload, at + 20)), text)),
+        }
+    }
+}
