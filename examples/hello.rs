@@ -12,11 +12,7 @@ fn main() -> Result<()> {
         None => 0,
     };
     db.insert("runs", (runs + 1).to_string())?;
-    println!(
-        "hello for the {}. time from {}",
-        runs + 1,
-        db.path().display()
-    );
+    println!("hello for the {}. time from {}", runs + 1, db.path().display());
 
     // Closing tells whether everything is safe on the disk.
     db.close()

@@ -19,10 +19,7 @@ const ENTRIES: [(&str, &str); 3] = [
         "a value of",
         "more than fifty-six bytes is too long for its slot, and so it stays in the log",
     ),
-    (
-        "a key that is too long to stand in its slot stays in the log",
-        "though its value does not",
-    ),
+    ("a key that is too long to stand in its slot stays in the log", "though its value does not"),
 ];
 
 fn make(directory: &Path) -> swissdb::Result<()> {
@@ -40,10 +37,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     make(directory)?;
     // It says which process had the store open, and is no part of it.
     std::fs::remove_file(directory.join("LOCK"))?;
-    println!(
-        "{} was made and holds {} entries",
-        directory.display(),
-        ENTRIES.len()
-    );
+    println!("{} was made and holds {} entries", directory.display(), ENTRIES.len());
     Ok(())
 }

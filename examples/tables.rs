@@ -21,11 +21,7 @@ fn main() -> Result<()> {
 
     let number = index.get("or")?.expect("it was just written");
     let word = words.get(&number)?.expect("its partner too");
-    println!(
-        "{} is a word of {}",
-        String::from_utf8_lossy(&word),
-        words.len()
-    );
+    println!("{} is a word of {}", String::from_utf8_lossy(&word), words.len());
     println!("tables: {}", db.tables()?.join(", "));
 
     db.drop_table("index")?;

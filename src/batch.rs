@@ -77,12 +77,7 @@ impl Batch {
         self.bytes.extend_from_slice(value);
         let middle = start + key.len();
         let (key, value) = (start..middle, middle..self.bytes.len());
-        self.changes.push(Change {
-            table,
-            insert,
-            key,
-            value,
-        });
+        self.changes.push(Change { table, insert, key, value });
         Ok(())
     }
 
@@ -98,13 +93,7 @@ impl Batch {
 
     /// What the batch takes in the log, in bytes. At most 1 GiB can be written.
     pub fn bytes(&self) -> u64 {
-        let header = Op {
-            kind: OpKind::Remove,
-            table: 0,
-            key: &[],
-            value: &[],
-        }
-        .encoded_len();
+        let header = Op { kind: OpKind::Remove, table: 0, key: &[], value: &[] }.encoded_len();
         RECORD_HEADER as u64 + self.changes.len() as u64 * header + self.bytes.len() as u64
     }
 
@@ -123,11 +112,7 @@ impl Batch {
         self.changes.iter().map(move |change| {
             let table = change.table.as_ref().unwrap_or(default);
             let op = Op {
-                kind: if change.insert {
-                    OpKind::Insert
-                } else {
-                    OpKind::Remove
-                },
+                kind: if change.insert { OpKind::Insert } else { OpKind::Remove },
                 table: table.id,
                 key: &self.bytes[change.key.clone()],
                 value: &self.bytes[change.value.clone()],
@@ -143,9 +128,7 @@ pub(crate) fn check_lengths(key: &[u8], value: &[u8]) -> Result<()> {
         return Err(Error::KeyTooLong { length: key.len() });
     }
     if value.len() > MAX_VALUE_LENGTH {
-        return Err(Error::ValueTooLong {
-            length: value.len(),
-        });
+        return Err(Error::ValueTooLong { length: value.len() });
     }
     Ok(())
 }

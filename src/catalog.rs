@@ -41,23 +41,16 @@ impl Store {
             )));
         }
         if self.options.read_only {
-            return Err(Error::NotFound {
-                what: format!("table {name}"),
-            });
+            return Err(Error::NotFound { what: format!("table {name}") });
         }
         let geometry = check_payload(options.payload.unwrap_or(self.options.payload))?;
-        let _one = self
-            .checkpointing
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let _one = self.checkpointing.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         self.with_log_room(name.as_bytes(), |core| {
             if let Some(there) = core.writers().find(|writer| writer.table.name == name) {
                 return Ok(there.table.clone());
             }
             if core.next_table_id >= MAX_TABLES {
-                return Err(Error::invalid(
-                    "a store can have 65,536 tables in its life, no more",
-                ));
+                return Err(Error::invalid("a store can have 65,536 tables in its life, no more"));
             }
             let id = core.next_table_id as u16;
             create_table_file(
@@ -86,14 +79,9 @@ impl Store {
     pub(crate) fn drop_table(&self, name: &str) -> Result<bool> {
         self.check_writable()?;
         if name == DEFAULT_TABLE {
-            return Err(Error::invalid(
-                "the default table cannot be dropped; clear it instead",
-            ));
+            return Err(Error::invalid("the default table cannot be dropped; clear it instead"));
         }
-        let _one = self
-            .checkpointing
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let _one = self.checkpointing.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let Some(table) = self.find_table(name) else {
             return Ok(false);
         };
@@ -110,10 +98,7 @@ impl Store {
     /// Replaces a table's entries by none.
     pub(crate) fn clear(&self, table: &Table) -> Result<()> {
         self.check_writable()?;
-        let _one = self
-            .checkpointing
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let _one = self.checkpointing.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let key = random_key()?;
         let bytes: [u8; 16] = {
             let mut bytes = [0; 16];
@@ -141,12 +126,7 @@ impl Store {
         bytes: &[u8],
         run: impl FnOnce(&mut Core) -> Result<T>,
     ) -> Result<T> {
-        let op = Op {
-            kind: OpKind::Clear,
-            table: 0,
-            key: bytes,
-            value: &[],
-        };
+        let op = Op { kind: OpKind::Clear, table: 0, key: bytes, value: &[] };
         let needed = RECORD_HEADER as u64 + op.encoded_len();
         loop {
             self.check_writable()?;
@@ -170,12 +150,7 @@ impl Store {
         value: &[u8],
     ) -> Result<u64> {
         let appender = core.appender.as_mut().ok_or(Error::ReadOnly)?;
-        let op = Op {
-            kind,
-            table,
-            key,
-            value,
-        };
+        let op = Op { kind, table, key, value };
         Ok(appender.append(std::slice::from_ref(&op))?.commit)
     }
 }

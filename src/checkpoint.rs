@@ -30,8 +30,8 @@ use crate::format::{BLOCK, crc32};
 use crate::storage::File;
 use crate::store::create::write_header;
 use crate::store::{Core, Store};
-use crate::table::blocks::BlockMaps;
 use crate::table::freeze::Captured;
+use crate::table::maps::BlockMaps;
 use crate::table::{Totals, Writer};
 
 /// Frames that become clean with one holding of the writer lock.
@@ -66,10 +66,7 @@ struct Checkpoint<'a> {
 /// Runs a checkpoint; waits if one is running. `clean` says that it is the
 /// last before the store is closed.
 pub(crate) fn checkpoint(store: &Store, clean: bool) -> Result<()> {
-    let _one = store
-        .checkpointing
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    let _one = store.checkpointing.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     checkpoint_exclusively(store, clean)
 }
 
@@ -119,9 +116,7 @@ impl<'a> Checkpoint<'a> {
                 dirty,
                 totals: writer.totals,
                 live: writer.live.clone(),
-                root_depth: writer
-                    .frozen()
-                    .map_or(writer.root_depth(), |f| f.root_depth),
+                root_depth: writer.frozen().map_or(writer.root_depth(), |f| f.root_depth),
                 root: writer.root_run,
                 free_map: writer.map_run,
                 file_blocks: writer.blocks.covered(),
@@ -132,13 +127,7 @@ impl<'a> Checkpoint<'a> {
         // After a crash on a full device there may be no file yet in which the
         // log can go on; then the next opening must not believe that it can.
         let clean = clean && core.appender.as_ref().is_some_and(|a| a.can_continue());
-        Ok(Checkpoint {
-            store,
-            position: core.position(),
-            generation,
-            clean,
-            portions,
-        })
+        Ok(Checkpoint { store, position: core.position(), generation, clean, portions })
     }
 
     /// Step 2: everything but the headers.
@@ -156,12 +145,7 @@ impl<'a> Checkpoint<'a> {
         let id = self.portions[i].id;
         let (file, maps, path, geometry) = self.with_writer(id, |writer, _| {
             let (blocks, table) = (&writer.blocks, &writer.table);
-            (
-                blocks.file().clone(),
-                blocks.maps().clone(),
-                table.path.clone(),
-                table.geometry,
-            )
+            (blocks.file().clone(), blocks.maps().clone(), table.path.clone(), table.geometry)
         })?;
         let mut buffer = RunBuffer::new(&*file, &maps, &path);
         loop {
@@ -209,31 +193,14 @@ impl<'a> Checkpoint<'a> {
                 }
                 let total = writer.blocks.total();
                 let map_bytes = encode_free_map(&writer.blocks.free_map(), total);
-                let root = Run {
-                    block: root,
-                    blocks: root_blocks,
-                    crc: crc32(&root_bytes, 0),
-                };
-                let map = Run {
-                    block: map,
-                    blocks: map_blocks,
-                    crc: crc32(&map_bytes, 0),
-                };
+                let root = Run { block: root, blocks: root_blocks, crc: crc32(&root_bytes, 0) };
+                let map = Run { block: map, blocks: map_blocks, crc: crc32(&map_bytes, 0) };
                 let path = writer.table.path.clone();
-                Ok((
-                    writer.blocks.file().clone(),
-                    path,
-                    root,
-                    root_bytes,
-                    map,
-                    map_bytes,
-                    total,
-                ))
+                Ok((writer.blocks.file().clone(), path, root, root_bytes, map, map_bytes, total))
             })??;
         for (run, bytes) in [(root, root_bytes), (map, map_bytes)] {
             let offset = u64::from(run.block) * BLOCK as u64;
-            file.write_at(&bytes, offset)
-                .map_err(|e| Error::io("write to", &path, e))?;
+            file.write_at(&bytes, offset).map_err(|e| Error::io("write to", &path, e))?;
         }
         let portion = &mut self.portions[i];
         (portion.root, portion.free_map, portion.file_blocks) = (root, map, total);
@@ -329,9 +296,7 @@ impl<'a> Checkpoint<'a> {
     }
 
     fn file_of(&self, id: u16) -> Result<(Arc<dyn File>, PathBuf)> {
-        self.with_writer(id, |writer, _| {
-            (writer.blocks.file().clone(), writer.table.path.clone())
-        })
+        self.with_writer(id, |writer, _| (writer.blocks.file().clone(), writer.table.path.clone()))
     }
 
     fn with_writer<T>(
@@ -378,13 +343,7 @@ struct RunBuffer<'a> {
 
 impl<'a> RunBuffer<'a> {
     fn new(file: &'a dyn File, maps: &'a BlockMaps, path: &'a Path) -> RunBuffer<'a> {
-        RunBuffer {
-            file,
-            maps,
-            path,
-            bytes: Vec::with_capacity(RUN),
-            first: 0,
-        }
+        RunBuffer { file, maps, path, bytes: Vec::with_capacity(RUN), first: 0 }
     }
 
     /// The place for the bytes of a block.
@@ -406,9 +365,7 @@ impl<'a> RunBuffer<'a> {
             written.map_err(|e| Error::io("write to", self.path, e))?;
             // So that whoever reads a page whose frame was given up does not
             // fault: it is in the page cache now.
-            self.maps
-                .newest()
-                .populate_read(offset as usize, bytes.len());
+            self.maps.newest().populate_read(offset as usize, bytes.len());
             self.bytes.clear();
         }
         Ok(())

@@ -105,13 +105,8 @@ impl Db {
         let store = crate::recovery::open(storage, options)?;
         let table = store
             .find_table(DEFAULT_TABLE)
-            .ok_or_else(|| Error::NotFound {
-                what: "default table".into(),
-            })?;
-        Ok(Db {
-            handle: Arc::new(Handle::start(store)?),
-            table,
-        })
+            .ok_or_else(|| Error::NotFound { what: "default table".into() })?;
+        Ok(Db { handle: Arc::new(Handle::start(store)?), table })
     }
 
     fn store(&self) -> &Store {
@@ -131,8 +126,7 @@ impl Db {
     /// damaged. Nothing has changed then.
     #[inline]
     pub fn insert(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
-        self.store()
-            .insert(&self.table, key.as_ref(), value.as_ref())
+        self.store().insert(&self.table, key.as_ref(), value.as_ref())
     }
 
     /// The value of a key.

@@ -121,11 +121,7 @@ pub struct Corruption {
 impl Error {
     /// Wraps what the operating system said.
     pub(crate) fn io(doing: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Error {
-        Error::Io {
-            doing,
-            path: path.into(),
-            source,
-        }
+        Error::Io { doing, path: path.into(), source }
     }
 
     /// Reports bytes that are not what was written.
@@ -162,82 +158,68 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::Io {
-                doing,
-                path,
-                source,
-            } => {
+            Error::Io { doing, path, source } => {
                 write!(f, "could not {doing} {}: {source}", path.display())?;
-                if self.is_full() {
-                    f.write_str(
-                        "; free some space (removing entries is still possible) and try again",
-                    )?;
+                let advice = "; free some space (removing entries is still possible) and try again";
+                f.write_str(if self.is_full() { advice } else { "" })
+            }
+            Error::Corrupt(corruption) => corruption.fmt(f),
+            Error::Locked { path, pid } => {
+                write!(f, "the store {} is open ", path.display())?;
+                match pid {
+                    Some(pid) => write!(f, "in process {pid}")?,
+                    None => f.write_str("elsewhere")?,
                 }
-                Ok(())
+                f.write_str("; close it there first")
             }
-            Error::Corrupt(c) => write!(
+            Error::Version { path, found, supported } => write!(
                 f,
-                "{} is damaged at offset {}: {} should be {}, but is {}; run `swissdb verify` to see all damage",
-                c.path.display(),
-                c.offset,
-                c.what,
-                c.expected,
-                c.found
-            ),
-            Error::Locked {
-                path,
-                pid: Some(pid),
-            } => write!(
-                f,
-                "the store {} is open in process {pid}; close it there, or open it read-only when it is closed",
-                path.display()
-            ),
-            Error::Locked { path, pid: None } => {
-                write!(
-                    f,
-                    "the store {} is open elsewhere; close it there first",
-                    path.display()
-                )
-            }
-            Error::Version {
-                path,
-                found,
-                supported,
-            } => write!(
-                f,
-                "{} has format version {found}, but this program reads versions up to {supported}; use a newer swissdb",
+                "{} has format version {found}, but this program reads versions up to \
+                 {supported}; use a newer swissdb",
                 path.display()
             ),
             Error::NotFound { what } => write!(f, "there is no {what}"),
-            Error::KeyTooLong { length } => write!(
-                f,
-                "the key has {length} bytes, but at most {} are possible",
-                MAX_KEY_LENGTH
-            ),
+            Error::KeyTooLong { length } => {
+                write!(f, "the key has {length} bytes, but at most {MAX_KEY_LENGTH} are possible")
+            }
             Error::ValueTooLong { length } => write!(
                 f,
-                "the value has {length} bytes, but at most {} are possible",
-                MAX_VALUE_LENGTH
+                "the value has {length} bytes, but at most {MAX_VALUE_LENGTH} are possible"
             ),
             Error::BatchTooLarge { needed, limit } => write!(
                 f,
-                "the batch needs {needed} bytes, but at most {limit} are possible; write it as several batches"
+                "the batch needs {needed} bytes, but at most {limit} are possible; write it as \
+                 several batches"
             ),
             Error::InvalidArgument { what } => f.write_str(what),
             Error::HashCollisions { table } => write!(
                 f,
-                "too many keys of table {table} have the same hash; if it uses HashKind::Fast for keys \
-                 that others choose, create it with HashKind::Sip"
+                "too many keys of table {table} have the same hash; if it uses HashKind::Fast for \
+                 keys that others choose, create it with HashKind::Sip"
             ),
             Error::Poisoned { cause } => write!(
                 f,
-                "the store takes no more writes after a failure ({cause}); close it and open it again"
+                "the store takes no more writes after a failure ({cause}); close it and open it \
+                 again"
             ),
-            Error::ReadOnly => {
-                f.write_str("the store is open read-only; open it for writing to change it")
-            }
+            Error::ReadOnly => f.write_str("the store is open read-only; open it for writing"),
             Error::Closed { why } => f.write_str(why),
         }
+    }
+}
+
+impl fmt::Display for Corruption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} is damaged at offset {}: {} should be {}, but is {}; run `swissdb verify` to see \
+             all damage",
+            self.path.display(),
+            self.offset,
+            self.what,
+            self.expected,
+            self.found
+        )
     }
 }
 

@@ -21,14 +21,9 @@ impl Handle {
     /// Takes a store and starts its threads.
     pub(crate) fn start(store: Store) -> Result<Handle> {
         let read_only = store.options.read_only;
-        let handle = Handle {
-            store: Arc::new(store),
-            threads: Mutex::default(),
-        };
+        let handle = Handle { store: Arc::new(store), threads: Mutex::default() };
         if !read_only {
-            handle.spawn("swissdb-log", |store| {
-                store.log.keep(store.options.sync_interval)
-            })?;
+            handle.spawn("swissdb-log", |store| store.log.keep(store.options.sync_interval))?;
             handle.spawn("swissdb-checkpoint", checkpoint::keep)?;
         }
         Ok(handle)
@@ -40,10 +35,7 @@ impl Handle {
             .name(name.into())
             .spawn(move || body(&store))
             .map_err(|error| Error::io("start", "a background thread", error))?;
-        self.threads
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
-            .push(thread);
+        self.threads.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(thread);
         Ok(())
     }
 
@@ -68,10 +60,7 @@ impl Handle {
         self.store.signals.stop();
         self.store.log.stop();
         let threads = std::mem::take(
-            &mut *self
-                .threads
-                .lock()
-                .unwrap_or_else(|poisoned| poisoned.into_inner()),
+            &mut *self.threads.lock().unwrap_or_else(|poisoned| poisoned.into_inner()),
         );
         for thread in threads {
             // A thread that panicked has poisoned what it held.

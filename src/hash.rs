@@ -40,10 +40,7 @@ impl Hasher {
             HashKind::Sip => Hasher::Sip(key),
             HashKind::Fast => {
                 let derived = RapidSecrets::seed(key[0]);
-                Hasher::Fast(RapidSecrets {
-                    seed: key[1],
-                    secrets: derived.secrets,
-                })
+                Hasher::Fast(RapidSecrets { seed: key[1], secrets: derived.secrets })
             }
         }
     }
@@ -118,10 +115,7 @@ fn sip13([k0, k1]: [u64; 2], bytes: &[u8]) -> u64 {
     let mut last = [0; 8];
     last[..tail.len()].copy_from_slice(tail);
     // The length stands in the top byte, modulo 256.
-    absorb(
-        &mut v,
-        u64::from_le_bytes(last) | (bytes.len() as u64) << 56,
-    );
+    absorb(&mut v, u64::from_le_bytes(last) | (bytes.len() as u64) << 56);
     v[2] ^= 0xff;
     round(&mut v);
     round(&mut v);
@@ -198,10 +192,7 @@ mod tests {
             let (id, words) = hasher.words();
             let copy = Hasher::from_words(id, |i| words[i]);
             assert_eq!(hasher.hash(b"a key"), copy.hash(b"a key"));
-            assert_ne!(
-                hasher.hash(b"a key"),
-                Hasher::new(kind, [3, 6]).hash(b"a key")
-            );
+            assert_ne!(hasher.hash(b"a key"), Hasher::new(kind, [3, 6]).hash(b"a key"));
         }
     }
 }

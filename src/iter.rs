@@ -37,8 +37,9 @@ pub struct Iter {
     /// The table's changes when the copy was made.
     changes: u64,
     copy: SegmentCopy,
-    /// Keys of the copy that do not stand in their slots, in order.
-    spilled_keys: Vec<(usize, Box<[u8]>)>,
+    /// Keys of the copy that do not stand in their slots, in order. One that
+    /// is damaged is an error of its own and hides no other entry.
+    spilled_keys: Vec<(usize, Result<Box<[u8]>>)>,
     at: usize,
 }
 
@@ -83,16 +84,17 @@ impl Iter {
                 continue;
             };
             if slot.lengths.key_spilled() {
-                let bytes = log.checked(&slot.address())?;
-                self.spilled_keys
-                    .push((i, bytes[..slot.lengths.key_len()].into()));
+                let bytes = log.checked(&slot.address());
+                let key = bytes.map(|bytes| bytes[..slot.lengths.key_len()].into());
+                self.spilled_keys.push((i, key));
             }
         }
         Ok(())
     }
 
     /// Entry `i` of the copy, as it is now.
-    fn entry(&self, i: usize) -> Result<Option<(Value, Value)>> {
+    fn entry(&mut self, i: usize) -> Result<Option<(Value, Value)>> {
+        self.take_damage(i)?;
         let Some(slot) = self.copy.get(i) else {
             return Ok(None);
         };
@@ -108,11 +110,7 @@ impl Iter {
             let log = LogBytes::pinned(&store.log, &*store.storage);
             if self.table.changes() == self.changes {
                 let bytes = log.checked(&slot.address())?;
-                let start = if slot.lengths.key_spilled() {
-                    key.len()
-                } else {
-                    0
-                };
+                let start = if slot.lengths.key_spilled() { key.len() } else { 0 };
                 let value = Value::new(bytes.get(start..).unwrap_or_default());
                 return Ok(Some((Value::new(key), value)));
             }
@@ -124,10 +122,19 @@ impl Iter {
         Ok(value.map(|value| (Value::new(key), value)))
     }
 
+    /// What is wrong with the key of entry `i`, if it is damaged.
+    fn take_damage(&mut self, i: usize) -> Result<()> {
+        let at = self.spilled_keys.partition_point(|(entry, _)| *entry < i);
+        match self.spilled_keys.get(at) {
+            Some((entry, Err(_))) if *entry == i => self.spilled_keys.remove(at).1.map(drop),
+            _ => Ok(()),
+        }
+    }
+
     fn key<'a>(&'a self, i: usize, slot: ScannedSlot<'a>) -> &'a [u8] {
         slot.key().unwrap_or_else(|| {
             let at = self.spilled_keys.partition_point(|(entry, _)| *entry < i);
-            self.spilled_keys.get(at).map_or(&[], |(_, key)| key)
+            self.spilled_keys.get(at).and_then(|(_, key)| key.as_deref().ok()).unwrap_or_default()
         })
     }
 }

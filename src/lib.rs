@@ -34,6 +34,7 @@ mod error;
 mod format;
 mod handle;
 mod hash;
+pub mod inspect;
 mod iter;
 mod limits;
 mod log;

@@ -150,10 +150,7 @@ impl Options {
     /// Refuses settings out of their range.
     pub(crate) fn check(&self) -> Result<()> {
         check_payload(self.payload)?;
-        if self
-            .write_buffer
-            .is_some_and(|bytes| bytes < MIN_WRITE_BUFFER)
-        {
+        if self.write_buffer.is_some_and(|bytes| bytes < MIN_WRITE_BUFFER) {
             return Err(Error::invalid("the write buffer must be at least 1 MiB"));
         }
         if !(1 << 20..=64 << 20).contains(&self.max_log_file)

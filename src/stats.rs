@@ -74,11 +74,7 @@ pub struct TableStats {
 impl TableStats {
     /// Entries per slot, 0 to 1.
     pub fn utilisation(&self) -> f64 {
-        if self.capacity == 0 {
-            0.0
-        } else {
-            self.entries as f64 / self.capacity as f64
-        }
+        if self.capacity == 0 { 0.0 } else { self.entries as f64 / self.capacity as f64 }
     }
 }
 
@@ -108,10 +104,7 @@ pub(crate) fn collect(store: &Store) -> Stats {
     let log_files = store.log.files().into_iter().map(|file| LogFileStats {
         number: file.number,
         bytes: file.size,
-        live: core
-            .writers()
-            .filter_map(|writer| writer.live.get(&file.number))
-            .sum(),
+        live: core.writers().filter_map(|writer| writer.live.get(&file.number)).sum(),
         end: file.end,
         first_commit: file.first_commit,
         last_commit: file.last_commit,

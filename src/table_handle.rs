@@ -35,11 +35,7 @@ impl Table {
     }
 
     fn check(&self) -> Result<()> {
-        if self.core.is_dropped() {
-            Err(no_table(&self.core))
-        } else {
-            Ok(())
-        }
+        if self.core.is_dropped() { Err(no_table(&self.core)) } else { Ok(()) }
     }
 
     /// Its name.
@@ -50,9 +46,7 @@ impl Table {
     /// See [`Db::insert`](crate::Db::insert).
     pub fn insert(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
         self.check()?;
-        self.handle
-            .store
-            .insert(&self.core, key.as_ref(), value.as_ref())
+        self.handle.store.insert(&self.core, key.as_ref(), value.as_ref())
     }
 
     /// See [`Db::get`](crate::Db::get).

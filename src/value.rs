@@ -45,11 +45,7 @@ impl Value {
         if bytes.len() <= INLINE {
             let mut words = [0; INLINE_WORDS];
             bytemuck::cast_slice_mut(&mut words)[..bytes.len()].copy_from_slice(bytes);
-            Value(Repr::Inline {
-                words,
-                start: 0,
-                len: bytes.len() as u8,
-            })
+            Value(Repr::Inline { words, start: 0, len: bytes.len() as u8 })
         } else {
             Value(Repr::Heap(bytes.into()))
         }
@@ -60,11 +56,7 @@ impl Value {
     #[inline]
     pub(crate) fn from_words(words: [u64; INLINE_WORDS], start: usize, len: usize) -> Value {
         debug_assert!(start + len <= INLINE);
-        Value(Repr::Inline {
-            words,
-            start: start as u8,
-            len: len as u8,
-        })
+        Value(Repr::Inline { words, start: start as u8, len: len as u8 })
     }
 
     /// Copies the first `len` bytes of a longer run: without looking at the
@@ -75,11 +67,7 @@ impl Value {
             Some(inline) if len <= INLINE => {
                 let mut words = [0; INLINE_WORDS];
                 bytemuck::cast_slice_mut(&mut words).copy_from_slice(inline);
-                Value(Repr::Inline {
-                    words,
-                    start: 0,
-                    len: len as u8,
-                })
+                Value(Repr::Inline { words, start: 0, len: len as u8 })
             }
             _ => Value::new(&bytes[..len]),
         }

@@ -150,11 +150,7 @@ fn clear_leaves_an_empty_store_that_can_be_filled_again() {
             assert!(!store.remove(key(round)).expect("remove"));
         }
         let stats = table_stats(&store);
-        assert!(
-            stats.capacity < 500,
-            "capacity {} after clear",
-            stats.capacity
-        );
+        assert!(stats.capacity < 500, "capacity {} after clear", stats.capacity);
     }
 }
 
@@ -201,15 +197,10 @@ fn churn(store: &TestStore, rounds: u64, seed: u64) {
         let at = random.below(present.len() as u64) as usize;
         assert!(store.remove(key(present[at])).expect("remove"));
         present[at] = before.entries + round;
-        store
-            .insert(key(present[at]), value(present[at], 8))
-            .expect("insert");
+        store.insert(key(present[at]), value(present[at], 8)).expect("insert");
     }
     let after = table_stats(store);
-    assert_eq!(
-        after.capacity, before.capacity,
-        "capacity after {rounds} rounds"
-    );
+    assert_eq!(after.capacity, before.capacity, "capacity after {rounds} rounds");
     assert_eq!(after.segments, before.segments);
     assert_eq!(after.entries, before.entries);
     let model = present.iter().map(|&i| (key(i), value(i, 8))).collect();
@@ -258,9 +249,7 @@ fn churn_at_low_load_does_not_grow_the_store() {
             if store.len() > capacity / share || random.one_in(3) {
                 store.remove(key(random.below(1_000))).expect("remove");
             } else {
-                store
-                    .insert(key(random.below(1_000)), value(round, 8))
-                    .expect("insert");
+                store.insert(key(random.below(1_000)), value(round, 8)).expect("insert");
             }
         }
         let after = table_stats(&store).capacity;
@@ -289,10 +278,7 @@ fn ten_thousand_random_operations_agree_with_a_map() {
                     assert_holds(&store, &model.clone().into_iter().collect());
                 }
                 _ => {
-                    let found = store
-                        .get(key(i))
-                        .expect("get")
-                        .map(|found| found.into_vec());
+                    let found = store.get(key(i)).expect("get").map(|found| found.into_vec());
                     assert_eq!(found.as_ref(), model.get(&key(i)));
                 }
             }
@@ -329,14 +315,8 @@ fn both_hash_kinds_and_handles_share_one_store() {
         let other = (*store).clone();
         store.insert("from one", "1").expect("insert");
         other.insert("from the other", "2").expect("insert");
-        assert_eq!(
-            other.get("from one").expect("get").as_deref(),
-            Some(&b"1"[..])
-        );
-        assert_eq!(
-            store.get("from the other").expect("get").as_deref(),
-            Some(&b"2"[..])
-        );
+        assert_eq!(other.get("from one").expect("get").as_deref(), Some(&b"1"[..]));
+        assert_eq!(store.get("from the other").expect("get").as_deref(), Some(&b"2"[..]));
         assert_eq!(other.len(), 2);
         drop(other);
         assert_eq!(store.len(), 2);

@@ -16,10 +16,7 @@ use swissdb::{Db, Durability, Error, Options};
 use crate::support::{Model, Random, TestStore, assert_clean, assert_holds, key, show, value};
 
 fn small() -> Options {
-    Options::new()
-        .payload(104)
-        .write_buffer(1 << 20)
-        .max_log_file(1 << 20)
+    Options::new().payload(104).write_buffer(1 << 20).max_log_file(1 << 20)
 }
 
 /// The value of an entry in a version: both numbers, then what follows from them.
@@ -36,11 +33,7 @@ fn version_of(entry: u64, bytes: &[u8]) -> u64 {
     let number = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
     assert!(bytes.len() >= 16, "{} of entry {entry}", show(bytes));
     let version = number(8);
-    assert_eq!(
-        bytes,
-        versioned(entry, version),
-        "a value of entry {entry} as written"
-    );
+    assert_eq!(bytes, versioned(entry, version), "a value of entry {entry} as written");
     version
 }
 
@@ -53,24 +46,13 @@ fn read_until(stop: &AtomicBool, db: &Db, entries: u64, seed: u64) -> u64 {
     while !stop.load(Ordering::Relaxed) || reads < 1_000 {
         let entry = random.below(entries);
         let version = match reads % 3 {
-            0 => db
-                .get_with(key(entry), |bytes| version_of(entry, bytes))
-                .expect("get_with"),
-            _ => db
-                .get(key(entry))
-                .expect("get")
-                .map(|bytes| version_of(entry, &bytes)),
+            0 => db.get_with(key(entry), |bytes| version_of(entry, bytes)).expect("get_with"),
+            _ => db.get(key(entry)).expect("get").map(|bytes| version_of(entry, &bytes)),
         };
         let version = version.unwrap_or_else(|| panic!("entry {entry} is missing"));
-        assert!(
-            version >= newest[entry as usize],
-            "entry {entry} went back in time"
-        );
+        assert!(version >= newest[entry as usize], "entry {entry} went back in time");
         newest[entry as usize] = version;
-        assert!(
-            !db.contains_key(format!("absent {entry}"))
-                .expect("contains_key")
-        );
+        assert!(!db.contains_key(format!("absent {entry}")).expect("contains_key"));
         reads += 1;
     }
     reads
@@ -79,14 +61,9 @@ fn read_until(stop: &AtomicBool, db: &Db, entries: u64, seed: u64) -> u64 {
 #[test]
 fn readers_beside_a_writer_see_only_values_that_were_written() {
     const ENTRIES: u64 = 400;
-    for store in [
-        TestStore::on_disk(small()),
-        TestStore::in_memory(small().payload(504)),
-    ] {
+    for store in [TestStore::on_disk(small()), TestStore::in_memory(small().payload(504))] {
         for entry in 0..ENTRIES {
-            store
-                .insert(key(entry), versioned(entry, 0))
-                .expect("insert");
+            store.insert(key(entry), versioned(entry, 0)).expect("insert");
         }
         let stop = AtomicBool::new(false);
         let mut model = Model::new();
@@ -100,14 +77,10 @@ fn readers_beside_a_writer_see_only_values_that_were_written() {
             let writing = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 for step in 1..=8_000 {
                     let entry = random.below(ENTRIES);
-                    store
-                        .insert(key(entry), versioned(entry, step))
-                        .expect("insert");
+                    store.insert(key(entry), versioned(entry, step)).expect("insert");
                     model.insert(key(entry), versioned(entry, step));
                     // New entries make segments grow and split under the readers.
-                    store
-                        .insert(format!("other {step}"), value(step, 30))
-                        .expect("insert");
+                    store.insert(format!("other {step}"), value(step, 30)).expect("insert");
                     if step % 2_000 == 0 {
                         store.checkpoint().expect("checkpoint");
                     }
@@ -127,9 +100,7 @@ fn readers_beside_a_writer_see_only_values_that_were_written() {
 fn entries_that_nobody_touches_are_iterated_once_beside_a_writer() {
     let store = TestStore::on_disk(small());
     for entry in 0..500 {
-        store
-            .insert(key(entry), versioned(entry, 0))
-            .expect("insert");
+        store.insert(key(entry), versioned(entry, 0)).expect("insert");
     }
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -142,8 +113,7 @@ fn entries_that_nobody_touches_are_iterated_once_beside_a_writer() {
                 if step % 3 == 2 {
                     db.remove(key(other)).expect("remove");
                 } else {
-                    db.insert(key(other), versioned(other, step))
-                        .expect("insert");
+                    db.insert(key(other), versioned(other, step)).expect("insert");
                 }
                 step += 1;
             }
@@ -153,14 +123,9 @@ fn entries_that_nobody_touches_are_iterated_once_beside_a_writer() {
                 let mut seen = BTreeSet::new();
                 for entry in store.iter() {
                     let (key, bytes) = entry.expect("an entry");
-                    let entry = String::from_utf8_lossy(&key[4..])
-                        .parse()
-                        .expect("a number");
+                    let entry = String::from_utf8_lossy(&key[4..]).parse().expect("a number");
                     version_of(entry, &bytes);
-                    assert!(
-                        seen.insert(entry),
-                        "entry {entry} came twice in round {round}"
-                    );
+                    assert!(seen.insert(entry), "entry {entry} came twice in round {round}");
                 }
                 assert!((0..500).all(|entry| seen.contains(&entry)), "round {round}");
             }
@@ -178,8 +143,7 @@ fn writers_in_several_threads_lose_nothing() {
             let db = (*store).clone();
             scope.spawn(move || {
                 for i in 0..1_000 {
-                    db.insert(key(writer * 10_000 + i), value(i, 50))
-                        .expect("insert");
+                    db.insert(key(writer * 10_000 + i), value(i, 50)).expect("insert");
                     if i % 3 == 2 {
                         assert!(db.remove(key(writer * 10_000 + i)).expect("remove"));
                     }
@@ -224,20 +188,14 @@ fn a_closure_that_is_lent_a_value_may_use_the_store() {
     store.insert("a", value(1, 5_000)).expect("insert");
     store.insert("b", value(2, 5_000)).expect("insert");
     let equal = store.get_with("a", |a| {
-        let nested = store
-            .get_with("b", |b| b.len())
-            .expect("get_with")
-            .expect("b");
+        let nested = store.get_with("b", |b| b.len()).expect("get_with").expect("b");
         let copied = store.get("b").expect("get").expect("b");
         a.len() == nested && a != &copied[..] && a == value(1, 5_000)
     });
     assert_eq!(equal.expect("get_with"), Some(true));
     assert_holds(
         &store,
-        &Model::from([
-            (b"a".to_vec(), value(1, 5_000)),
-            (b"b".to_vec(), value(2, 5_000)),
-        ]),
+        &Model::from([(b"a".to_vec(), value(1, 5_000)), (b"b".to_vec(), value(2, 5_000))]),
     );
 }
 
@@ -251,10 +209,7 @@ fn a_closure_that_panics_does_no_harm() {
         }));
         assert!(result.is_err());
         store.insert("b", value(2, length)).expect("insert");
-        assert_eq!(
-            store.get("a").expect("get").as_deref(),
-            Some(&value(1, length)[..])
-        );
+        assert_eq!(store.get("a").expect("get").as_deref(), Some(&value(1, length)[..]));
         store.checkpoint().expect("checkpoint");
     }
 }
@@ -279,9 +234,7 @@ fn readers_beside_clear_see_an_entry_whole_or_not_at_all() {
         let writing = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             for round in 0..60 {
                 for entry in 0..100 {
-                    store
-                        .insert(key(entry), versioned(entry, round))
-                        .expect("insert");
+                    store.insert(key(entry), versioned(entry, round)).expect("insert");
                 }
                 store.clear().expect("clear");
                 assert!(store.get(key(round)).expect("get").is_none());
@@ -320,9 +273,7 @@ fn tables_may_be_dropped_under_their_readers() {
             for round in 0..15 {
                 let table = store.table("t").expect("table");
                 for entry in 0..50 {
-                    table
-                        .insert(key(entry), versioned(entry, round))
-                        .expect("insert");
+                    table.insert(key(entry), versioned(entry, round)).expect("insert");
                 }
                 assert!(store.drop_table("t").expect("drop"));
             }
@@ -342,8 +293,7 @@ fn verifying_beside_a_writer_finds_nothing() {
         scope.spawn(move || {
             let mut step = 0u64;
             while !stop_writing.load(Ordering::Relaxed) {
-                db.insert(key(step % 50), value(step, 20_000))
-                    .expect("insert");
+                db.insert(key(step % 50), value(step, 20_000)).expect("insert");
                 if step % 100 == 99 {
                     db.checkpoint().expect("checkpoint");
                 }

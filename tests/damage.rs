@@ -21,9 +21,7 @@ fn patient() -> Options {
 
 /// The entries of the stores here: inline, and every fourth one spilled.
 fn entries(count: u64) -> Model {
-    (0..count)
-        .map(|i| (key(i), value(i, if i % 4 == 0 { 700 } else { 20 })))
-        .collect()
+    (0..count).map(|i| (key(i), value(i, if i % 4 == 0 { 700 } else { 20 }))).collect()
 }
 
 /// A store that was closed with these entries in it.
@@ -58,9 +56,7 @@ fn log_files(store: &Path) -> Vec<PathBuf> {
 fn find_in_log(store: &Path, bytes: &[u8]) -> (PathBuf, u64) {
     for file in log_files(store).into_iter().rev() {
         let content = fs::read(&file).expect("read");
-        let found = content
-            .windows(bytes.len())
-            .rposition(|window| window == bytes);
+        let found = content.windows(bytes.len()).rposition(|window| window == bytes);
         if let Some(offset) = found {
             return (file, offset as u64);
         }
@@ -105,14 +101,8 @@ fn a_flipped_bit_in_a_page_is_corrupt_and_the_others_stay_readable() {
                 if bad > 0 {
                     partly += u64::from(good > 0);
                     let report = db.verify().expect("verify goes on after damage");
-                    assert!(
-                        !report.is_clean(),
-                        "block {block}: {bad} entries are unreadable"
-                    );
-                    assert!(
-                        db.iter().any(|entry| entry.is_err()),
-                        "iteration tells it, too"
-                    );
+                    assert!(!report.is_clean(), "block {block}: {bad} entries are unreadable");
+                    assert!(db.iter().any(|entry| entry.is_err()), "iteration tells it, too");
                 }
             }
             Err(Error::Corrupt(_)) => refused += 1,
@@ -122,10 +112,7 @@ fn a_flipped_bit_in_a_page_is_corrupt_and_the_others_stay_readable() {
     }
     eprintln!("of {blocks} blocks, {refused} are needed to open and {partly} hold entries");
     assert!(partly >= 20, "only {partly} blocks held entries");
-    assert!(
-        refused <= 3,
-        "the root and the free map, but {refused} blocks"
-    );
+    assert!(refused <= 3, "the root and the free map, but {refused} blocks");
     let db = reader(store.path()).expect("it is whole again");
     assert_holds(&db, &model);
 }
@@ -151,20 +138,10 @@ fn every_violation_is_reported_not_the_first() {
         }
     }
     assert_eq!(hit, 5);
-    let report = reader(store.path())
-        .expect("open")
-        .verify()
-        .expect("verify");
-    assert!(
-        report.violations.len() >= 5,
-        "{} violations",
-        report.violations.len()
-    );
+    let report = reader(store.path()).expect("open").verify().expect("verify");
+    assert!(report.violations.len() >= 5, "{} violations", report.violations.len());
     for violation in &report.violations {
-        assert!(
-            !violation.invariant.is_empty() && !violation.text.is_empty(),
-            "{violation:?}"
-        );
+        assert!(!violation.invariant.is_empty() && !violation.text.is_empty(), "{violation:?}");
     }
 }
 
@@ -195,10 +172,7 @@ fn writing_goes_on_beside_a_damaged_page() {
             Err(other) => panic!("entry {i}: {other}"),
         }
     }
-    assert!(
-        written > 0 && refused > 0,
-        "{written} written, {refused} refused"
-    );
+    assert!(written > 0 && refused > 0, "{written} written, {refused} refused");
     assert_eq!(readable(&db, &model).0, written);
 }
 
@@ -210,14 +184,8 @@ fn a_flipped_bit_in_a_spilled_value_is_corrupt() {
     for at in [0, 1, 350, 699] {
         flip(&file, offset + at, 5);
         let db = reader(store.path()).expect("open");
-        assert!(
-            matches!(db.get(key(40)), Err(Error::Corrupt(_))),
-            "byte {at}"
-        );
-        assert!(
-            matches!(db.get_with(key(40), |_| ()), Err(Error::Corrupt(_))),
-            "byte {at}"
-        );
+        assert!(matches!(db.get(key(40)), Err(Error::Corrupt(_))), "byte {at}");
+        assert!(matches!(db.get_with(key(40), |_| ()), Err(Error::Corrupt(_))), "byte {at}");
         assert_eq!(readable(&db, &model), (199, 1));
         assert!(!db.verify().expect("verify").is_clean());
         drop(db);
@@ -232,15 +200,9 @@ fn corruption_says_which_file_where_and_what() {
     let (file, offset) = find_in_log(store.path(), &value(40, 700));
     flip(&file, offset, 0);
     let db = reader(store.path()).expect("open");
-    let Err(Error::Corrupt(corruption)) = db.get(key(40)) else {
-        panic!("it is damaged")
-    };
+    let Err(Error::Corrupt(corruption)) = db.get(key(40)) else { panic!("it is damaged") };
     assert_eq!(corruption.path, file);
-    assert!(
-        corruption.offset.abs_diff(offset) < 4096,
-        "{} of {offset}",
-        corruption.offset
-    );
+    assert!(corruption.offset.abs_diff(offset) < 4096, "{} of {offset}", corruption.offset);
     assert!(!corruption.what.is_empty());
     assert_ne!(corruption.expected, corruption.found);
 }
@@ -252,10 +214,7 @@ fn one_damaged_header_copy_is_survived_and_two_are_corrupt() {
     let file = store.path().join("default.swiss");
     for block in [0, 1] {
         flip(&file, block * BLOCK + 50, 1);
-        assert_holds(
-            &reader(store.path()).expect("the other copy is whole"),
-            &model,
-        );
+        assert_holds(&reader(store.path()).expect("the other copy is whole"), &model);
         flip(&file, block * BLOCK + 50, 1);
     }
     flip(&file, 50, 1);
@@ -269,22 +228,11 @@ fn one_damaged_header_copy_is_survived_and_two_are_corrupt() {
 fn a_missing_table_file_beside_a_log_is_corrupt_not_new() {
     let store = closed(&entries(100));
     fs::remove_file(store.path().join("default.swiss")).expect("remove");
-    for options in [
-        Options::new(),
-        Options::new().read_only(true),
-        Options::new().create(false),
-    ] {
+    for options in [Options::new(), Options::new().read_only(true), Options::new().create(false)] {
         let result = options.open(store.path());
-        assert!(
-            matches!(result, Err(Error::Corrupt(_))),
-            "{:?}",
-            result.err()
-        );
+        assert!(matches!(result, Err(Error::Corrupt(_))), "{:?}", result.err());
     }
-    assert!(
-        !store.path().join("default.swiss").exists(),
-        "nothing was created in its place"
-    );
+    assert!(!store.path().join("default.swiss").exists(), "nothing was created in its place");
 }
 
 #[test]
@@ -304,11 +252,7 @@ fn a_missing_log_is_corrupt() {
             fs::remove_file(file).expect("remove");
         }
         let result = Db::open(directory.path());
-        assert!(
-            matches!(result, Err(Error::Corrupt(_))),
-            "{:?}",
-            result.err()
-        );
+        assert!(matches!(result, Err(Error::Corrupt(_))), "{:?}", result.err());
     }
 }
 
@@ -332,10 +276,7 @@ fn files_cut_off_or_overwritten_give_errors() {
         let copy = tempfile::tempdir().expect("a temporary directory");
         copy_directory(store.path(), copy.path());
         fs::write(copy.path().join("default.swiss"), vec![filler; whole.len()]).expect("write");
-        assert!(
-            matches!(Db::open(copy.path()), Err(Error::Corrupt(_))),
-            "filled with {filler}"
-        );
+        assert!(matches!(Db::open(copy.path()), Err(Error::Corrupt(_))), "filled with {filler}");
     }
 }
 
@@ -387,11 +328,7 @@ fn damage_in_a_durable_record_is_corrupt_not_the_end() {
     let (file, offset) = find_in_log(directory.path(), &value(20, 30));
     flip(&file, offset, 2);
     let result = Db::open(directory.path());
-    assert!(
-        matches!(result, Err(Error::Corrupt(_))),
-        "{:?}",
-        result.err()
-    );
+    assert!(matches!(result, Err(Error::Corrupt(_))), "{:?}", result.err());
 }
 
 #[test]
@@ -410,10 +347,7 @@ fn random_damage_anywhere_never_panics_and_never_invents_data() {
             let at = random.below(bytes.len().min(300_000) as u64) as usize;
             let length = (1 + random.below(64) as usize).min(bytes.len() - at);
             let filler = random.next().to_le_bytes();
-            bytes[at..at + length]
-                .iter_mut()
-                .zip(filler.iter().cycle())
-                .for_each(|(b, f)| *b = *f);
+            bytes[at..at + length].iter_mut().zip(filler.iter().cycle()).for_each(|(b, f)| *b = *f);
         }
         fs::write(file, bytes).expect("write");
         let options = Options::new().read_only(round % 2 == 0);
@@ -423,11 +357,7 @@ fn random_damage_anywhere_never_panics_and_never_invents_data() {
         readable(&db, &model);
         for entry in db.iter().take(1_000) {
             let Ok((key, value)) = entry else { continue };
-            assert_eq!(
-                model.get(&key[..]).map(|v| &v[..]),
-                Some(&value[..]),
-                "round {round}"
-            );
+            assert_eq!(model.get(&key[..]).map(|v| &v[..]), Some(&value[..]), "round {round}");
         }
         let _ = db.verify().expect("verify goes on after damage");
     }

@@ -14,10 +14,7 @@ use crate::support::{
 
 /// The smallest buffers there are, so that everything rolls over.
 fn small() -> Options {
-    Options::new()
-        .payload(104)
-        .write_buffer(1 << 20)
-        .max_log_file(1 << 20)
+    Options::new().payload(104).write_buffer(1 << 20).max_log_file(1 << 20)
 }
 
 #[test]
@@ -32,10 +29,7 @@ fn entries_survive_many_reopenings() {
             model.insert(key, bytes);
         }
         let victim = key(random.below(300));
-        assert_eq!(
-            store.remove(&victim).expect("remove"),
-            model.remove(&victim).is_some()
-        );
+        assert_eq!(store.remove(&victim).expect("remove"), model.remove(&victim).is_some());
         if round % 3 == 0 {
             store.kill();
         } else {
@@ -54,20 +48,13 @@ fn reopening_without_writing_does_not_make_the_files_grow() {
     }
     store.reopen();
     let size = |store: &TestStore| -> u64 {
-        files_below(store.path())
-            .values()
-            .map(|bytes| bytes.len() as u64)
-            .sum()
+        files_below(store.path()).values().map(|bytes| bytes.len() as u64).sum()
     };
     let before = size(&store);
     for _ in 0..20 {
         store.reopen();
     }
-    assert!(
-        size(&store) <= before + (2 << 20),
-        "from {before} to {}",
-        size(&store)
-    );
+    assert!(size(&store) <= before + (2 << 20), "from {before} to {}", size(&store));
     assert_eq!(store.len(), 500);
 }
 
@@ -92,9 +79,7 @@ fn every_single_write_survives_a_kill() {
 #[test]
 fn a_kill_during_recovery_loses_nothing() {
     let mut store = TestStore::on_disk(small());
-    let model: Model = (0..2_000)
-        .map(|i| (key(i), value(i, i as usize % 300)))
-        .collect();
+    let model: Model = (0..2_000).map(|i| (key(i), value(i, i as usize % 300))).collect();
     for (key, value) in &model {
         store.insert(key, value).expect("insert");
     }
@@ -115,9 +100,7 @@ fn a_kill_after_each_kind_of_change_loses_nothing() {
     let mut model = Model::new();
     let mut batch = Batch::new();
     for i in 0..300 {
-        batch
-            .insert(key(i), value(i, 200))
-            .expect("add to the batch");
+        batch.insert(key(i), value(i, 200)).expect("add to the batch");
         model.insert(key(i), value(i, 200));
     }
     store.write(&batch).expect("write");
@@ -132,10 +115,7 @@ fn a_kill_after_each_kind_of_change_loses_nothing() {
     store.insert("after", "clear").expect("insert");
     store.sync().expect("sync");
     store.kill();
-    assert_holds(
-        &store,
-        &Model::from([(b"after".to_vec(), b"clear".to_vec())]),
-    );
+    assert_holds(&store, &Model::from([(b"after".to_vec(), b"clear".to_vec())]));
 }
 
 #[test]
@@ -181,9 +161,7 @@ fn log_files_are_recycled_when_nothing_in_them_is_needed() {
     store.checkpoint().expect("checkpoint");
     let bytes: u64 = store.stats().log_files.iter().map(|file| file.bytes).sum();
     assert!(bytes <= 5 << 20, "{bytes} bytes of log are left");
-    let names = std::fs::read_dir(store.path().join("log"))
-        .expect("read log/")
-        .count();
+    let names = std::fs::read_dir(store.path().join("log")).expect("read log/").count();
     assert!(names <= 6, "{names} files are left in log/");
     assert_eq!(table_stats(&store).live_log_bytes, 0);
 }
@@ -206,10 +184,7 @@ fn a_buffered_commit_is_durable_after_sync_and_not_by_chance() {
     store.sync().expect("sync of an empty store");
     store.insert("k", "v").expect("insert");
     let stats = store.stats();
-    assert!(
-        stats.durable_commit < stats.commits,
-        "nobody has asked for a sync yet"
-    );
+    assert!(stats.durable_commit < stats.commits, "nobody has asked for a sync yet");
     store.sync().expect("sync");
     let stats = store.stats();
     assert_eq!(stats.durable_commit, stats.commits);
@@ -221,10 +196,7 @@ fn a_buffered_commit_becomes_durable_by_itself() {
     store.insert("k", "v").expect("insert");
     let start = Instant::now();
     while store.stats().durable_commit < store.stats().commits {
-        assert!(
-            start.elapsed() < Duration::from_secs(30),
-            "the background sync did not come"
-        );
+        assert!(start.elapsed() < Duration::from_secs(30), "the background sync did not come");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -232,9 +204,7 @@ fn a_buffered_commit_becomes_durable_by_itself() {
 #[test]
 fn reading_a_closed_or_killed_store_changes_no_byte() {
     let mut store = TestStore::on_disk(small());
-    let model: Model = (0..1_500)
-        .map(|i| (key(i), value(i, i as usize % 400)))
-        .collect();
+    let model: Model = (0..1_500).map(|i| (key(i), value(i, i as usize % 400))).collect();
     for (key, value) in &model {
         store.insert(key, value).expect("insert");
     }
@@ -245,10 +215,7 @@ fn reading_a_closed_or_killed_store_changes_no_byte() {
     store.open();
     for directory in [killed, closed] {
         let before = files_below(directory.path());
-        let db = Options::new()
-            .read_only(true)
-            .open(directory.path())
-            .expect("a reader");
+        let db = Options::new().read_only(true).open(directory.path()).expect("a reader");
         assert_holds(&db, &model);
         assert_clean(&db);
         drop(db);
@@ -264,16 +231,10 @@ fn a_store_is_readable_without_its_lock_file() {
     store.insert("k", "v").expect("insert");
     store.close();
     std::fs::remove_file(store.path().join("LOCK")).expect("remove LOCK");
-    let db = Options::new()
-        .read_only(true)
-        .open(store.path())
-        .expect("a reader");
+    let db = Options::new().read_only(true).open(store.path()).expect("a reader");
     assert_eq!(db.get("k").expect("get").as_deref(), Some(&b"v"[..]));
     drop(db);
-    assert!(
-        !store.path().join("LOCK").exists(),
-        "reading creates nothing"
-    );
+    assert!(!store.path().join("LOCK").exists(), "reading creates nothing");
     store.open();
 }
 
@@ -289,10 +250,7 @@ fn a_store_dropped_without_close_keeps_everything() {
         assert_holds(&db, &model);
         assert_clean(&db);
         drop(db);
-        assert!(
-            directory.path().join("default.swiss").exists(),
-            "round {round}"
-        );
+        assert!(directory.path().join("default.swiss").exists(), "round {round}");
     }
     let db = small().open(directory.path()).expect("open");
     assert_holds(&db, &model);
@@ -306,9 +264,7 @@ fn a_stores_settings_may_change_between_openings() {
     let openings = [
         Options::new().payload(24),
         Options::new().payload(504).max_log_file(1 << 20),
-        Options::new()
-            .write_buffer(1 << 20)
-            .durability(Durability::Sync),
+        Options::new().write_buffer(1 << 20).durability(Durability::Sync),
     ];
     for (round, options) in openings.into_iter().enumerate() {
         let db = options.open(directory.path()).expect("open");

@@ -17,9 +17,7 @@ fn fill(payload: usize, entries: u64) {
     let (mut lowest, mut highest) = (1.0f64, 0.0f64);
     let mut batch = Batch::new();
     for i in 1..=entries {
-        batch
-            .insert(i.to_le_bytes(), [1])
-            .expect("add to the batch");
+        batch.insert(i.to_le_bytes(), [1]).expect("add to the batch");
         if i % 250 == 0 {
             store.write(&batch).expect("write");
             batch.clear();
@@ -28,10 +26,7 @@ fn fill(payload: usize, entries: u64) {
             let utilisation = table_stats(&store).utilisation();
             lowest = lowest.min(utilisation);
             highest = highest.max(utilisation);
-            assert!(
-                BAND.contains(&utilisation),
-                "{utilisation:.3} at {i} entries"
-            );
+            assert!(BAND.contains(&utilisation), "{utilisation:.3} at {i} entries");
         }
     }
     eprintln!("payload {payload}: utilisation between {lowest:.3} and {highest:.3}");
@@ -57,13 +52,9 @@ fn the_counts_of_a_table_fit_together() {
     let store = TestStore::in_memory(Options::new());
     for payload in [24, 56, 504] {
         let options = TableOptions::new().payload(payload);
-        let table = store
-            .create_table(&format!("t{payload}"), &options)
-            .expect("table");
+        let table = store.create_table(&format!("t{payload}"), &options).expect("table");
         for i in 0..3_000u64 {
-            table
-                .insert(i.to_le_bytes(), i.to_le_bytes())
-                .expect("insert");
+            table.insert(i.to_le_bytes(), i.to_le_bytes()).expect("insert");
             if i % 5 == 4 {
                 table.remove((i - 3).to_le_bytes()).expect("remove");
             }

@@ -37,14 +37,8 @@ fn golden() -> PathBuf {
 fn entries() -> Model {
     let long = "more than fifty-six bytes is too long for its slot, and so it stays in the log";
     let key = "a key that is too long to stand in its slot stays in the log";
-    let entries = [
-        ("apple", "red"),
-        ("a value of", long),
-        (key, "though its value does not"),
-    ];
-    entries
-        .map(|(key, value)| (key.as_bytes().to_vec(), value.as_bytes().to_vec()))
-        .into()
+    let entries = [("apple", "red"), ("a value of", long), (key, "though its value does not")];
+    entries.map(|(key, value)| (key.as_bytes().to_vec(), value.as_bytes().to_vec())).into()
 }
 
 fn copy() -> tempfile::TempDir {
@@ -56,10 +50,7 @@ fn copy() -> tempfile::TempDir {
 #[test]
 fn the_golden_store_is_read_without_changing_it() {
     let copy = copy();
-    let db = Options::new()
-        .read_only(true)
-        .open(copy.path())
-        .expect("open");
+    let db = Options::new().read_only(true).open(copy.path()).expect("open");
     assert_holds(&db, &entries());
     assert_clean(&db);
     db.close().expect("close");
@@ -91,10 +82,7 @@ fn offset_tables_have_no_gaps_and_no_overlaps() {
                 assert_eq!(row.offset, next, "section {section}: {row:?}");
                 next = row.offset.zip(row.size).map(|(offset, size)| offset + size);
             }
-            assert!(
-                length.is_none() || next == *length,
-                "section {section} ends at {next:?}"
-            );
+            assert!(length.is_none() || next == *length, "section {section} ends at {next:?}");
         }
     }
 }

@@ -80,10 +80,7 @@ fn iterators_are_independent_and_may_be_left() {
         let started: Vec<_> = first.by_ref().take(50).collect();
         assert_eq!(store.iter().take(3).count(), 3);
         let second = store.iter().map(|entry| entry.expect("an entry"));
-        assert_same(
-            second.map(|(k, v)| (k.into_vec(), v.into_vec())),
-            &model(200),
-        );
+        assert_same(second.map(|(k, v)| (k.into_vec(), v.into_vec())), &model(200));
         let rest = started.into_iter().chain(first);
         assert_same(rest.map(|(k, v)| (k.into_vec(), v.into_vec())), &model(200));
     }
@@ -149,10 +146,7 @@ fn growing_at_every_step_still_brings_the_old_entries_once() {
         let mut seen = BTreeMap::new();
         for entry in store.iter() {
             let (key_seen, value_seen) = entry.expect("an entry");
-            assert!(
-                seen.insert(key_seen.into_vec(), value_seen.into_vec())
-                    .is_none()
-            );
+            assert!(seen.insert(key_seen.into_vec(), value_seen.into_vec()).is_none());
             if next < 2_000 {
                 for i in next..next + 5 {
                     store.insert(key(i), value(i, 8)).expect("insert");
@@ -171,11 +165,7 @@ fn removing_each_entry_as_it_comes_empties_the_store() {
         let mut seen = BTreeSet::new();
         for entry in store.iter() {
             let (key, _) = entry.expect("an entry");
-            assert!(
-                store.remove(&key).expect("remove"),
-                "{} was there",
-                show(&key)
-            );
+            assert!(store.remove(&key).expect("remove"), "{} was there", show(&key));
             assert!(seen.insert(key.into_vec()));
         }
         assert_eq!(seen.len(), 800);
@@ -192,27 +182,18 @@ fn growing_and_removing_while_iterating_loses_and_repeats_nothing() {
         for (step, entry) in store.iter().enumerate() {
             let step = step as u64;
             let (came, _) = entry.expect("an entry");
-            assert!(
-                !removed.contains(came.as_ref()),
-                "{} was removed before",
-                show(&came)
-            );
+            assert!(!removed.contains(came.as_ref()), "{} was removed before", show(&came));
             assert!(seen.insert(came.to_vec()), "{} came twice", show(&came));
             let victim = key(step * 2 % 600);
             if store.remove(&victim).expect("remove") {
                 removed.insert(victim);
             }
             if step < 1_000 {
-                store
-                    .insert(key(10_000 + step), value(step, 8))
-                    .expect("insert");
+                store.insert(key(10_000 + step), value(step, 8)).expect("insert");
             }
         }
         for i in (1..600).step_by(2) {
-            assert!(
-                seen.contains(&key(i)),
-                "entry {i} was left alone and is missing"
-            );
+            assert!(seen.contains(&key(i)), "entry {i} was left alone and is missing");
         }
     }
 }
@@ -223,18 +204,14 @@ fn an_overwritten_entry_comes_once_with_one_of_its_values() {
         let mut seen = BTreeSet::new();
         for entry in store.iter() {
             let (came, bytes) = entry.expect("an entry");
-            let i: u64 = String::from_utf8_lossy(&came[4..])
-                .parse()
-                .expect("a number");
+            let i: u64 = String::from_utf8_lossy(&came[4..]).parse().expect("a number");
             let spilled = value(i, 2_000);
             assert!(bytes[..] == value(i, 8)[..] || bytes[..] == spilled[..]);
             assert!(seen.insert(i), "entry {i} came twice");
             // From inline to spilled, for this entry and one somewhere else.
             store.insert(&came, &spilled).expect("insert");
             let other = (i * 7 + 1) % 500;
-            store
-                .insert(key(other), value(other, 2_000))
-                .expect("insert");
+            store.insert(key(other), value(other, 2_000)).expect("insert");
         }
         assert_eq!(seen.len(), 500);
     }

@@ -32,10 +32,7 @@ struct Point {
 }
 
 fn options() -> Options {
-    Options::new()
-        .payload(104)
-        .write_buffer(1 << 20)
-        .max_log_file(1 << 20)
+    Options::new().payload(104).write_buffer(1 << 20).max_log_file(1 << 20)
 }
 
 /// Runs `body` on these files and returns what they were after each operation.
@@ -63,17 +60,8 @@ fn some(points: &[Point], stride: usize) -> impl Iterator<Item = &Point> {
 fn state_of(db: &Db) -> State {
     let names = db.tables().expect("tables");
     let table = |name: String| {
-        let entries = db
-            .table(&name)
-            .expect("table")
-            .iter()
-            .map(|entry| entry.expect("an entry"));
-        (
-            name,
-            entries
-                .map(|(key, value)| (key.into_vec(), value.into_vec()))
-                .collect(),
-        )
+        let entries = db.table(&name).expect("table").iter().map(|entry| entry.expect("an entry"));
+        (name, entries.map(|(key, value)| (key.into_vec(), value.into_vec())).collect())
     };
     names.into_iter().map(table).collect()
 }
@@ -83,22 +71,12 @@ fn check(point: &Point, allowed: &[State]) {
     let db = options().open_on(Arc::new(point.files.clone()));
     let db = db.unwrap_or_else(|error| panic!("killed after {}: {error}", point.name));
     let found = state_of(&db);
-    assert!(
-        allowed.contains(&found),
-        "killed after {}: another state",
-        point.name
-    );
+    assert!(allowed.contains(&found), "killed after {}: another state", point.name);
     assert_clean(&db);
     db.insert("after", "the kill").expect("insert");
-    db.close()
-        .unwrap_or_else(|error| panic!("killed after {}: {error}", point.name));
-    let db = options()
-        .open_on(Arc::new(point.files.clone()))
-        .expect("open again");
-    assert_eq!(
-        db.get("after").expect("get").as_deref(),
-        Some(&b"the kill"[..])
-    );
+    db.close().unwrap_or_else(|error| panic!("killed after {}: {error}", point.name));
+    let db = options().open_on(Arc::new(point.files.clone())).expect("open again");
+    assert_eq!(db.get("after").expect("get").as_deref(), Some(&b"the kill"[..]));
     db.close().expect("close");
 }
 
@@ -149,10 +127,7 @@ fn insert(i: u64, length: usize) -> Step {
 
 fn insert_into(table: &'static str, i: u64, length: usize) -> Step {
     Box::new(move |db, state| {
-        state
-            .entry(table.into())
-            .or_default()
-            .insert(key(i), value(i, length));
+        state.entry(table.into()).or_default().insert(key(i), value(i, length));
         db.table(table)?.insert(key(i), value(i, length))
     })
 }
@@ -170,10 +145,7 @@ fn batch(entries: std::ops::Range<u64>, length: usize) -> Step {
         let mut batch = Batch::new();
         for i in entries.clone() {
             batch.insert(key(i), value(i, length))?;
-            state
-                .entry("default".into())
-                .or_default()
-                .insert(key(i), value(i, length));
+            state.entry("default".into()).or_default().insert(key(i), value(i, length));
         }
         db.write(&batch)
     })
@@ -275,25 +247,14 @@ fn recovery_may_be_killed_anywhere() {
         let done = Arc::new(AtomicUsize::new(point.done));
         let within = points(&point.files, &done, |gate| {
             let db = options().open_on(Arc::new(gate)).expect("recover");
-            assert!(
-                allowed.contains(&state_of(&db)),
-                "recovered after {}",
-                point.name
-            );
+            assert!(allowed.contains(&state_of(&db)), "recovered after {}", point.name);
             // Not closed: the last handle goes as it does when a thread panics.
             std::mem::forget(db);
         });
         for second in some(&within, 3) {
             let name = format!("{}, then {}", point.name, second.name);
             let files = second.files.copy().expect("copy the files");
-            check(
-                &Point {
-                    files,
-                    done: point.done,
-                    name,
-                },
-                allowed,
-            );
+            check(&Point { files, done: point.done, name }, allowed);
             checked += 1;
         }
     }

@@ -18,10 +18,7 @@ const STORE: &str = "SWISSDB_TEST_CHILD_STORE";
 const FIRST: &str = "SWISSDB_TEST_CHILD_FIRST";
 
 fn options() -> Options {
-    Options::new()
-        .payload(104)
-        .write_buffer(1 << 20)
-        .max_log_file(1 << 20)
+    Options::new().payload(104).write_buffer(1 << 20).max_log_file(1 << 20)
 }
 
 /// The entries that change number `i` inserts (with a value) or removes.
@@ -71,9 +68,7 @@ fn child() {
         if i % 700 == 0 {
             db.checkpoint().expect("checkpoint");
         }
-        writeln!(out, "\ndone {i}")
-            .and_then(|()| out.flush())
-            .expect("tell the parent");
+        writeln!(out, "\ndone {i}").and_then(|()| out.flush()).expect("tell the parent");
     }
 }
 
@@ -129,9 +124,7 @@ fn a_killed_process_loses_no_change_that_had_returned() {
         let mut with_one_more = model.clone();
         apply(&mut with_one_more, last + 1);
 
-        let db = options()
-            .open(directory.path())
-            .expect("open after the kill");
+        let db = options().open(directory.path()).expect("open after the kill");
         assert_clean(&db);
         let found: Model = db
             .iter()
@@ -143,11 +136,7 @@ fn a_killed_process_loses_no_change_that_had_returned() {
             "round {round}: not the state after change {last} or {}",
             last + 1
         );
-        next = if found == with_one_more {
-            last + 2
-        } else {
-            last + 1
-        };
+        next = if found == with_one_more { last + 2 } else { last + 1 };
         model = found;
         // Sometimes the next child finds a closed store, sometimes a dropped one.
         if round % 2 == 0 {

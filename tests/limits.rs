@@ -18,9 +18,7 @@ fn message<T>(result: swissdb::Result<T>) -> String {
 #[test]
 fn a_key_over_the_limit_is_refused() {
     let store = TestStore::in_memory(Options::new());
-    store
-        .insert(vec![1; MAX_KEY_LENGTH], "longest")
-        .expect("insert");
+    store.insert(vec![1; MAX_KEY_LENGTH], "longest").expect("insert");
     for length in [MAX_KEY_LENGTH + 1, 40_000, 65_536, 65_537, 1 << 20] {
         let key = vec![1; length];
         match store.insert(&key, "v") {
@@ -33,10 +31,7 @@ fn a_key_over_the_limit_is_refused() {
         assert!(!matches!(store.contains_key(&key), Ok(true)));
         assert!(!matches!(store.remove(&key), Ok(true)));
     }
-    assert_holds(
-        &store,
-        &Model::from([(vec![1; MAX_KEY_LENGTH], b"longest".to_vec())]),
-    );
+    assert_holds(&store, &Model::from([(vec![1; MAX_KEY_LENGTH], b"longest".to_vec())]));
 }
 
 #[test]
@@ -60,10 +55,7 @@ fn a_bad_operation_is_refused_when_it_is_added_to_a_batch() {
     let long = vec![0; MAX_KEY_LENGTH + 1];
     let mut batch = Batch::new();
     batch.insert("a", "2").expect("add to the batch");
-    assert!(matches!(
-        batch.insert(&long, "v"),
-        Err(Error::KeyTooLong { .. })
-    ));
+    assert!(matches!(batch.insert(&long, "v"), Err(Error::KeyTooLong { .. })));
     assert!(matches!(batch.remove(&long), Err(Error::KeyTooLong { .. })));
     let result = batch.insert("b", vec![0; MAX_VALUE_LENGTH + 1]);
     assert!(matches!(result, Err(Error::ValueTooLong { .. })));
@@ -78,9 +70,7 @@ fn a_batch_on_a_dropped_table_changes_nothing() {
     let table = store.table("t").expect("table");
     let mut batch = Batch::new();
     batch.insert("a", "1").expect("add to the batch");
-    batch
-        .insert_into(&table, "b", "1")
-        .expect("add to the batch");
+    batch.insert_into(&table, "b", "1").expect("add to the batch");
     assert!(store.drop_table("t").expect("drop"));
     assert!(matches!(store.write(&batch), Err(Error::NotFound { .. })));
     assert!(store.is_empty());
@@ -95,26 +85,20 @@ fn a_batch_larger_than_the_memory_for_changes_is_refused_whole() {
     for start in (0..4_000u64).step_by(500) {
         let mut batch = Batch::new();
         for i in start..start + 50 {
-            batch
-                .insert(i.to_le_bytes(), value(i, 300))
-                .expect("add to the batch");
+            batch.insert(i.to_le_bytes(), value(i, 300)).expect("add to the batch");
             model.insert(i.to_le_bytes().to_vec(), value(i, 300));
         }
         store.write(&batch).expect("a small batch");
     }
     let mut batch = Batch::new();
     for i in 0..40_000u64 {
-        batch
-            .insert(i.to_le_bytes(), value(i + 1, 300))
-            .expect("add to the batch");
+        batch.insert(i.to_le_bytes(), value(i + 1, 300)).expect("add to the batch");
     }
     match store.write(&batch) {
         Err(Error::BatchTooLarge { needed, limit }) => assert!(needed > limit),
         // The store may find the room by other means; then all of it is there.
         Ok(()) => {
-            model = (0..40_000u64)
-                .map(|i| (i.to_le_bytes().into(), value(i + 1, 300)))
-                .collect()
+            model = (0..40_000u64).map(|i| (i.to_le_bytes().into(), value(i + 1, 300))).collect()
         }
         Err(other) => panic!("{other}"),
     }
@@ -149,20 +133,14 @@ fn settings_out_of_range_are_refused() {
 fn table_names_are_checked() {
     let store = TestStore::in_memory(Options::new());
     let long = "x".repeat(65);
-    for name in [
-        "", "a b", "a/b", "../up", "Zähler", "nul\0", ".", "a.swiss", &long,
-    ] {
+    for name in ["", "a b", "a/b", "../up", "Zähler", "nul\0", ".", "a.swiss", &long] {
         match store.table(name) {
             Err(Error::InvalidArgument { .. }) => {}
             other => panic!("{name:?}: {:?}", other.map(|table| table.len())),
         }
     }
     for name in ["a", "A-b_9", &"x".repeat(64)] {
-        store
-            .table(name)
-            .expect("a good name")
-            .insert("k", "v")
-            .expect("insert");
+        store.table(name).expect("a good name").insert("k", "v").expect("insert");
     }
 }
 
@@ -171,26 +149,13 @@ fn a_store_that_is_not_there_is_not_found() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path().join("nothing");
     let refused = Options::new().create(false).open(&path);
-    assert!(
-        matches!(refused, Err(Error::NotFound { .. })),
-        "{refused:?}",
-        refused = refused.err()
-    );
+    assert!(matches!(refused, Err(Error::NotFound { .. })), "{refused:?}", refused = refused.err());
     let refused = Options::new().read_only(true).open(&path);
-    assert!(
-        matches!(refused, Err(Error::NotFound { .. })),
-        "{refused:?}",
-        refused = refused.err()
-    );
+    assert!(matches!(refused, Err(Error::NotFound { .. })), "{refused:?}", refused = refused.err());
     assert!(!path.exists(), "asking creates nothing");
     assert!(message(Options::new().create(false).open(&path)).contains("nothing"));
     Db::open(&path).expect("create").close().expect("close");
-    Options::new()
-        .create(false)
-        .open(&path)
-        .expect("now it is there")
-        .close()
-        .expect("close");
+    Options::new().create(false).open(&path).expect("now it is there").close().expect("close");
 }
 
 #[test]
@@ -209,10 +174,7 @@ fn a_directory_of_other_things_is_left_alone() {
     let db = Db::open(directory.path()).expect("create beside other files");
     db.insert("k", "v").expect("insert");
     db.close().expect("close");
-    assert_eq!(
-        fs::read(directory.path().join("letter.txt")).expect("read"),
-        b"dear all"
-    );
+    assert_eq!(fs::read(directory.path().join("letter.txt")).expect("read"), b"dear all");
 }
 
 #[test]
@@ -226,9 +188,7 @@ fn a_second_opening_finds_the_store_locked() {
         }
     }
     assert!(message(Db::open(store.path())).contains(&std::process::id().to_string()));
-    store
-        .insert("k", "the first handle still works")
-        .expect("insert");
+    store.insert("k", "the first handle still works").expect("insert");
 }
 
 #[test]
@@ -242,27 +202,17 @@ fn readers_share_a_store_and_keep_writers_out() {
     assert_eq!(one.get("k").expect("get").as_deref(), Some(&b"v"[..]));
     assert_eq!(two.get("k").expect("get").as_deref(), Some(&b"v"[..]));
     drop((one, two));
-    Db::open(store.path())
-        .expect("no reader is left")
-        .close()
-        .expect("close");
+    Db::open(store.path()).expect("no reader is left").close().expect("close");
 }
 
 #[test]
 fn a_store_opened_for_reading_refuses_every_change() {
     let mut store = TestStore::on_disk(Options::new());
     store.insert("k", "v").expect("insert");
-    store
-        .table("t")
-        .expect("table")
-        .insert("k", "in t")
-        .expect("insert");
+    store.table("t").expect("table").insert("k", "in t").expect("insert");
     store.close();
     let before = files_below(store.path());
-    let db = Options::new()
-        .read_only(true)
-        .open(store.path())
-        .expect("a reader");
+    let db = Options::new().read_only(true).open(store.path()).expect("a reader");
     let mut batch = Batch::new();
     batch.insert("k", "w").expect("add to the batch");
     let table = db.table("t").expect("a table that is there");
@@ -277,22 +227,13 @@ fn a_store_opened_for_reading_refuses_every_change() {
         table.clear(),
     ];
     for (number, result) in refused.into_iter().enumerate() {
-        assert!(
-            matches!(result, Err(Error::ReadOnly)),
-            "operation {number}: {result:?}"
-        );
+        assert!(matches!(result, Err(Error::ReadOnly)), "operation {number}: {result:?}");
     }
-    assert!(matches!(
-        db.table("new"),
-        Err(Error::NotFound { .. } | Error::ReadOnly)
-    ));
+    assert!(matches!(db.table("new"), Err(Error::NotFound { .. } | Error::ReadOnly)));
     assert_eq!(table.get("k").expect("get").as_deref(), Some(&b"in t"[..]));
     assert_clean(&db);
     drop((db, table));
-    assert!(
-        before == files_below(store.path()),
-        "reading changes no byte"
-    );
+    assert!(before == files_below(store.path()), "reading changes no byte");
     store.open();
 }
 

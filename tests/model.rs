@@ -71,11 +71,7 @@ fn table() -> impl Strategy<Value = usize> {
 
 fn step() -> impl Strategy<Value = Step> {
     let short = prop_oneof![0..60usize, 0..60usize, 60..300usize];
-    let operation = (
-        table(),
-        0..200u16,
-        proptest::option::weighted(0.7, length()),
-    );
+    let operation = (table(), 0..200u16, proptest::option::weighted(0.7, length()));
     prop_oneof![
         20 => (table(), 0..200u16, length()).prop_map(|(t, k, n)| Step::Insert(t, k, n)),
         8 => (table(), 0..200u16).prop_map(|(t, k)| Step::Remove(t, k)),
@@ -105,9 +101,7 @@ impl Pair {
     fn table(&self, number: usize) -> Table {
         // Another payload than the store's own, so that they are not mixed up.
         let options = TableOptions::new().payload(if self.payload == 24 { 120 } else { 24 });
-        self.store
-            .create_table(&format!("t{number}"), &options)
-            .expect("table")
+        self.store.create_table(&format!("t{number}"), &options).expect("table")
     }
 
     /// A value nobody else has written, of this length.
@@ -132,12 +126,7 @@ impl Pair {
             _ => self.table(table).remove(&key).expect("remove"),
         };
         let expected = self.expected[table].remove(&key).is_some();
-        assert_eq!(
-            removed,
-            expected,
-            "removing {} from table {table}",
-            show(&key)
-        );
+        assert_eq!(removed, expected, "removing {} from table {table}", show(&key));
     }
 
     fn batch(&mut self, operations: &[(usize, u16, Option<usize>)]) {
@@ -190,11 +179,7 @@ impl Pair {
             Step::Kill => self.store.kill(),
             Step::Compare => self.compare(),
         }
-        assert_eq!(
-            self.store.len(),
-            self.expected[0].len() as u64,
-            "entries after {step:?}"
-        );
+        assert_eq!(self.store.len(), self.expected[0].len() as u64, "entries after {step:?}");
     }
 
     /// Fails unless every table holds what it should, by lookup and iteration.
@@ -205,27 +190,15 @@ impl Pair {
             } else {
                 self.table(number)
             };
-            assert_eq!(
-                table.len(),
-                expected.len() as u64,
-                "entries of table {number}"
-            );
+            assert_eq!(table.len(), expected.len() as u64, "entries of table {number}");
             for (key, value) in expected {
                 let found = table.get(key).expect("get");
-                assert_eq!(
-                    found.as_deref().map(show),
-                    Some(show(value)),
-                    "of {}",
-                    show(key)
-                );
+                assert_eq!(found.as_deref().map(show), Some(show(value)), "of {}", show(key));
                 assert!(found.as_deref() == Some(value), "all of {}", show(key));
             }
             let entries = table.iter().map(|entry| entry.expect("an entry"));
             let expected = expected.clone().into_iter().collect();
-            assert_same(
-                entries.map(|(k, v)| (k.into_vec(), v.into_vec())),
-                &expected,
-            );
+            assert_same(entries.map(|(k, v)| (k.into_vec(), v.into_vec())), &expected);
         }
     }
 }
@@ -233,29 +206,15 @@ impl Pair {
 /// Takes the steps in a new store and compares at the end, after a kill, and
 /// after closing.
 fn replay(on_disk: bool, payload: usize, steps: &[Step]) {
-    let options = Options::new()
-        .payload(payload)
-        .write_buffer(1 << 20)
-        .max_log_file(1 << 20);
+    let options = Options::new().payload(payload).write_buffer(1 << 20).max_log_file(1 << 20);
     let store = match on_disk {
         true => TestStore::on_disk(options),
         false => TestStore::in_memory(options),
     };
     let expected = std::array::from_fn(|_| Expected::new());
-    let mut pair = Pair {
-        store,
-        expected,
-        payload,
-        serial: 1 << 40,
-    };
+    let mut pair = Pair { store, expected, payload, serial: 1 << 40 };
     steps.iter().for_each(|step| pair.take(step));
-    for step in [
-        Step::Compare,
-        Step::Kill,
-        Step::Compare,
-        Step::Reopen,
-        Step::Compare,
-    ] {
+    for step in [Step::Compare, Step::Kill, Step::Compare, Step::Reopen, Step::Compare] {
         pair.take(&step);
     }
 }
@@ -266,12 +225,8 @@ fn random_cases(on_disk: bool, cases: u32, seed: u64) {
     eprintln!("seed of the random cases: {seed}");
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    let config = Config {
-        cases,
-        failure_persistence: None,
-        max_shrink_time: 120_000,
-        ..Config::default()
-    };
+    let config =
+        Config { cases, failure_persistence: None, max_shrink_time: 120_000, ..Config::default() };
     let random = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
     let payloads = prop_oneof![Just(24usize), Just(56), Just(504)];
     let strategy = (payloads, proptest::collection::vec(step(), 1..40));
@@ -299,12 +254,7 @@ fn every_kind_of_operation_once_agrees_with_a_map() {
     let steps = [
         Step::Fill(0, 0, 300, 30),
         Step::Fill(1, 0, 100, 200),
-        Step::Batch(vec![
-            (0, 5, Some(20)),
-            (1, 5, Some(2_000)),
-            (2, 5, None),
-            (2, 6, Some(0)),
-        ]),
+        Step::Batch(vec![(0, 5, Some(20)), (1, 5, Some(2_000)), (2, 5, None), (2, 6, Some(0))]),
         Step::Kill,
         Step::Thin(0, 50, 200),
         Step::Checkpoint,

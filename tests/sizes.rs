@@ -152,16 +152,11 @@ fn the_longest_key_is_kept_inline_values_and_spilled_ones_beside_it() {
 fn a_value_larger_than_a_log_file_is_kept() {
     let mut store = TestStore::on_disk(Options::new().max_log_file(1 << 20));
     let mut model = Model::new();
-    for (i, length) in [3 << 20, (1 << 20) - 5_000, 1 << 20, 3 << 20]
-        .into_iter()
-        .enumerate()
-    {
+    for (i, length) in [3 << 20, (1 << 20) - 5_000, 1 << 20, 3 << 20].into_iter().enumerate() {
         let key = format!("large {i}").into_bytes();
         let bytes = value(i as u64, length);
         store.insert(&key, &bytes).expect("insert");
-        store
-            .insert(format!("small {i}"), "beside")
-            .expect("insert");
+        store.insert(format!("small {i}"), "beside").expect("insert");
         model.insert(format!("small {i}").into_bytes(), b"beside".to_vec());
         model.insert(key, bytes);
     }
@@ -180,21 +175,12 @@ fn live_bytes_of_the_log_are_those_of_the_spilled_entries() {
     for i in 0..100 {
         store.insert(format!("k{i}"), value(i, 20)).expect("insert");
     }
-    assert_eq!(
-        table_stats(&store).live_log_bytes,
-        0,
-        "all entries are inline"
-    );
+    assert_eq!(table_stats(&store).live_log_bytes, 0, "all entries are inline");
     for i in 0..100 {
-        store
-            .insert(format!("k{i}"), value(i, 1_000))
-            .expect("insert");
+        store.insert(format!("k{i}"), value(i, 1_000)).expect("insert");
     }
     let spilled = table_stats(&store).live_log_bytes;
-    assert!(
-        (100_000..150_000).contains(&spilled),
-        "{spilled} bytes for 100 of 1,000"
-    );
+    assert!((100_000..150_000).contains(&spilled), "{spilled} bytes for 100 of 1,000");
     for i in 0..50 {
         assert!(store.remove(format!("k{i}")).expect("remove"));
     }
@@ -202,11 +188,7 @@ fn live_bytes_of_the_log_are_those_of_the_spilled_entries() {
     for i in 50..100 {
         store.insert(format!("k{i}"), "short").expect("insert");
     }
-    assert_eq!(
-        table_stats(&store).live_log_bytes,
-        0,
-        "nothing is spilled any more"
-    );
+    assert_eq!(table_stats(&store).live_log_bytes, 0, "nothing is spilled any more");
     store.insert("k", value(1, 1_000)).expect("insert");
     store.clear().expect("clear");
     assert_eq!(table_stats(&store).live_log_bytes, 0, "nothing is left");
@@ -218,9 +200,7 @@ fn a_value_can_be_lent_copied_and_taken() {
     for length in [0, 5, 100, 10_000] {
         let bytes = value(length as u64, length);
         store.insert("key", &bytes).expect("insert");
-        let lent = store
-            .get_with("key", |lent| lent == bytes)
-            .expect("get_with");
+        let lent = store.get_with("key", |lent| lent == bytes).expect("get_with");
         assert_eq!(lent, Some(true));
         let found = store.get("key").expect("get").expect("the entry");
         assert_eq!(found.len(), length);

@@ -70,11 +70,7 @@ impl TestStore {
     }
 
     fn at(options: Options, place: Place) -> TestStore {
-        let mut store = TestStore {
-            db: None,
-            options,
-            place,
-        };
+        let mut store = TestStore { db: None, options, place };
         store.open();
         store
     }
@@ -89,17 +85,14 @@ impl TestStore {
 
     /// Opens the store again after [`TestStore::close`].
     pub fn open(&mut self) {
-        let db = self
-            .options
-            .open_on(Arc::new(Gate::around(self.place.storage())));
+        let db = self.options.open_on(Arc::new(Gate::around(self.place.storage())));
         self.db = Some(db.unwrap_or_else(|error| panic!("the store does not open: {error}")));
     }
 
     /// Closes the store cleanly; what it holds stays where it is.
     pub fn close(&mut self) {
         if let Some(db) = self.db.take() {
-            db.close()
-                .unwrap_or_else(|error| panic!("the store does not close: {error}"));
+            db.close().unwrap_or_else(|error| panic!("the store does not close: {error}"));
         }
     }
 
@@ -155,8 +148,7 @@ impl Drop for TestStore {
         }
         assert_clean(&db);
         let entries = db.len();
-        db.close()
-            .unwrap_or_else(|error| panic!("the store does not close: {error}"));
+        db.close().unwrap_or_else(|error| panic!("the store does not close: {error}"));
         if entries <= VERIFY_TWICE {
             self.open();
             assert_clean(self);
@@ -168,9 +160,7 @@ impl Drop for TestStore {
 
 /// Fails with every violation that a full verification finds.
 pub fn assert_clean(db: &Db) {
-    let report = db
-        .verify()
-        .unwrap_or_else(|error| panic!("verify failed: {error}"));
+    let report = db.verify().unwrap_or_else(|error| panic!("verify failed: {error}"));
     for violation in &report.violations {
         eprintln!("{violation:?}");
     }
@@ -186,34 +176,18 @@ pub fn assert_holds(db: &Db, model: &Model) {
         assert_eq!(found.as_deref(), Some(&value[..]), "value of {}", show(key));
     }
     let entries = db.iter().map(|entry| entry.expect("an entry"));
-    assert_same(
-        entries.map(|(key, value)| (key.into_vec(), value.into_vec())),
-        model,
-    );
+    assert_same(entries.map(|(key, value)| (key.into_vec(), value.into_vec())), model);
 }
 
 /// Fails unless an iteration yields exactly the entries of the model.
 pub fn assert_same(entries: impl Iterator<Item = (Vec<u8>, Vec<u8>)>, model: &Model) {
     let mut seen = Model::new();
     for (key, value) in entries {
-        assert_eq!(
-            model.get(&key),
-            Some(&value),
-            "value of {} in the iteration",
-            show(&key)
-        );
-        assert!(
-            seen.insert(key.clone(), value).is_none(),
-            "{} came twice",
-            show(&key)
-        );
+        assert_eq!(model.get(&key), Some(&value), "value of {} in the iteration", show(&key));
+        assert!(seen.insert(key.clone(), value).is_none(), "{} came twice", show(&key));
     }
     for key in model.keys() {
-        assert!(
-            seen.contains_key(key),
-            "{} is missing in the iteration",
-            show(key)
-        );
+        assert!(seen.contains_key(key), "{} is missing in the iteration", show(key));
     }
 }
 
@@ -315,10 +289,7 @@ pub fn files_below(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
             if path.is_dir() {
                 directories.push(path);
             } else {
-                let name = path
-                    .strip_prefix(directory)
-                    .expect("a file below it")
-                    .to_path_buf();
+                let name = path.strip_prefix(directory).expect("a file below it").to_path_buf();
                 files.insert(name, fs::read(&path).expect("read a file"));
             }
         }

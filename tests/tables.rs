@@ -7,12 +7,7 @@ use crate::support::{Model, TestStore, assert_same, key, table_stats, value};
 
 /// Fails unless a table holds exactly the entries of the model.
 fn assert_table_holds(table: &Table, model: &Model) {
-    assert_eq!(
-        table.len(),
-        model.len() as u64,
-        "entries of {}",
-        table.name()
-    );
+    assert_eq!(table.len(), model.len() as u64, "entries of {}", table.name());
     for (key, value) in model {
         assert_eq!(table.get(key).expect("get").as_deref(), Some(&value[..]));
     }
@@ -28,10 +23,7 @@ fn names(store: &TestStore) -> Vec<String> {
 #[test]
 fn tables_do_not_see_each_others_entries() {
     let store = TestStore::on_disk(Options::new());
-    let (one, two) = (
-        store.table("one").expect("table"),
-        store.table("two").expect("table"),
-    );
+    let (one, two) = (store.table("one").expect("table"), store.table("two").expect("table"));
     store.insert("k", "of the default table").expect("insert");
     one.insert("k", "of one").expect("insert");
     two.insert("k", "of two").expect("insert");
@@ -40,10 +32,7 @@ fn tables_do_not_see_each_others_entries() {
     assert_eq!(one.get("k").expect("get").as_deref(), Some(&b"of one"[..]));
     assert!(!one.contains_key("only").expect("contains_key"));
     assert!(two.remove("k").expect("remove"));
-    assert_eq!(
-        store.get("k").expect("get").as_deref(),
-        Some(&b"of the default table"[..])
-    );
+    assert_eq!(store.get("k").expect("get").as_deref(), Some(&b"of the default table"[..]));
     one.clear().expect("clear");
     assert!(one.is_empty());
     assert_eq!((store.len(), two.len()), (1, 1));
@@ -57,19 +46,13 @@ fn tables_do_not_see_each_others_entries() {
 fn tables_have_their_own_slots_and_hashes() {
     let mut store = TestStore::on_disk(Options::new());
     let options = TableOptions::new().payload(200).hash(HashKind::Fast);
-    let wide = store
-        .create_table("wide", &options)
-        .expect("create a table");
+    let wide = store.create_table("wide", &options).expect("create a table");
     let model: Model = (0..500).map(|i| (key(i), value(i, 150))).collect();
     for (key, value) in &model {
         wide.insert(key, value).expect("insert");
     }
     assert_eq!(wide.stats().payload, 200);
-    assert_eq!(
-        wide.stats().live_log_bytes,
-        0,
-        "150 bytes and a key fit 200"
-    );
+    assert_eq!(wide.stats().live_log_bytes, 0, "150 bytes and a key fit 200");
     assert_eq!(table_stats(&store).payload, 56);
     drop(wide);
     store.reopen();
@@ -83,9 +66,7 @@ fn tables_have_their_own_slots_and_hashes() {
 fn a_hundred_tables_survive_kill_and_close() {
     let mut store = TestStore::on_disk(Options::new());
     let model = |number: u64| -> Model {
-        (0..number % 7 + 1)
-            .map(|i| (key(i), value(number, 40 * i as usize)))
-            .collect()
+        (0..number % 7 + 1).map(|i| (key(i), value(number, 40 * i as usize))).collect()
     };
     for number in 0..100 {
         let table = store.table(&format!("table-{number}")).expect("table");
@@ -110,21 +91,14 @@ fn a_hundred_tables_survive_kill_and_close() {
 #[test]
 fn a_batch_spans_tables_and_is_one_commit() {
     let mut store = TestStore::on_disk(Options::new());
-    let (one, two) = (
-        store.table("one").expect("table"),
-        store.table("two").expect("table"),
-    );
+    let (one, two) = (store.table("one").expect("table"), store.table("two").expect("table"));
     one.insert("old", "entry").expect("insert");
     let commits = store.stats().commits;
     let mut batch = Batch::new();
     assert_eq!(batch.len(), 0);
     batch.insert("a", "default").expect("add to the batch");
-    batch
-        .insert_into(&one, "a", value(1, 5_000))
-        .expect("add to the batch");
-    batch
-        .insert_into(&two, "a", "two")
-        .expect("add to the batch");
+    batch.insert_into(&one, "a", value(1, 5_000)).expect("add to the batch");
+    batch.insert_into(&two, "a", "two").expect("add to the batch");
     batch.remove_from(&one, "old").expect("add to the batch");
     batch.remove("not there").expect("add to the batch");
     assert_eq!(batch.len(), 5);
@@ -133,14 +107,8 @@ fn a_batch_spans_tables_and_is_one_commit() {
     assert_eq!(store.stats().commits, commits + 1);
     drop((one, two));
     store.kill();
-    let (one, two) = (
-        store.table("one").expect("table"),
-        store.table("two").expect("table"),
-    );
-    assert_eq!(
-        store.get("a").expect("get").as_deref(),
-        Some(&b"default"[..])
-    );
+    let (one, two) = (store.table("one").expect("table"), store.table("two").expect("table"));
+    assert_eq!(store.get("a").expect("get").as_deref(), Some(&b"default"[..]));
     assert_table_holds(&one, &Model::from([(b"a".to_vec(), value(1, 5_000))]));
     assert_table_holds(&two, &Model::from([(b"a".to_vec(), b"two".to_vec())]));
 }
@@ -151,9 +119,7 @@ fn the_last_operation_of_a_batch_on_a_key_wins() {
     store.insert("gone", "before").expect("insert");
     let mut batch = Batch::new();
     for i in 0..100 {
-        batch
-            .insert("k", value(i, 1_000 * (i as usize % 2)))
-            .expect("add to the batch");
+        batch.insert("k", value(i, 1_000 * (i as usize % 2))).expect("add to the batch");
     }
     batch.insert("gone", "again").expect("add to the batch");
     batch.remove("gone").expect("add to the batch");
@@ -164,10 +130,7 @@ fn the_last_operation_of_a_batch_on_a_key_wins() {
     for round in 0..2 {
         assert_eq!(store.len(), 2, "round {round}");
         assert_eq!(store.get("k").expect("get").as_deref(), Some(&b"last"[..]));
-        assert_eq!(
-            store.get("back").expect("get").as_deref(),
-            Some(&b"here"[..])
-        );
+        assert_eq!(store.get("back").expect("get").as_deref(), Some(&b"here"[..]));
         store.kill();
     }
 }
@@ -216,15 +179,9 @@ fn a_dropped_table_is_gone_and_its_name_is_free() {
     assert!(!store.drop_table("t").expect("it is gone"));
     assert!(!store.drop_table("never there").unwrap_or(false));
     assert_eq!(names(&store), ["default"]);
-    assert!(
-        table.insert("k", "v").is_err(),
-        "the table of this handle is gone"
-    );
+    assert!(table.insert("k", "v").is_err(), "the table of this handle is gone");
     drop(table);
-    assert!(
-        !store.path().join("t.swiss").exists(),
-        "its file is removed"
-    );
+    assert!(!store.path().join("t.swiss").exists(), "its file is removed");
 
     let again = store.table("t").expect("a new table of that name");
     assert!(again.is_empty());
@@ -241,11 +198,7 @@ fn dropping_survives_kill_at_once_and_after_a_checkpoint() {
     for checkpoint in [false, true] {
         let mut store = TestStore::on_disk(Options::new());
         for name in ["a", "b", "c"] {
-            store
-                .table(name)
-                .expect("table")
-                .insert("k", name)
-                .expect("insert");
+            store.table(name).expect("table").insert("k", name).expect("insert");
         }
         if checkpoint {
             store.checkpoint().expect("checkpoint");
@@ -264,10 +217,7 @@ fn dropping_survives_kill_at_once_and_after_a_checkpoint() {
 fn the_default_table_cannot_be_dropped() {
     let store = TestStore::in_memory(Options::new());
     store.insert("k", "v").expect("insert");
-    assert!(matches!(
-        store.drop_table("default"),
-        Err(Error::InvalidArgument { .. })
-    ));
+    assert!(matches!(store.drop_table("default"), Err(Error::InvalidArgument { .. })));
     assert_eq!(store.len(), 1);
 }
 

@@ -24,6 +24,8 @@ const UNSAFE: &[&str] = &[
     "src/storage/epoch",
     "src/table/read",
     "src/table/frames",
+    // Lends bytes of the log in place, under a pin.
+    "src/log/values",
 ];
 
 #[test]
@@ -77,12 +79,7 @@ fn check(rule: fn(&Source) -> Vec<String>) {
 }
 
 fn report(complaints: &[String]) {
-    assert!(
-        complaints.is_empty(),
-        "{} complaints:\n{}",
-        complaints.len(),
-        complaints.join("\n")
-    );
+    assert!(complaints.is_empty(), "{} complaints:\n{}", complaints.len(), complaints.join("\n"));
 }
 
 fn long_file(source: &Source) -> Vec<String> {
@@ -163,10 +160,7 @@ fn left_for_later(source: &Source) -> Vec<String> {
 
 fn unsafe_code(source: &Source) -> Vec<String> {
     let may = UNSAFE.iter().any(|module| {
-        source
-            .path
-            .strip_prefix(module)
-            .is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
+        source.path.strip_prefix(module).is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
     });
     let mut complaints = Vec::new();
     for at in source.words("unsafe") {
@@ -224,10 +218,7 @@ mod broken {
     fn long_files_and_functions_are_found() {
         let long = format!("fn long(f: fn(u8)) -> u8 {{{}}}", "\n".repeat(70));
         assert_eq!(complaints(long_functions, "src/db.rs", &long), 1);
-        let fits = format!(
-            "fn fits() {{ let s = \"{{\"; {} }}\nfn next() {{}}",
-            "\n".repeat(68)
-        );
+        let fits = format!("fn fits() {{ let s = \"{{\"; {} }}\nfn next() {{}}", "\n".repeat(68));
         assert_eq!(complaints(long_functions, "src/db.rs", &fits), 0);
         assert_eq!(complaints(long_file, "src/db.rs", &"\n".repeat(500)), 0);
         assert_eq!(complaints(long_file, "src/db.rs", &"\n".repeat(501)), 1);
@@ -236,30 +227,9 @@ mod broken {
     #[test]
     fn missing_essays_and_things_left_for_later_are_found() {
         assert_eq!(complaints(missing_essay, "src/db.rs", "use std::io;"), 1);
-        assert_eq!(
-            complaints(
-                left_for_later,
-                "src/db.rs",
-                "// TODO: more\nfn f() { todo!() }"
-            ),
-            2
-        );
-        assert_eq!(
-            complaints(
-                left_for_later,
-                "src/db.rs",
-                "#[ignore]\nfn f() { dbg!(1); }"
-            ),
-            2
-        );
-        assert_eq!(
-            complaints(
-                left_for_later,
-                "src/db.rs",
-                "let s = \"TODO\"; let todo = 1;"
-            ),
-            0
-        );
+        assert_eq!(complaints(left_for_later, "src/db.rs", "// TODO: more\nfn f() { todo!() }"), 2);
+        assert_eq!(complaints(left_for_later, "src/db.rs", "#[ignore]\nfn f() { dbg!(1); }"), 2);
+        assert_eq!(complaints(left_for_later, "src/db.rs", "let s = \"TODO\"; let todo = 1;"), 0);
     }
 
     #[test]
@@ -270,17 +240,10 @@ mod broken {
         assert_eq!(complaints(unsafe_code, "src/storage/map.rs", bare), 1);
         assert_eq!(complaints(unsafe_code, "src/storage/map.rs", reasoned), 0);
         let function = "/// # Safety\n/// None.\n#[inline]\npub unsafe fn f() {}";
-        assert_eq!(
-            complaints(unsafe_code, "src/table/read/slow.rs", function),
-            0
-        );
+        assert_eq!(complaints(unsafe_code, "src/table/read/slow.rs", function), 0);
         assert_eq!(complaints(unsafe_code, "src/table/readers.rs", function), 1);
         assert_eq!(
-            complaints(
-                unsafe_code,
-                "src/storage/map.rs",
-                "// unsafe\nlet s = r#\"unsafe\"#;"
-            ),
+            complaints(unsafe_code, "src/storage/map.rs", "// unsafe\nlet s = r#\"unsafe\"#;"),
             0
         );
     }
@@ -288,20 +251,14 @@ mod broken {
     #[test]
     fn arrows_are_read_from_paths_of_every_form() {
         let files = [
-            (
-                "src/lib.rs",
-                "pub use error::Error;\npub const MAX: u8 = 1;",
-            ),
+            ("src/lib.rs", "pub use error::Error;\npub const MAX: u8 = 1;"),
             ("src/error.rs", "const A: u8 = crate::MAX;"),
             ("src/format/mod.rs", "use crate::error::{Result, Error};"),
             (
                 "src/format/header.rs",
                 "use super::{Fault, directory::{self, Page as P}}; use crate::Error;",
             ),
-            (
-                "src/format/directory.rs",
-                "fn f() -> crate::table::read::X { super::BLOCK }",
-            ),
+            ("src/format/directory.rs", "fn f() -> crate::table::read::X { super::BLOCK }"),
             (
                 "src/table/read.rs",
                 "#[cfg(test)]\nmod tests { use crate::db::Db; }\nuse crate::log;",
@@ -309,10 +266,7 @@ mod broken {
             ("src/log.rs", ""),
             ("src/db.rs", ""),
         ];
-        let sources: Vec<_> = files
-            .iter()
-            .map(|(path, text)| Source::parse(path, text))
-            .collect();
+        let sources: Vec<_> = files.iter().map(|(path, text)| Source::parse(path, text)).collect();
         let sources: Vec<_> = sources.iter().collect();
         let arrows = arrows::arrows(&sources, "src");
         let list: Vec<_> = arrows

@@ -26,16 +26,10 @@ fn patient() -> Options {
 fn closed() -> TestStore {
     let mut store = TestStore::on_disk(patient());
     for i in 0..40 {
-        store
-            .insert(key(i), value(i, if i % 4 == 0 { 90 } else { 20 }))
-            .expect("insert");
+        store.insert(key(i), value(i, if i % 4 == 0 { 90 } else { 20 })).expect("insert");
     }
-    store
-        .insert(value(100, 70), value(101, 10))
-        .expect("insert");
-    store
-        .insert(value(102, 70), value(103, 80))
-        .expect("insert");
+    store.insert(value(100, 70), value(101, 10)).expect("insert");
+    store.insert(value(102, 70), value(103, 80)).expect("insert");
     store.remove(key(3)).expect("remove");
     store.close();
     store
@@ -80,8 +74,7 @@ fn blocks_in_use(table: &[u8]) -> Vec<Range<usize>> {
     let map = u32_at(table, 128) * BLOCK;
     let is_free = |block: usize| table[map + block / 8] >> (block % 8) & 1 == 1;
     let used = (0..u32_at(table, 140)).filter(|block| !is_free(*block));
-    used.map(|block| block * BLOCK..(block + 1) * BLOCK)
-        .collect()
+    used.map(|block| block * BLOCK..(block + 1) * BLOCK).collect()
 }
 
 #[test]
@@ -93,9 +86,7 @@ fn no_byte_of_a_table_file_can_change_unnoticed() {
     // Every byte where fields are, and some of those that should be zero.
     let offsets = blocks.iter().flat_map(|block| {
         let fields = block.start..block.start + 152;
-        fields
-            .chain((block.start + 152..block.end - 4).step_by(97))
-            .chain(block.end - 4..block.end)
+        fields.chain((block.start + 152..block.end - 4).step_by(97)).chain(block.end - 4..block.end)
     });
     let missed = unnoticed(store.path(), "default.swiss", offsets);
     assert_eq!(missed, [], "in blocks {blocks:?}");
@@ -107,10 +98,7 @@ fn free_blocks_mean_nothing() {
     let path = store.path().join("default.swiss");
     let mut table = fs::read(&path).expect("read");
     let used = blocks_in_use(&table);
-    for block in (0..table.len())
-        .step_by(BLOCK)
-        .filter(|at| used.iter().all(|b| b.start != *at))
-    {
+    for block in (0..table.len()).step_by(BLOCK).filter(|at| used.iter().all(|b| b.start != *at)) {
         table[block..block + BLOCK].fill(0xab);
     }
     table.extend([0xcd; 3 * BLOCK]);
@@ -125,10 +113,7 @@ fn no_byte_of_a_log_file_can_change_unnoticed() {
     let end = u32_at(&table, 96);
     let log = fs::read(store.path().join("log/00000001.log")).expect("read");
     let mut record = BLOCK;
-    let mut offsets: Vec<usize> = (0..36)
-        .chain((36..BLOCK).step_by(97))
-        .chain(512..544)
-        .collect();
+    let mut offsets: Vec<usize> = (0..36).chain((36..BLOCK).step_by(97)).chain(512..544).collect();
     while record < end {
         let length = u32_at(&log, record + 4);
         offsets.extend(record..record + 36);
@@ -158,36 +143,12 @@ fn what_lies_behind_the_end_of_the_log_means_nothing() {
 fn damage_that_keeps_a_store_closed_is_in_the_report() {
     let store = closed();
     let cases: [(&str, &dyn Fn(&Path), &str); 6] = [
-        (
-            "both headers",
-            &|s| overwrite(&s.join("default.swiss"), &[40, 4136]),
-            "I1",
-        ),
-        (
-            "no table",
-            &|s| fs::remove_file(s.join("default.swiss")).expect("remove"),
-            "I1",
-        ),
-        (
-            "no log",
-            &|s| fs::remove_dir_all(s.join("log")).expect("remove"),
-            "I17",
-        ),
-        (
-            "no log file",
-            &|s| fs::remove_file(s.join("log/00000001.log")).expect("remove"),
-            "I18",
-        ),
-        (
-            "the log's header",
-            &|s| overwrite(&s.join("log/00000001.log"), &[16]),
-            "I17",
-        ),
-        (
-            "a table's name",
-            &|s| drop(fs::copy(s.join("default.swiss"), s.join("x.swiss"))),
-            "I19",
-        ),
+        ("both headers", &|s| overwrite(&s.join("default.swiss"), &[40, 4136]), "I1"),
+        ("no table", &|s| fs::remove_file(s.join("default.swiss")).expect("remove"), "I1"),
+        ("no log", &|s| fs::remove_dir_all(s.join("log")).expect("remove"), "I17"),
+        ("no log file", &|s| fs::remove_file(s.join("log/00000001.log")).expect("remove"), "I18"),
+        ("the log's header", &|s| overwrite(&s.join("log/00000001.log"), &[16]), "I17"),
+        ("a table's name", &|s| drop(fs::copy(s.join("default.swiss"), s.join("x.swiss"))), "I19"),
     ];
     for (what, damage, invariant) in cases {
         let copy = tempfile::tempdir().expect("a temporary directory");
@@ -210,11 +171,7 @@ fn overwrite(path: &Path, offsets: &[usize]) {
 #[test]
 fn a_table_that_the_log_knows_and_that_has_no_file_is_in_the_report() {
     let store = TestStore::on_disk(patient());
-    store
-        .table("second")
-        .expect("table")
-        .insert("a", "b")
-        .expect("insert");
+    store.table("second").expect("table").insert("a", "b").expect("insert");
     let copy = store.copy_as_killed();
     fs::remove_file(copy.path().join("second.swiss")).expect("remove");
     let report = report(copy.path());
@@ -226,9 +183,7 @@ fn a_table_that_the_log_knows_and_that_has_no_file_is_in_the_report() {
 fn every_piece_of_damage_is_in_one_report() {
     let mut store = TestStore::on_disk(patient());
     for i in 0..3_000 {
-        store
-            .insert(key(i), value(i, if i % 50 == 0 { 90 } else { 20 }))
-            .expect("insert");
+        store.insert(key(i), value(i, if i % 50 == 0 { 90 } else { 20 })).expect("insert");
     }
     store.close();
     let path = store.path().join("default.swiss");
@@ -250,12 +205,7 @@ fn every_piece_of_damage_is_in_one_report() {
     let expected: Vec<u64> = hit.iter().map(|at| *at as u64 - 100).collect();
     assert!(expected.iter().all(|at| told.contains(at)), "{report}");
     assert_eq!(told.len(), expected.len(), "{report}");
-    assert!(
-        report
-            .violations
-            .iter()
-            .all(|v| v.invariant == "I6" && v.path == path)
-    );
+    assert!(report.violations.iter().all(|v| v.invariant == "I6" && v.path == path));
     assert!(report.to_string().lines().count() == hit.len() + 1);
 }
 
@@ -279,22 +229,14 @@ fn a_store_verifies_in_every_state_it_goes_through() {
             3 => store.kill(),
             4 => store.clear().expect("clear"),
             5 => drop(store.drop_table("side").expect("drop")),
-            _ => store
-                .table("side")
-                .expect("table")
-                .insert(key(round), "x")
-                .expect("insert"),
+            _ => store.table("side").expect("table").insert(key(round), "x").expect("insert"),
         }
         let report = store.verify().expect("verify");
         assert!(report.is_clean(), "round {round}: {report}");
         let killed = store.copy_as_killed();
         let report = verify(killed.path()).expect("verify");
         assert!(report.is_clean(), "round {round}, killed: {report}");
-        assert_eq!(
-            report.checked.entries,
-            entries(&store),
-            "round {round}: {report}"
-        );
+        assert_eq!(report.checked.entries, entries(&store), "round {round}: {report}");
     }
 }
 

@@ -160,10 +160,5 @@ fn open(entries: u64, store: &Path) -> Outcome {
     if found.as_deref() != Some(&value(2, entries / 2)[..]) {
         return Err("the value read after opening is not the one inserted".into());
     }
-    print_json(&Opening {
-        open_ms,
-        first_get_us,
-        held: db.len(),
-        memory: Memory::now(),
-    })
+    print_json(&Opening { open_ms, first_get_us, held: db.len(), memory: Memory::now() })
 }

@@ -53,10 +53,7 @@ pub struct Swiss {
 impl Swiss {
     /// A new store; the directory is removed when it is dropped.
     pub fn create(path: &Path, options: &Options) -> Outcome<Swiss> {
-        Ok(Swiss {
-            db: Some(options.open(path)?),
-            path: path.to_path_buf(),
-        })
+        Ok(Swiss { db: Some(options.open(path)?), path: path.to_path_buf() })
     }
 
     /// Closes the store and leaves its files where they are.

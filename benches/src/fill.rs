@@ -62,10 +62,7 @@ pub fn run(settings: &Settings) -> Outcome {
 /// Inserts entries and records sizes about one per cent apart.
 fn fill(db: &Db, settings: &Settings) -> Outcome<Vec<(u64, f64)>> {
     let mut out = std::io::stdout().lock();
-    writeln!(
-        out,
-        "entries,utilisation,capacity,segments,root_depth,file_bytes"
-    )?;
+    writeln!(out, "entries,utilisation,capacity,segments,root_depth,file_bytes")?;
     let mut points = Vec::new();
     let mut next = settings.from;
     for i in 1..=settings.to {
@@ -109,9 +106,7 @@ fn plot(points: &[(u64, f64)], settings: &Settings, path: &Path) -> Outcome {
         let ends = [(settings.from as f64, edge), (settings.to as f64, edge)];
         chart.draw_series(LineSeries::new(ends, RED))?;
     }
-    let curve = points
-        .iter()
-        .map(|&(entries, share)| (entries as f64, share));
+    let curve = points.iter().map(|&(entries, share)| (entries as f64, share));
     chart.draw_series(LineSeries::new(curve, BLUE))?;
     area.present()?;
     Ok(())

@@ -23,8 +23,7 @@ impl Memory {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let field = |name: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(name));
-            line.and_then(|rest| rest.trim_end_matches("kB").trim().parse().ok())
-                .unwrap_or(0)
+            line.and_then(|rest| rest.trim_end_matches("kB").trim().parse().ok()).unwrap_or(0)
         };
         Memory {
             peak_kib: field("VmHWM:"),

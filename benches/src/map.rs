@@ -59,16 +59,8 @@ impl Settings {
 }
 
 /// What is measured, in the order in which it happens.
-const PHASES: [&str; 8] = [
-    "insert",
-    "get",
-    "look",
-    "miss",
-    "overwrite",
-    "overwrite in place",
-    "iterate",
-    "remove",
-];
+const PHASES: [&str; 8] =
+    ["insert", "get", "look", "miss", "overwrite", "overwrite in place", "iterate", "remove"];
 
 /// One phase of one engine in one round.
 #[derive(Serialize)]
@@ -211,19 +203,11 @@ pub fn run(settings: &Settings) -> Outcome {
 /// Prints a line for each phase, and the table.
 fn summarise(all: &[Measured], settings: &Settings) -> Outcome {
     let times = |engine: &str, phase: &str| -> Vec<f64> {
-        let of_phase = all
-            .iter()
-            .filter(|m| m.engine == engine && m.phase == phase);
+        let of_phase = all.iter().filter(|m| m.engine == engine && m.phase == phase);
         of_phase.map(|m| m.ns_per_operation).collect()
     };
-    eprintln!(
-        "\n{} entries, ns per operation: median (min-max)",
-        settings.entries
-    );
-    eprintln!(
-        "{:<20}{:>24}{:>24}{:>24}",
-        "", "swissdb", "HashMap", "times as fast"
-    );
+    eprintln!("\n{} entries, ns per operation: median (min-max)", settings.entries);
+    eprintln!("{:<20}{:>24}{:>24}{:>24}", "", "swissdb", "HashMap", "times as fast");
     for phase in PHASES {
         let (swiss, map) = (times(Swiss::NAME, phase), times(StdMap::NAME, phase));
         let ratio = Spread::of(swiss.iter().zip(&map).map(|(s, m)| m / s).collect());

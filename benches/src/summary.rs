@@ -18,11 +18,7 @@ impl Spread {
     pub fn of(mut values: Vec<f64>) -> Spread {
         values.sort_by(f64::total_cmp);
         let (Some(&min), Some(&max)) = (values.first(), values.last()) else {
-            return Spread {
-                median: 0.0,
-                min: 0.0,
-                max: 0.0,
-            };
+            return Spread { median: 0.0, min: 0.0, max: 0.0 };
         };
         let middle = values.len() / 2;
         let median = match values.len() % 2 {
@@ -34,10 +30,7 @@ impl Spread {
 
     /// As "median (min-max)", with so many decimal places.
     pub fn text(&self, places: usize) -> String {
-        format!(
-            "{:.places$} ({:.places$}-{:.places$})",
-            self.median, self.min, self.max
-        )
+        format!("{:.places$} ({:.places$}-{:.places$})", self.median, self.min, self.max)
     }
 }
 

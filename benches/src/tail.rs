@@ -76,13 +76,7 @@ fn measure(entries: u64, store: &Path) -> Outcome {
 fn start<T: DeserializeOwned>(task: Task, entries: u64, store: &Path) -> Outcome<(Child, T)> {
     let name = task.to_possible_value().ok_or("a task without a name")?;
     let mut child = Command::new(std::env::current_exe()?)
-        .args([
-            "child",
-            name.get_name(),
-            "--entries",
-            &entries.to_string(),
-            "--store",
-        ])
+        .args(["child", name.get_name(), "--entries", &entries.to_string(), "--store"])
         .arg(store)
         .stdout(Stdio::piped())
         .spawn()?;
@@ -109,12 +103,7 @@ fn ask<T: DeserializeOwned>(task: Task, entries: u64, store: &Path) -> Outcome<T
 }
 
 fn tell(what: &'static str, entries: u64, found: &impl Serialize) -> Outcome {
-    print_json(&Line {
-        bench: "tail",
-        what,
-        entries,
-        found,
-    })
+    print_json(&Line { bench: "tail", what, entries, found })
 }
 
 fn table(map: &Inserts, swiss: &Inserts, clean: &Opening, killed: &Opening) {

@@ -121,18 +121,10 @@ pub(crate) fn decode_root(
     }
     let length = root_blocks(depth, live_count) * BLOCK as u64;
     if bytes.len() as u64 != length {
-        return Err(Fault::new(
-            0,
-            "length of the root in bytes",
-            length,
-            bytes.len(),
-        ));
+        return Err(Fault::new(0, "length of the root in bytes", length, bytes.len()));
     }
     let (entries, rest) = bytes.split_at(REF << depth);
-    let entry = |e: &[u8]| RootEntry {
-        block: u32_at(e, 0),
-        crc: u32_at(e, 4),
-    };
+    let entry = |e: &[u8]| RootEntry { block: u32_at(e, 0), crc: u32_at(e, 4) };
     let entries: Vec<RootEntry> = entries.chunks_exact(REF).map(entry).collect();
     check_runs(&entries)?;
     let live_bytes = live_count as usize * LIVE;
@@ -146,21 +138,11 @@ pub(crate) fn decode_root(
             return Err(Fault::new(at, "log file in the root", expected, file));
         }
         if u32_at(entry, 4) != 0 {
-            return Err(Fault::new(
-                at + 4,
-                "reserved field of the root",
-                0,
-                u32_at(entry, 4),
-            ));
+            return Err(Fault::new(at + 4, "reserved field of the root", 0, u32_at(entry, 4)));
         }
         live.insert(file, u64_at(entry, 8));
     }
-    check_zero(
-        bytes,
-        (REF << depth) + live_bytes,
-        bytes.len(),
-        "byte behind the root",
-    )?;
+    check_zero(bytes, (REF << depth) + live_bytes, bytes.len(), "byte behind the root")?;
     Ok((entries, live))
 }
 
@@ -169,36 +151,19 @@ fn check_runs(entries: &[RootEntry]) -> Result<(), Fault> {
     let mut from = 0;
     while from < entries.len() {
         let first = entries[from];
-        let others = entries[from..]
-            .iter()
-            .position(|entry| entry.block != first.block);
+        let others = entries[from..].iter().position(|entry| entry.block != first.block);
         let run = others.unwrap_or(entries.len() - from);
         if first.block < FIRST_BLOCK {
-            return Err(Fault::new(
-                from * REF,
-                "block in the root",
-                "2 or more",
-                first.block,
-            ));
+            return Err(Fault::new(from * REF, "block in the root", "2 or more", first.block));
         }
         if !run.is_power_of_two() || !from.is_multiple_of(run) {
             let expected = "a power of two, at a multiple of itself";
-            return Err(Fault::new(
-                from * REF,
-                "run of equal entries in the root",
-                expected,
-                run,
-            ));
+            return Err(Fault::new(from * REF, "run of equal entries in the root", expected, run));
         }
         for (index, entry) in entries[from..from + run].iter().enumerate() {
             if entry.crc != first.crc {
                 let at = (from + index) * REF + 4;
-                return Err(checksum(
-                    at,
-                    "repeated checksum in the root",
-                    first.crc,
-                    entry.crc,
-                ));
+                return Err(checksum(at, "repeated checksum in the root", first.crc, entry.crc));
             }
         }
         from += run;
@@ -251,10 +216,7 @@ pub(crate) const fn segment_record_len(pages: usize) -> usize {
 /// The bytes that the records of `segments` take, to be compared with
 /// [`DIRECTORY_SPACE`].
 pub(crate) fn encoded_len(segments: &[SegmentRecord]) -> usize {
-    segments
-        .iter()
-        .map(|segment| segment_record_len(segment.pages.len()))
-        .sum()
+    segments.iter().map(|segment| segment_record_len(segment.pages.len())).sum()
 }
 
 /// The number of values of the upper half of the hash that share `depth` bits.
@@ -303,31 +265,16 @@ impl DirectoryPage {
         }
         let (depth, prefix) = (bytes[6], u32_at(bytes, 8));
         if depth > MAX_ROOT_DEPTH {
-            return Err(Fault::new(
-                6,
-                "depth of the directory page",
-                "at most 23",
-                depth,
-            ));
+            return Err(Fault::new(6, "depth of the directory page", "at most 23", depth));
         }
         check_zero(bytes, 7, 8, "reserved byte of the directory page")?;
         if !u64::from(prefix).is_multiple_of(span(depth)) {
             let expected = format_args!("a prefix of {depth} bits").to_string();
             let found = format_args!("{prefix:08x}").to_string();
-            return Err(Fault::new(
-                8,
-                "prefix of the directory page",
-                expected,
-                found,
-            ));
+            return Err(Fault::new(8, "prefix of the directory page", expected, found));
         }
         check_zero(bytes, 14, 16, "reserved byte of the directory page")?;
-        check_zero(
-            bytes,
-            24,
-            DIRECTORY_HEADER,
-            "reserved byte of the directory page",
-        )?;
+        check_zero(bytes, 24, DIRECTORY_HEADER, "reserved byte of the directory page")?;
         let segments = decode_segments(bytes, depth, prefix)?;
         Ok(DirectoryPage {
             table_id: u16_at(bytes, 4),
@@ -349,12 +296,7 @@ fn decode_segments(
     let most = DIRECTORY_SPACE / segment_record_len(1);
     if usize::from(count) > most {
         let expected = format_args!("at most {most}").to_string();
-        return Err(Fault::new(
-            12,
-            "segment count of the directory page",
-            expected,
-            count,
-        ));
+        return Err(Fault::new(12, "segment count of the directory page", expected, count));
     }
     let mut segments = Vec::with_capacity(count.into());
     let mut at = DIRECTORY_HEADER;
@@ -365,21 +307,11 @@ fn decode_segments(
         let depths = depth..=depth + MAX_SPREAD;
         if !depths.contains(&segment.depth) {
             let expected = format_args!("{depth} to {}", depths.end()).to_string();
-            return Err(Fault::new(
-                at,
-                "local depth of a segment",
-                expected,
-                segment.depth,
-            ));
+            return Err(Fault::new(at, "local depth of a segment", expected, segment.depth));
         }
         if !covered.is_multiple_of(span(segment.depth)) || covered >= end {
             let expected = format_args!("one that fits at {covered:08x}").to_string();
-            return Err(Fault::new(
-                at,
-                "local depth of a segment",
-                expected,
-                segment.depth,
-            ));
+            return Err(Fault::new(at, "local depth of a segment", expected, segment.depth));
         }
         covered += span(segment.depth);
         at += segment_record_len(segment.pages.len());
@@ -387,12 +319,7 @@ fn decode_segments(
     }
     if covered != end {
         let expected = format_args!("as many as reach {end:08x}").to_string();
-        return Err(Fault::new(
-            12,
-            "segment count of the directory page",
-            expected,
-            count,
-        ));
+        return Err(Fault::new(12, "segment count of the directory page", expected, count));
     }
     check_zero(bytes, at, BLOCK, "byte behind the segments")?;
     Ok(segments)
@@ -400,17 +327,8 @@ fn decode_segments(
 
 /// Reads the segment record at offset `at`.
 fn decode_segment(bytes: &[u8; BLOCK], at: usize) -> Result<SegmentRecord, Fault> {
-    let overrun = |at| {
-        Fault::new(
-            at,
-            "end of the segments",
-            "in the directory page",
-            "behind it",
-        )
-    };
-    let head = bytes
-        .get(at..at + SEGMENT_HEADER)
-        .ok_or_else(|| overrun(at))?;
+    let overrun = |at| Fault::new(at, "end of the segments", "in the directory page", "behind it");
+    let head = bytes.get(at..at + SEGMENT_HEADER).ok_or_else(|| overrun(at))?;
     let pages = usize::from(head[1]);
     if !(1..=MAX_SEGMENT_PAGES).contains(&pages) {
         return Err(Fault::new(at + 1, "pages of a segment", "1 to 16", pages));
@@ -422,36 +340,21 @@ fn decode_segment(bytes: &[u8; BLOCK], at: usize) -> Result<SegmentRecord, Fault
     if usize::from(used) + usize::from(tombstones) > most {
         let expected = format_args!("at most {most}").to_string();
         let found = format_args!("{used} and {tombstones}").to_string();
-        return Err(Fault::new(
-            at + 2,
-            "used and deleted slots of a segment",
-            expected,
-            found,
-        ));
+        return Err(Fault::new(at + 2, "used and deleted slots of a segment", expected, found));
     }
     check_zero(head, 6, 8, "reserved byte of a segment").map_err(|mut fault| {
         fault.offset += at as u64;
         fault
     })?;
     let from = at + SEGMENT_HEADER;
-    let references = bytes
-        .get(from..from + pages * REF)
-        .ok_or_else(|| overrun(at))?;
-    let reference = |r: &[u8]| PageRef {
-        block: u32_at(r, 0),
-        crc: u32_at(r, 4),
-    };
+    let references = bytes.get(from..from + pages * REF).ok_or_else(|| overrun(at))?;
+    let reference = |r: &[u8]| PageRef { block: u32_at(r, 0), crc: u32_at(r, 4) };
     let references: Vec<PageRef> = references.chunks_exact(REF).map(reference).collect();
     if let Some(page) = references.iter().position(|page| page.block < FIRST_BLOCK) {
         let (at, found) = (from + page * REF, references[page].block);
         return Err(Fault::new(at, "block of a segment", "2 or more", found));
     }
-    Ok(SegmentRecord {
-        depth: head[0],
-        used,
-        tombstones,
-        pages: references,
-    })
+    Ok(SegmentRecord { depth: head[0], used, tombstones, pages: references })
 }
 
 #[cfg(test)]

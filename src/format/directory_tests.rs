@@ -6,23 +6,12 @@ use super::*;
 use crate::format::mutate;
 
 fn entry(block: u32) -> RootEntry {
-    RootEntry {
-        block,
-        crc: block * 31,
-    }
+    RootEntry { block, crc: block * 31 }
 }
 
 fn segment(depth: u8, pages: usize) -> SegmentRecord {
-    let page = |n| PageRef {
-        block: 2 + n as u32,
-        crc: 0x1000 + n as u32,
-    };
-    SegmentRecord {
-        depth,
-        used: 50,
-        tombstones: 3,
-        pages: (0..pages).map(page).collect(),
-    }
+    let page = |n| PageRef { block: 2 + n as u32, crc: 0x1000 + n as u32 };
+    SegmentRecord { depth, used: 50, tombstones: 3, pages: (0..pages).map(page).collect() }
 }
 
 /// A page of depth 3 whose segments have the depths 4, 5, 6, 6.
@@ -63,13 +52,7 @@ fn root_entries_of_shallow_pages_repeat_in_aligned_runs() {
     for good in [[2, 2, 2, 2], [2, 2, 3, 3], [2, 2, 3, 4], [5, 4, 3, 2]] {
         assert!(decode(&good).is_ok(), "{good:?}");
     }
-    for bad in [
-        [2, 2, 2, 3],
-        [2, 3, 3, 4],
-        [2, 3, 3, 3],
-        [1, 2, 3, 4],
-        [2, 3, 4, 0],
-    ] {
+    for bad in [[2, 2, 2, 3], [2, 3, 3, 4], [2, 3, 3, 3], [1, 2, 3, 4], [2, 3, 4, 0]] {
         assert!(decode(&bad).is_err(), "{bad:?}");
     }
     let mut entries = [entry(2), entry(2)];
@@ -86,10 +69,7 @@ fn root_of_another_shape_is_a_fault() {
     assert!(decode_root(&bytes, 24, 2).is_err());
     assert!(decode_root(&bytes, 10, 2).is_err());
     assert!(decode_root(&bytes, 0, u32::MAX).is_err());
-    assert!(
-        decode_root(&bytes, 0, 1).is_err(),
-        "the second file is not zero"
-    );
+    assert!(decode_root(&bytes, 0, 1).is_err(), "the second file is not zero");
     assert!(decode_root(&bytes, 0, 3).is_err(), "file 0");
     assert!(decode_root(&bytes[..4095], 0, 2).is_err());
     assert!(decode_root(&[], 0, 0).is_err());
@@ -116,33 +96,19 @@ fn directory_page_round_trips() {
     }
     let mut full = one(23, 0);
     full.segments = [1; 250].map(|pages| segment(31, pages)).to_vec();
-    full.segments
-        .extend([30, 30, 30].map(|depth| segment(depth, 1)));
+    full.segments.extend([30, 30, 30].map(|depth| segment(depth, 1)));
     assert!(encoded_len(&full.segments) <= DIRECTORY_SPACE);
     assert!(DirectoryPage::decode(&full.encode()).is_ok());
 }
 
 #[test]
 fn segments_must_tile_the_prefix_exactly() {
-    for depths in [
-        vec![],
-        vec![4],
-        vec![4, 5],
-        vec![5, 4, 5],
-        vec![4, 4, 4],
-        vec![2],
-        vec![13],
-    ] {
+    for depths in [vec![], vec![4], vec![4, 5], vec![5, 4, 5], vec![4, 4, 4], vec![2], vec![13]] {
         let mut page = sample();
         page.segments = depths.iter().map(|&depth| segment(depth, 1)).collect();
         assert!(DirectoryPage::decode(&page.encode()).is_err(), "{depths:?}");
     }
-    for depths in [
-        vec![3],
-        vec![4, 4],
-        vec![5, 5, 4],
-        vec![4, 5, 6, 7, 8, 9, 10, 11, 12, 12],
-    ] {
+    for depths in [vec![3], vec![4, 4], vec![5, 5, 4], vec![4, 5, 6, 7, 8, 9, 10, 11, 12, 12]] {
         let mut page = sample();
         page.segments = depths.iter().map(|&depth| segment(depth, 1)).collect();
         assert!(DirectoryPage::decode(&page.encode()).is_ok(), "{depths:?}");

@@ -21,10 +21,7 @@ use super::*;
 /// and that a structure has these values there. A field without a value (a
 /// checksum, a magic) is only checked for its name.
 fn agree(rows: &[Row], structure: &[u8], fields: &[(&str, Option<u64>)]) {
-    let rows: Vec<&Row> = rows
-        .iter()
-        .filter(|row| !row.is_reserved())
-        .collect();
+    let rows: Vec<&Row> = rows.iter().filter(|row| !row.is_reserved()).collect();
     let names: Vec<&str> = rows.iter().map(|row| row.field.as_str()).collect();
     let expected: Vec<&str> = fields.iter().map(|field| field.0).collect();
     assert_eq!(names, expected);
@@ -51,23 +48,10 @@ fn header() -> Header {
         growth_left: 15,
         segments: 16,
         generation: 17,
-        log: Position {
-            file: 18,
-            salt: 19,
-            offset: 4104,
-            commit: 20,
-        },
-        root: Run {
-            block: 21,
-            blocks: 22,
-            crc: 23,
-        },
+        log: Position { file: 18, salt: 19, offset: 4104, commit: 20 },
+        root: Run { block: 21, blocks: 22, crc: 23 },
         live_count: 24,
-        free_map: Run {
-            block: 25,
-            blocks: 26,
-            crc: 27,
-        },
+        free_map: Run { block: 25, blocks: 26, crc: 27 },
         file_blocks: 28,
         next_table_id: 29,
         clears: 30,
@@ -114,10 +98,7 @@ fn the_header_is_as_documented() {
     ];
     agree(&rows, &bytes, &fields);
     let field = |name| document::row(&rows, name).bytes(&bytes);
-    assert_eq!(
-        field("hash key"),
-        [11u64.to_le_bytes(), 12u64.to_le_bytes()].concat()
-    );
+    assert_eq!(field("hash key"), [11u64.to_le_bytes(), 12u64.to_le_bytes()].concat());
     assert_eq!(field("name")[..7], *b"a-name\0");
 }
 
@@ -125,15 +106,9 @@ fn the_header_is_as_documented() {
 fn the_root_is_as_documented() {
     let live = BTreeMap::from([(3, 4)]);
     let bytes = encode_root(&[RootEntry { block: 5, crc: 6 }], &live);
-    let [entry, live] = &tables("3.2")[..] else {
-        panic!("two tables")
-    };
+    let [entry, live] = &tables("3.2")[..] else { panic!("two tables") };
     agree(entry, &bytes, &[("block", Some(5)), ("crc", Some(6))]);
-    agree(
-        live,
-        &bytes[8..],
-        &[("log file", Some(3)), ("live bytes", Some(4))],
-    );
+    agree(live, &bytes[8..], &[("log file", Some(3)), ("live bytes", Some(4))]);
 }
 
 #[test]
@@ -142,10 +117,7 @@ fn a_directory_page_is_as_documented() {
         depth: 9,
         used: 10,
         tombstones: 11,
-        pages: vec![
-            PageRef { block: 12, crc: 13 },
-            PageRef { block: 14, crc: 15 },
-        ],
+        pages: vec![PageRef { block: 12, crc: 13 }, PageRef { block: 14, crc: 15 }],
     };
     let page = DirectoryPage {
         table_id: 5,
@@ -155,9 +127,7 @@ fn a_directory_page_is_as_documented() {
         segments: vec![segment],
     };
     let bytes = page.encode();
-    let [page, segment] = &tables("3.3")[..] else {
-        panic!("two tables")
-    };
+    let [page, segment] = &tables("3.3")[..] else { panic!("two tables") };
     let fields = [
         ("magic", Some(u32::from_le_bytes(*b"SDIR").into())),
         ("table id", Some(5)),
@@ -167,10 +137,7 @@ fn a_directory_page_is_as_documented() {
         ("generation", Some(8)),
     ];
     let (last, fixed) = page.split_last().expect("rows");
-    assert_eq!(
-        (last.offset, last.field.as_str()),
-        (Some(32), "segment records")
-    );
+    assert_eq!((last.offset, last.field.as_str()), (Some(32), "segment records"));
     agree(fixed, &bytes[..], &fields);
     let record = &bytes[32..];
     let (last, fixed) = segment.split_last().expect("rows");
@@ -193,12 +160,7 @@ fn a_control_line_is_as_documented() {
     let geometry = Geometry::new(56).expect("a payload");
     let mut page = [0; BLOCK];
     page[..8].copy_from_slice(&group::ALL_EMPTY.to_le_bytes());
-    let record = PageRecord {
-        table: 5,
-        depth: 6,
-        page: 7,
-        generation: 8,
-    };
+    let record = PageRecord { table: 5, depth: 6, page: 7, generation: 8 };
     let crc = seal(&mut page, &geometry, record);
     let fields = [
         ("control word", Some(group::ALL_EMPTY)),
@@ -217,10 +179,7 @@ fn a_control_line_is_as_documented() {
     assert_eq!(offset("key_len"), Some(8 * group::KEY_LENGTHS));
     assert_eq!(offset("val_len"), Some(8 * group::VALUE_LENGTHS));
     assert_eq!(offset("fp"), Some(8 * group::FINGERPRINTS));
-    assert_eq!(
-        offset("page record: table id"),
-        Some(8 * group::PAGE_RECORD)
-    );
+    assert_eq!(offset("page record: table id"), Some(8 * group::PAGE_RECORD));
     for constant in [group::EMPTY, group::DELETED] {
         let bits = format!("{:04b}_{:04b}", constant >> 4, constant & 15);
         assert!(TEXT.contains(&bits), "{bits}");
@@ -229,18 +188,8 @@ fn a_control_line_is_as_documented() {
 
 #[test]
 fn an_address_is_as_documented() {
-    let address = Address {
-        hash: 1,
-        len: 2,
-        crc: 3,
-        file: 4,
-        offset: 5,
-    };
-    let bytes: Vec<u8> = address
-        .to_words()
-        .iter()
-        .flat_map(|word| word.to_le_bytes())
-        .collect();
+    let address = Address { hash: 1, len: 2, crc: 3, file: 4, offset: 5 };
+    let bytes: Vec<u8> = address.to_words().iter().flat_map(|word| word.to_le_bytes()).collect();
     assert_eq!(bytes.len(), ADDRESS_BYTES);
     let fields = [
         ("hash", Some(1)),
@@ -254,18 +203,8 @@ fn an_address_is_as_documented() {
 
 #[test]
 fn a_log_file_is_as_documented() {
-    let mut bytes = LogFileHeader {
-        number: 2,
-        salt: 3,
-        size: 8192,
-    }
-    .encode();
-    let activation = Activation {
-        previous: 1,
-        previous_end: 4104,
-        last_commit: 5,
-        salt: 3,
-    };
+    let mut bytes = LogFileHeader { number: 2, salt: 3, size: 8192 }.encode();
+    let activation = Activation { previous: 1, previous_end: 4104, last_commit: 5, salt: 3 };
     bytes[ACTIVATION_OFFSET..][..ACTIVATION_BYTES].copy_from_slice(&activation.encode());
     let fields = [
         ("magic", Some(u64::from_le_bytes(*b"swisslog"))),
@@ -279,10 +218,7 @@ fn a_log_file_is_as_documented() {
         ("activation: previous end", Some(4104)),
         ("activation: last commit", Some(5)),
         ("activation: salt", Some(3)),
-        (
-            "activation: checksum",
-            Some(crc32(&bytes[512..540], 0).into()),
-        ),
+        ("activation: checksum", Some(crc32(&bytes[512..540], 0).into())),
     ];
     agree(&table("5.1"), &bytes, &fields);
     assert_eq!(LOG_START, 4096);
@@ -290,20 +226,10 @@ fn a_log_file_is_as_documented() {
 
 #[test]
 fn a_record_is_as_documented() {
-    let [record, operation] = &tables("5.2")[..] else {
-        panic!("two tables")
-    };
-    let header = RecordHeader {
-        crc: 1,
-        length: 24,
-        commit: 2,
-        durable: 3,
-    };
+    let [record, operation] = &tables("5.2")[..] else { panic!("two tables") };
+    let header = RecordHeader { crc: 1, length: 24, commit: 2, durable: 3 };
     let (last, fixed) = record.split_last().expect("rows");
-    assert_eq!(
-        (last.offset, last.field.as_str()),
-        (Some(RECORD_HEADER), "operations")
-    );
+    assert_eq!((last.offset, last.field.as_str()), (Some(RECORD_HEADER), "operations"));
     let fields = [
         ("checksum", Some(1)),
         ("length", Some(24)),
@@ -311,12 +237,7 @@ fn a_record_is_as_documented() {
         ("known durable", Some(3)),
     ];
     agree(fixed, &header.encode(), &fields);
-    let op = Op {
-        kind: OpKind::Insert,
-        table: 0x0203,
-        key: b"key",
-        value: b"value",
-    };
+    let op = Op { kind: OpKind::Insert, table: 0x0203, key: b"key", value: b"value" };
     let (fixed, rest) = operation.split_at(operation.len() - 2);
     let fields = [
         ("kind", Some(1)),
@@ -325,10 +246,7 @@ fn a_record_is_as_documented() {
         ("value length", Some(5)),
     ];
     agree(fixed, &op.encode_header(), &fields);
-    assert_eq!(
-        (rest[0].offset, rest[0].field.as_str()),
-        (Some(OP_HEADER), "key")
-    );
+    assert_eq!((rest[0].offset, rest[0].field.as_str()), (Some(OP_HEADER), "key"));
     assert_eq!(rest[1].field, "value");
     let kinds = [
         (OpKind::Insert, "insert"),

@@ -44,19 +44,10 @@ pub(crate) fn encode_free_map(words: &[u64], blocks: u32) -> Vec<u8> {
 pub(crate) fn decode_free_map(bytes: &[u8], blocks: u32) -> Result<Vec<u64>, Fault> {
     let length = free_map_blocks(blocks) as usize * BLOCK;
     if bytes.len() != length {
-        return Err(Fault::new(
-            0,
-            "length of the free map in bytes",
-            length,
-            bytes.len(),
-        ));
+        return Err(Fault::new(0, "length of the free map in bytes", length, bytes.len()));
     }
     let used = blocks.div_ceil(64) as usize;
-    let words: Vec<u64> = bytes
-        .chunks_exact(8)
-        .take(used)
-        .map(|w| u64_at(w, 0))
-        .collect();
+    let words: Vec<u64> = bytes.chunks_exact(8).take(used).map(|w| u64_at(w, 0)).collect();
     for (index, word) in words.iter().enumerate() {
         if word & !covered_bits(index, blocks) != 0 {
             let what = "bits of the free map past the last block";
@@ -65,12 +56,7 @@ pub(crate) fn decode_free_map(bytes: &[u8], blocks: u32) -> Result<Vec<u64>, Fau
     }
     check_zero(bytes, used * 8, length, "byte behind the free map")?;
     if words.first().is_some_and(|word| word & 3 != 0) {
-        return Err(Fault::new(
-            0,
-            "bits of the header copies in the free map",
-            0,
-            bytes[0] & 3,
-        ));
+        return Err(Fault::new(0, "bits of the header copies in the free map", 0, bytes[0] & 3));
     }
     Ok(words)
 }

@@ -21,24 +21,14 @@ fn free_map_round_trips_at_every_edge() {
             assert_eq!(u64::from(bit), read[b / 64] >> (b % 64) & 1);
         }
     }
-    assert_eq!(
-        decode_free_map(&encode_free_map(&[], 100), 100),
-        Ok(vec![0, 0])
-    );
+    assert_eq!(decode_free_map(&encode_free_map(&[], 100), 100), Ok(vec![0, 0]));
     assert_eq!(decode_free_map(&[], 0), Ok(vec![]));
 }
 
 #[test]
 fn free_map_outside_the_format_is_a_fault() {
     let bytes = encode_free_map(&[0b1100], 70);
-    for (at, byte) in [
-        (0, 0b1101),
-        (0, 0b1110),
-        (8, 1 << 6),
-        (15, 1),
-        (16, 1),
-        (4095, 1),
-    ] {
+    for (at, byte) in [(0, 0b1101), (0, 0b1110), (8, 1 << 6), (15, 1), (16, 1), (4095, 1)] {
         let mut bad = bytes.clone();
         bad[at] = byte;
         assert!(decode_free_map(&bad, 70).is_err(), "byte {at}");

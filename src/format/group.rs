@@ -162,12 +162,7 @@ impl Probe {
     #[inline]
     pub(crate) fn new(hash: u64, groups: usize) -> Probe {
         let mask = groups.next_power_of_two() - 1;
-        Probe {
-            groups,
-            mask,
-            position: home(hash, groups),
-            step: 0,
-        }
+        Probe { groups, mask, position: home(hash, groups), step: 0 }
     }
 }
 
@@ -210,12 +205,7 @@ impl Geometry {
         let group_words = CONTROL_WORDS + payload;
         let groups_per_page = PAGE_WORDS / group_words;
         let reciprocal = (1 << 16) / groups_per_page as u32 + 1;
-        Some(Geometry {
-            slot_words: payload / 8,
-            group_words,
-            groups_per_page,
-            reciprocal,
-        })
+        Some(Geometry { slot_words: payload / 8, group_words, groups_per_page, reciprocal })
     }
 
     /// The slot payload in bytes.
@@ -235,10 +225,7 @@ impl Geometry {
     pub(crate) fn page_of(&self, group: usize) -> (usize, usize) {
         let page = ((group as u32 * self.reciprocal) >> 16) as usize;
         // Wraps only for numbers that no segment has, which readers may see.
-        (
-            page,
-            group.wrapping_sub(page.wrapping_mul(self.groups_per_page)),
-        )
+        (page, group.wrapping_sub(page.wrapping_mul(self.groups_per_page)))
     }
 
     /// The first word of a slot, counted from its group.
@@ -325,18 +312,9 @@ impl Lengths {
         let (key, value) = (key as u16, value as u16);
         match shape {
             Shape::Inline => Lengths { key, value },
-            Shape::ValueSpilled => Lengths {
-                key,
-                value: SPILLED,
-            },
-            Shape::KeySpilled => Lengths {
-                key: key | SPILLED,
-                value,
-            },
-            Shape::BothSpilled => Lengths {
-                key: key | SPILLED,
-                value: SPILLED,
-            },
+            Shape::ValueSpilled => Lengths { key, value: SPILLED },
+            Shape::KeySpilled => Lengths { key: key | SPILLED, value },
+            Shape::BothSpilled => Lengths { key: key | SPILLED, value: SPILLED },
         }
     }
 
@@ -370,32 +348,20 @@ impl Lengths {
     /// The first word of the address in the slot; only for spilled entries.
     #[inline]
     pub(crate) fn address_word(self) -> usize {
-        if self.key_spilled() {
-            0
-        } else {
-            self.key_len().div_ceil(8)
-        }
+        if self.key_spilled() { 0 } else { self.key_len().div_ceil(8) }
     }
 
     /// Where the value begins in the slot, in bytes, if it stands there.
     #[inline]
     pub(crate) fn value_start(self) -> usize {
-        if self.key_spilled() {
-            ADDRESS_BYTES
-        } else {
-            self.key_len()
-        }
+        if self.key_spilled() { ADDRESS_BYTES } else { self.key_len() }
     }
 
     /// Whether these lengths are possible for a payload: what `verify` and
     /// every reader of possibly rotten or reused bytes ask first.
     #[inline]
     pub(crate) fn fit(self, geometry: &Geometry) -> bool {
-        let key = if self.key_spilled() {
-            0
-        } else {
-            self.key_len().next_multiple_of(8)
-        };
+        let key = if self.key_spilled() { 0 } else { self.key_len().next_multiple_of(8) };
         match (self.key_spilled(), self.value_spilled()) {
             (false, false) => self.key_len() + self.value_len() <= geometry.payload(),
             (_, true) => self.value_len() == 0 && key + ADDRESS_BYTES <= geometry.payload(),
@@ -461,128 +427,5 @@ pub(crate) fn seal(page: &mut [u8; BLOCK], geometry: &Geometry, record: PageReco
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The plain definition, a byte at a time.
-    fn slots(control: u64, keep: impl Fn(u8) -> bool) -> Vec<usize> {
-        (0..SLOTS).filter(|&i| keep(byte(control, i))).collect()
-    }
-
-    #[test]
-    fn matching_agrees_with_the_definition_on_all_control_patterns() {
-        // Four kinds of bytes in eight places: 65,536 control words.
-        let kinds = [EMPTY, DELETED, 0x00, 0x7f];
-        for pattern in 0..1u64 << 16 {
-            let mut control = 0;
-            for i in 0..SLOTS {
-                control = with_byte(control, i, kinds[(pattern >> (2 * i) & 3) as usize]);
-            }
-            assert_eq!(
-                match_empty(control).collect::<Vec<_>>(),
-                slots(control, |b| b == EMPTY)
-            );
-            assert_eq!(
-                match_deleted(control).collect::<Vec<_>>(),
-                slots(control, |b| b == DELETED)
-            );
-            assert_eq!(
-                match_full(control).collect::<Vec<_>>(),
-                slots(control, |b| b < 0x80)
-            );
-            assert_eq!(
-                match_h2(control, 0x7f).collect::<Vec<_>>(),
-                slots(control, |b| b == 0x7f)
-            );
-        }
-    }
-
-    #[test]
-    fn a_false_match_is_full_and_stands_above_a_true_one() {
-        // The known case: h in byte 0 and h ^ 1 in byte 1 are both named.
-        let control = with_byte(with_byte(ALL_EMPTY, 0, 0x02), 1, 0x03);
-        assert_eq!(match_h2(control, 0x02).collect::<Vec<_>>(), [0, 1]);
-        for h in 0..0x80u8 {
-            for other in 0..=0xffu8 {
-                let control = with_byte(with_byte(ALL_EMPTY, 3, h), 4, other);
-                let found: Vec<_> = match_h2(control, h).collect();
-                assert!(found.contains(&3));
-                assert!(
-                    found.iter().all(|&i| byte(control, i) < 0x80),
-                    "{h} {other}"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn a_probe_visits_every_group_once() {
-        for groups in 1..=256 {
-            for hash in [0, u64::MAX, 0x0123_4567_89ab_cdef, 1 << 31] {
-                let mut seen = vec![false; groups];
-                for group in Probe::new(hash, groups) {
-                    assert!(!std::mem::replace(&mut seen[group], true), "twice: {group}");
-                }
-                assert!(seen.iter().all(|&s| s), "{groups} groups, hash {hash:x}");
-            }
-        }
-    }
-
-    #[test]
-    fn every_payload_has_a_geometry_without_overlaps() {
-        for payload in 0..=600 {
-            let Some(g) = Geometry::new(payload) else {
-                assert!(payload % 8 != 0 || !(24..=504).contains(&payload));
-                continue;
-            };
-            assert!(g.groups_per_page * g.group_words <= PAGE_WORDS);
-            assert_eq!(g.slot_start(SLOTS), g.group_words);
-            for group in 0..g.groups_per_page * 16 {
-                let expected = (group / g.groups_per_page, group % g.groups_per_page);
-                assert_eq!(g.page_of(group), expected);
-            }
-        }
-    }
-
-    #[test]
-    fn every_shape_fits_its_slot() {
-        for payload in (24..=504).step_by(8) {
-            let g = Geometry::new(payload).unwrap();
-            for key in [
-                0,
-                1,
-                7,
-                payload - 24,
-                payload - 23,
-                payload - 1,
-                payload,
-                32_767,
-            ] {
-                for value in [0, 1, payload - 24, payload - 23, payload, payload + 1] {
-                    let lengths = Lengths::of(g.shape(key, value), key, value);
-                    assert!(lengths.fit(&g), "{payload} {key} {value}");
-                    assert_eq!(lengths.key_len(), key);
-                    assert_eq!(lengths.spilled(), key + value > payload);
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_sealed_page_carries_its_own_checksum() {
-        let geometry = Geometry::new(56).unwrap();
-        let mut page = [0xab; BLOCK];
-        let record = PageRecord {
-            table: 3,
-            depth: 4,
-            page: 5,
-            generation: 6,
-        };
-        let crc = seal(&mut page, &geometry, record);
-        assert_eq!((page_crc(&page), stored_page_crc(&page)), (crc, crc));
-        let word = u64::from_le_bytes(page[56..64].try_into().unwrap());
-        assert_eq!(PageRecord::from_word(word), record);
-        page[100] ^= 1;
-        assert_ne!(page_crc(&page), crc);
-    }
-}
+#[path = "group_tests.rs"]
+mod tests;

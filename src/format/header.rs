@@ -128,9 +128,7 @@ pub(crate) struct Header {
 impl Header {
     /// The deleted slots of the table. `None` if the sums are not possible.
     pub(crate) fn tombstones(&self) -> Option<u64> {
-        (self.capacity / 8 * 7)
-            .checked_sub(self.used)?
-            .checked_sub(self.growth_left)
+        (self.capacity / 8 * 7).checked_sub(self.used)?.checked_sub(self.growth_left)
     }
 
     /// The header as a block. The caller guarantees that the name is one.
@@ -141,12 +139,7 @@ impl Header {
         put(&mut bytes, 8, &VERSION.to_le_bytes());
         put(&mut bytes, 12, &self.table_id.to_le_bytes());
         put(&mut bytes, 14, &self.payload.to_le_bytes());
-        let flags = [
-            self.hash_id,
-            self.state as u8,
-            self.clean.into(),
-            self.root_depth,
-        ];
+        let flags = [self.hash_id, self.state as u8, self.clean.into(), self.root_depth];
         put(&mut bytes, 16, &flags);
         put(&mut bytes, 20, &(self.name.len() as u16).to_le_bytes());
         let words = [
@@ -196,12 +189,7 @@ impl Header {
     pub(crate) fn decode(bytes: &[u8; BLOCK]) -> Result<Header, Fault> {
         if &bytes[..8] != MAGIC {
             let found = bytes[..8].escape_ascii();
-            return Err(Fault::new(
-                0,
-                "magic of the table file",
-                "swissdb\\x00",
-                found,
-            ));
+            return Err(Fault::new(0, "magic of the table file", "swissdb\\x00", found));
         }
         let (stored, actual) = (u32_at(bytes, CRC), crc32(&bytes[..CRC], 0));
         if stored != actual {
@@ -209,12 +197,7 @@ impl Header {
         }
         let version = u32_at(bytes, 8);
         if version != VERSION {
-            return Err(Fault::version(
-                8,
-                "version of the table file",
-                version,
-                VERSION,
-            ));
+            return Err(Fault::version(8, "version of the table file", version, VERSION));
         }
         let header = decode_fields(bytes)?;
         header.check_kind()?;
@@ -224,46 +207,33 @@ impl Header {
         Ok(header)
     }
 
+    /// The fields of a copy that [`decode`](Header::decode) refuses, as far as
+    /// they can be read as fields: for people who look at damage.
+    ///
+    /// # Errors
+    ///
+    /// A fault if there is no such name, state or mark, or reserved bytes are
+    /// not zero.
+    pub(crate) fn glimpse(bytes: &[u8; BLOCK]) -> Result<Header, Fault> {
+        decode_fields(bytes)
+    }
+
     /// Checks id, hash, and depth.
     fn check_kind(&self) -> Result<(), Fault> {
         if (self.table_id == 0) != (self.name == DEFAULT_TABLE) {
             let what = "table id (0 is that of the default table)";
-            return Err(Fault::new(
-                12,
-                what,
-                format_args!("that of {}", self.name),
-                self.table_id,
-            ));
+            return Err(Fault::new(12, what, format_args!("that of {}", self.name), self.table_id));
         }
         if !(1..=LAST_HASH_ID).contains(&self.hash_id) {
-            return Err(Fault::version(
-                16,
-                "hash",
-                self.hash_id.into(),
-                LAST_HASH_ID.into(),
-            ));
+            return Err(Fault::version(16, "hash", self.hash_id.into(), LAST_HASH_ID.into()));
         }
         if self.root_depth > MAX_ROOT_DEPTH {
-            return Err(Fault::new(
-                19,
-                "depth of the root",
-                "at most 23",
-                self.root_depth,
-            ));
+            return Err(Fault::new(19, "depth of the root", "at most 23", self.root_depth));
         }
-        let ids = if self.table_id == 0 {
-            1..=1 << 16
-        } else {
-            0..=0
-        };
+        let ids = if self.table_id == 0 { 1..=1 << 16 } else { 0..=0 };
         if !ids.contains(&self.next_table_id) {
             let expected = format_args!("{} to {}", ids.start(), ids.end()).to_string();
-            return Err(Fault::new(
-                144,
-                "next table id",
-                expected,
-                self.next_table_id,
-            ));
+            return Err(Fault::new(144, "next table id", expected, self.next_table_id));
         }
         Ok(())
     }
@@ -305,12 +275,7 @@ impl Header {
         let offsets = LOG_START..=MAX_LOG_FILE;
         if !offsets.contains(&offset) || !offset.is_multiple_of(RECORD_ALIGN as u64) {
             let expected = format_args!("a multiple of 8 from {LOG_START} to {MAX_LOG_FILE}");
-            return Err(Fault::new(
-                96,
-                "offset of the position",
-                expected.to_string(),
-                offset,
-            ));
+            return Err(Fault::new(96, "offset of the position", expected.to_string(), offset));
         }
         Ok(())
     }
@@ -319,23 +284,12 @@ impl Header {
     fn check_runs(&self) -> Result<(), Fault> {
         if self.file_blocks > MAX_FILE_BLOCKS {
             let expected = format_args!("at most {MAX_FILE_BLOCKS}").to_string();
-            return Err(Fault::new(
-                140,
-                "blocks of the file",
-                expected,
-                self.file_blocks,
-            ));
+            return Err(Fault::new(140, "blocks of the file", expected, self.file_blocks));
         }
         let root = root_blocks(self.root_depth, self.live_count);
         let map = free_map_blocks(self.file_blocks).into();
         let runs = [
-            (
-                112,
-                &self.root,
-                root,
-                "length of the root in blocks",
-                "last block of the root",
-            ),
+            (112, &self.root, root, "length of the root in blocks", "last block of the root"),
             (
                 128,
                 &self.free_map,
@@ -349,12 +303,7 @@ impl Header {
                 return Err(Fault::new(at + 4, what, length, run.blocks));
             }
             if run.block < FIRST_BLOCK {
-                return Err(Fault::new(
-                    at,
-                    "first block of a run",
-                    "2 or more",
-                    run.block,
-                ));
+                return Err(Fault::new(at, "first block of a run", "2 or more", run.block));
             }
             if run.end() > self.file_blocks.into() {
                 let expected = format_args!("below {}", self.file_blocks).to_string();
@@ -365,12 +314,7 @@ impl Header {
             || self.free_map.end() <= self.root.block.into();
         if !apart {
             let what = "first block of the free map";
-            return Err(Fault::new(
-                128,
-                what,
-                "outside the root",
-                self.free_map.block,
-            ));
+            return Err(Fault::new(128, what, "outside the root", self.free_map.block));
         }
         Ok(())
     }
@@ -388,12 +332,7 @@ fn decode_fields(bytes: &[u8; BLOCK]) -> Result<Header, Fault> {
     if bytes[18] > 1 {
         return Err(Fault::new(18, "mark of a clean close", "0 or 1", bytes[18]));
     }
-    for (from, to) in [
-        (22, 24),
-        (100, 104),
-        (152, NAME),
-        (NAME + MAX_NAME_LENGTH, CRC),
-    ] {
+    for (from, to) in [(22, 24), (100, 104), (152, NAME), (NAME + MAX_NAME_LENGTH, CRC)] {
         check_zero(bytes, from, to, "reserved byte of the header")?;
     }
     let run = |at| Run {
@@ -435,29 +374,14 @@ fn decode_fields(bytes: &[u8; BLOCK]) -> Result<Header, Fault> {
 fn decode_name(bytes: &[u8; BLOCK]) -> Result<String, Fault> {
     let length = usize::from(u16_at(bytes, 20));
     if !(1..=MAX_NAME_LENGTH).contains(&length) {
-        return Err(Fault::new(
-            20,
-            "length of the table's name",
-            "1 to 64",
-            length,
-        ));
+        return Err(Fault::new(20, "length of the table's name", "1 to 64", length));
     }
     let name = &bytes[NAME..NAME + length];
     if !is_table_name(name) {
         let expected = "of A-Z, a-z, 0-9, _ and -";
-        return Err(Fault::new(
-            NAME,
-            "name of the table",
-            expected,
-            name.escape_ascii(),
-        ));
+        return Err(Fault::new(NAME, "name of the table", expected, name.escape_ascii()));
     }
-    check_zero(
-        bytes,
-        NAME + length,
-        NAME + MAX_NAME_LENGTH,
-        "byte behind the table's name",
-    )?;
+    check_zero(bytes, NAME + length, NAME + MAX_NAME_LENGTH, "byte behind the table's name")?;
     Ok(name.iter().map(|&byte| char::from(byte)).collect())
 }
 

@@ -21,23 +21,10 @@ fn sample() -> Header {
         growth_left: 200,
         segments: 3,
         generation: 17,
-        log: Position {
-            file: 4,
-            salt: 99,
-            offset: 8192,
-            commit: 12_345,
-        },
-        root: Run {
-            block: 20,
-            blocks: 1,
-            crc: 0xaaaa_bbbb,
-        },
+        log: Position { file: 4, salt: 99, offset: 8192, commit: 12_345 },
+        root: Run { block: 20, blocks: 1, crc: 0xaaaa_bbbb },
         live_count: 5,
-        free_map: Run {
-            block: 21,
-            blocks: 1,
-            crc: 0xcccc_dddd,
-        },
+        free_map: Run { block: 21, blocks: 1, crc: 0xcccc_dddd },
         file_blocks: 64,
         next_table_id: 0,
         clears: 2,
@@ -72,11 +59,7 @@ fn header_round_trips() {
         ..sample()
     };
     assert_eq!(Header::decode(&default.encode()), Ok(default));
-    let long = Header {
-        name: "n".repeat(64),
-        state: TableState::Dropped,
-        ..sample()
-    };
+    let long = Header { name: "n".repeat(64), state: TableState::Dropped, ..sample() };
     assert_eq!(Header::decode(&long.encode()), Ok(long));
 }
 
@@ -163,14 +146,8 @@ fn bounds_are_checked_behind_a_sound_checksum() {
 
 #[test]
 fn other_versions_and_hashes_are_told_from_damage() {
-    assert_eq!(
-        Header::decode(&with(8, &[2])).unwrap_err().version,
-        Some((2, VERSION))
-    );
-    assert_eq!(
-        Header::decode(&with(16, &[3])).unwrap_err().version,
-        Some((3, 2))
-    );
+    assert_eq!(Header::decode(&with(8, &[2])).unwrap_err().version, Some((2, VERSION)));
+    assert_eq!(Header::decode(&with(16, &[3])).unwrap_err().version, Some((3, 2)));
     let mut torn = sample().encode();
     torn[8] = 2;
     assert_eq!(Header::decode(&torn).unwrap_err().version, None);

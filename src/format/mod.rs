@@ -94,11 +94,7 @@ impl Fault {
     /// begin at offset `base` of the file `path`.
     pub(crate) fn at(self, path: impl Into<PathBuf>, base: u64) -> Error {
         match self.version {
-            Some((found, supported)) => Error::Version {
-                path: path.into(),
-                found,
-                supported,
-            },
+            Some((found, supported)) => Error::Version { path: path.into(), found, supported },
             None => Error::corrupt(
                 path,
                 base.saturating_add(self.offset),
@@ -217,14 +213,7 @@ mod tests {
         assert!(text.contains("x.swiss") && text.contains("4108"), "{text}");
         assert!(text.contains("table id should be 3, but is 4"), "{text}");
         let error = Fault::version(8, "version", 2, VERSION).at("x.swiss", 0);
-        assert!(matches!(
-            error,
-            Error::Version {
-                found: 2,
-                supported: 1,
-                ..
-            }
-        ));
+        assert!(matches!(error, Error::Version { found: 2, supported: 1, .. }));
     }
 
     #[test]

@@ -118,21 +118,11 @@ impl LogFileHeader {
         }
         let (stored, actual) = (u32_at(bytes, HEADER_CRC), crc32(&bytes[..HEADER_CRC], 0));
         if stored != actual {
-            return Err(checksum(
-                HEADER_CRC,
-                "checksum of the log file's header",
-                actual,
-                stored,
-            ));
+            return Err(checksum(HEADER_CRC, "checksum of the log file's header", actual, stored));
         }
         let version = u32_at(bytes, 8);
         if version != VERSION {
-            return Err(Fault::version(
-                8,
-                "version of the log file",
-                version,
-                VERSION,
-            ));
+            return Err(Fault::version(8, "version of the log file", version, VERSION));
         }
         let header = LogFileHeader {
             number: u32_at(bytes, 12),
@@ -152,19 +142,9 @@ impl LogFileHeader {
         {
             let expected =
                 format_args!("a multiple of {BLOCK} from {least} to {MAX_LOG_FILE}").to_string();
-            return Err(Fault::new(
-                24,
-                "size of the log file",
-                expected,
-                header.size,
-            ));
+            return Err(Fault::new(24, "size of the log file", expected, header.size));
         }
-        check_zero(
-            bytes,
-            HEADER_CRC + 4,
-            ACTIVATION_OFFSET,
-            "byte before the activation",
-        )?;
+        check_zero(bytes, HEADER_CRC + 4, ACTIVATION_OFFSET, "byte before the activation")?;
         let end = ACTIVATION_OFFSET + ACTIVATION_BYTES;
         check_zero(bytes, end, BLOCK, "byte behind the activation")?;
         Ok(header)
@@ -361,22 +341,14 @@ impl<'a> Ops<'a> {
     /// The operations in `bytes`, which lie behind a record's header and end
     /// where its length says.
     pub(crate) fn new(bytes: &'a [u8]) -> Ops<'a> {
-        Ops {
-            rest: bytes,
-            offset: RECORD_HEADER,
-        }
+        Ops { rest: bytes, offset: RECORD_HEADER }
     }
 
     fn decode_next(&mut self) -> Result<(Op<'a>, u32), Fault> {
         let (bytes, at) = (self.rest, self.offset);
         if bytes.len() < OP_HEADER {
             let what = "bytes left for an operation";
-            return Err(Fault::new(
-                at,
-                what,
-                format_args!("{OP_HEADER} or more"),
-                bytes.len(),
-            ));
+            return Err(Fault::new(at, what, format_args!("{OP_HEADER} or more"), bytes.len()));
         }
         let Some(kind) = OpKind::decode(bytes[0]) else {
             let (found, known) = (bytes[0].into(), OpKind::LAST.into());
@@ -384,12 +356,7 @@ impl<'a> Ops<'a> {
         };
         let reserved = bytes[1] | bytes[6] | bytes[7];
         if reserved != 0 {
-            return Err(Fault::new(
-                at + 1,
-                "reserved byte of an operation",
-                0,
-                reserved,
-            ));
+            return Err(Fault::new(at + 1, "reserved byte of an operation", 0, reserved));
         }
         let (key, value) = (usize::from(u16_at(bytes, 4)), u32_at(bytes, 8) as usize);
         check_lengths(kind, key, value, at)?;
@@ -403,19 +370,9 @@ impl<'a> Ops<'a> {
         let (key, value) = this[OP_HEADER..].split_at(key);
         if kind == OpKind::CreateTable && !is_table_name(key) {
             let name = key.escape_ascii();
-            return Err(Fault::new(
-                at,
-                "name of a new table",
-                "1 to 64 of A-Za-z0-9_-",
-                name,
-            ));
+            return Err(Fault::new(at, "name of a new table", "1 to 64 of A-Za-z0-9_-", name));
         }
-        let op = Op {
-            kind,
-            table: u16_at(bytes, 2),
-            key,
-            value,
-        };
+        let op = Op { kind, table: u16_at(bytes, 2), key, value };
         let key_offset = (at + OP_HEADER) as u32;
         self.rest = rest;
         self.offset = at + end;
@@ -430,28 +387,14 @@ fn check_lengths(kind: OpKind, key: usize, value: usize, at: usize) -> Result<()
         OpKind::Clear => (16, 16),
         OpKind::Remove | OpKind::CreateTable | OpKind::DropTable => (0, 0),
     };
-    let most_key = if kind == OpKind::Clear {
-        0
-    } else {
-        MAX_KEY_LENGTH
-    };
+    let most_key = if kind == OpKind::Clear { 0 } else { MAX_KEY_LENGTH };
     if key > most_key {
         let expected = format_args!("at most {most_key}").to_string();
-        return Err(Fault::new(
-            at + 4,
-            "key length of an operation",
-            expected,
-            key,
-        ));
+        return Err(Fault::new(at + 4, "key length of an operation", expected, key));
     }
     if !(least_value..=most_value).contains(&value) {
         let expected = format_args!("{least_value} to {most_value}").to_string();
-        return Err(Fault::new(
-            at + 8,
-            "value length of an operation",
-            expected,
-            value,
-        ));
+        return Err(Fault::new(at + 8, "value length of an operation", expected, value));
     }
     Ok(())
 }

@@ -5,17 +5,9 @@
 use super::*;
 use crate::format::mutate;
 
-const HEADER: LogFileHeader = LogFileHeader {
-    number: 7,
-    salt: 0xdead_beef,
-    size: 1 << 20,
-};
-const ACTIVATION: Activation = Activation {
-    previous: 6,
-    previous_end: 70_000,
-    last_commit: 123,
-    salt: 0xdead_beef,
-};
+const HEADER: LogFileHeader = LogFileHeader { number: 7, salt: 0xdead_beef, size: 1 << 20 };
+const ACTIVATION: Activation =
+    Activation { previous: 6, previous_end: 70_000, last_commit: 123, salt: 0xdead_beef };
 
 /// The header's first block with `change` made under a renewed checksum.
 fn header_with(change: impl FnOnce(&mut [u8; BLOCK])) -> [u8; BLOCK] {
@@ -35,12 +27,7 @@ fn record(ops: &[Op], salt: u32, offset: u32) -> Vec<u8> {
         body.extend(op.value);
     }
     let length = (RECORD_HEADER + body.len()) as u32;
-    let mut header = RecordHeader {
-        crc: 0,
-        length,
-        commit: 9,
-        durable: 5,
-    };
+    let mut header = RecordHeader { crc: 0, length, commit: 9, durable: 5 };
     header.crc = crc32(&header.encode()[4..], seed(salt, offset));
     header.crc = crc32(&body, header.crc);
     let mut bytes = header.encode().to_vec();
@@ -50,42 +37,12 @@ fn record(ops: &[Op], salt: u32, offset: u32) -> Vec<u8> {
 
 fn sample_ops() -> Vec<Op<'static>> {
     vec![
-        Op {
-            kind: OpKind::Insert,
-            table: 0,
-            key: b"key",
-            value: b"value",
-        },
-        Op {
-            kind: OpKind::Insert,
-            table: 3,
-            key: b"",
-            value: b"",
-        },
-        Op {
-            kind: OpKind::Remove,
-            table: 3,
-            key: b"gone",
-            value: b"",
-        },
-        Op {
-            kind: OpKind::Clear,
-            table: 1,
-            key: b"",
-            value: &[7; 16],
-        },
-        Op {
-            kind: OpKind::CreateTable,
-            table: 4,
-            key: b"users",
-            value: b"",
-        },
-        Op {
-            kind: OpKind::DropTable,
-            table: 4,
-            key: b"",
-            value: b"",
-        },
+        Op { kind: OpKind::Insert, table: 0, key: b"key", value: b"value" },
+        Op { kind: OpKind::Insert, table: 3, key: b"", value: b"" },
+        Op { kind: OpKind::Remove, table: 3, key: b"gone", value: b"" },
+        Op { kind: OpKind::Clear, table: 1, key: b"", value: &[7; 16] },
+        Op { kind: OpKind::CreateTable, table: 4, key: b"users", value: b"" },
+        Op { kind: OpKind::DropTable, table: 4, key: b"", value: b"" },
     ]
 }
 
@@ -115,10 +72,7 @@ fn every_byte_of_the_first_block_of_a_log_file_is_guarded() {
         bytes[at] ^= 0x40;
         let header = LogFileHeader::decode(&bytes);
         let activation = Activation::decode(&bytes, HEADER.salt);
-        assert!(
-            header.is_err() || activation.is_none(),
-            "byte {at} may be anything"
-        );
+        assert!(header.is_err() || activation.is_none(), "byte {at} may be anything");
     }
 }
 
@@ -139,10 +93,7 @@ fn file_header_bounds_are_checked_behind_a_sound_checksum() {
         assert_eq!(fault.version, None, "case {case}");
     }
     let newer = header_with(|b| b[8] = 2);
-    assert_eq!(
-        LogFileHeader::decode(&newer).unwrap_err().version,
-        Some((2, VERSION))
-    );
+    assert_eq!(LogFileHeader::decode(&newer).unwrap_err().version, Some((2, VERSION)));
     for size in [8192, MAX_LOG_FILE] {
         assert!(LogFileHeader::decode(&header_with(|b| put(b, 24, &size.to_le_bytes()))).is_ok());
     }
@@ -155,10 +106,7 @@ fn record_and_operations_round_trip() {
     let length = bytes.len();
     bytes.extend([0xaa; 13]); // what lies behind does not count
     let header = RecordHeader::checked(&bytes, 77, 4096).unwrap();
-    assert_eq!(
-        (header.length as usize, header.commit, header.durable),
-        (length, 9, 5)
-    );
+    assert_eq!((header.length as usize, header.commit, header.durable), (length, 9, 5));
     let mut read = Vec::new();
     for item in Ops::new(&bytes[RECORD_HEADER..length]) {
         let (op, key_offset) = item.unwrap();

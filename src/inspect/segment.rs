@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::format::group::{self, Geometry, Probe, SLOTS};
-use crate::format::{BLOCK, u32_at};
+use crate::format::{BLOCK, u16_at, u64_at};
 use crate::hash::Hasher;
 use crate::options::HashKind;
 use crate::verify::logs::Logs;
@@ -133,9 +133,8 @@ impl Segment {
 
 /// Takes a segment apart.
 pub(super) fn read(mut directory: Directory, number: u64) -> Result<Segment> {
-    let record = directory.find_map(|page| {
-        page.segments.into_iter().find(|segment| segment.number == number)
-    });
+    let record = directory
+        .find_map(|page| page.segments.into_iter().find(|segment| segment.number == number));
     let Some(record) = record else {
         return Err(Error::NotFound { what: format!("segment {number}") });
     };
@@ -196,7 +195,7 @@ impl Reader {
         mut breaches: Vec<(usize, String)>,
     ) -> Page {
         let base = u64::from(at.block) * BLOCK as u64;
-        let record = group::PageRecord::from_word(crate::format::u64_at(bytes, 56));
+        let record = group::PageRecord::from_word(u64_at(bytes, 56));
         let stored_crc = group::stored_page_crc(bytes);
         let found_crc = group::page_crc(bytes);
         let mut groups = Vec::new();
@@ -238,8 +237,7 @@ impl Reader {
                 group::DELETED => Slot::Deleted,
                 unknown @ 0x80.. => Slot::Unknown(unknown),
                 _ => {
-                    let mut entry = self.entry(bytes, start, slot, pages);
-                    entry.offset = base + offset as u64;
+                    let mut entry = self.entry(bytes, base, start, slot, pages);
                     entry.probes = entry.hash.and_then(|hash| self.probes(hash, number, pages));
                     for (_, text) in breaches.extract_if(.., |breach| breach.0 == offset) {
                         entry.damage.push(Damage::new(entry.offset, text));
@@ -258,16 +256,23 @@ impl Reader {
         Probe::new(hash, groups).position(|group| group == number).map(|before| before + 1)
     }
 
-    fn entry(&mut self, bytes: &[u8; BLOCK], start: usize, slot: usize, pages: usize) -> Entry {
+    fn entry(
+        &mut self,
+        bytes: &[u8; BLOCK],
+        base: u64,
+        start: usize,
+        slot: usize,
+        pages: usize,
+    ) -> Entry {
         let lengths = group::Lengths {
-            key: crate::format::u16_at(bytes, start + 16 + 2 * slot),
-            value: crate::format::u16_at(bytes, start + 32 + 2 * slot),
+            key: u16_at(bytes, start + 16 + 2 * slot),
+            value: u16_at(bytes, start + 32 + 2 * slot),
         };
         let at = start + self.geometry.slot_start(slot) * 8;
         let payload = &bytes[at..at + self.geometry.payload()];
         let mut entry = Entry {
             slot,
-            offset: 0,
+            offset: base + at as u64,
             h2: bytes[start + slot],
             fp: bytes[start + 48 + slot],
             key_length: lengths.key_len(),
@@ -305,7 +310,7 @@ impl Reader {
     /// Fills in what stands in the log.
     fn spilled(&mut self, entry: &mut Entry, payload: &[u8], lengths: group::Lengths) {
         let at = lengths.address_word() * 8;
-        let word = |i: usize| crate::format::u64_at(payload, at + 8 * i);
+        let word = |i: usize| u64_at(payload, at + 8 * i);
         let address = group::Address::from_words([word(0), word(1), word(2)]);
         let group::Address { hash, len: length, crc, file, offset } = address;
         entry.address = Some(Address { hash, length, crc, file, offset });
@@ -319,7 +324,7 @@ impl Reader {
         match logs.check_address(&address, keep) {
             Ok(key) if lengths.key_spilled() => entry.key = Some(key),
             Ok(_) => {}
-            Err(text) => entry.damage.push(Damage::new(u64::from(u32_at(payload, at + 20)), text)),
+            Err(text) => entry.damage.push(Damage::new(entry.offset, text)),
         }
     }
 }

@@ -59,14 +59,8 @@ pub(super) fn find(reader: &mut Reader, from: u64, missing: u64) -> Result<Optio
             };
             let range = (offset + 4, offset + u64::from(header.length));
             if sums.checksum(range, seed(salt, offset as u32))? == header.crc {
-                let RecordHeader {
-                    commit, durable, ..
-                } = header;
-                return Ok(Some(Evidence {
-                    offset,
-                    commit,
-                    durable,
-                }));
+                let RecordHeader { commit, durable, .. } = header;
+                return Ok(Some(Evidence { offset, commit, durable }));
             }
         }
         start += WINDOW as u64;

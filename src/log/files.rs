@@ -72,18 +72,8 @@ impl LogFile {
     ) -> LogFile {
         let LogFileHeader { number, salt, size } = header;
         let last_commit = AtomicU64::new(activation.last_commit);
-        let progress = Progress {
-            end: AtomicU64::new(end),
-            last_commit,
-        };
-        LogFile {
-            number,
-            salt,
-            size,
-            activation,
-            map,
-            progress,
-        }
+        let progress = Progress { end: AtomicU64::new(end), last_commit };
+        LogFile { number, salt, size, activation, map, progress }
     }
 
     #[inline]
@@ -108,12 +98,7 @@ impl LogFile {
     /// The place in this file at an offset.
     pub(super) fn position(&self, offset: u64, commit: u64) -> Position {
         debug_assert!(offset <= MAX_LOG_FILE, "files are shorter than 4 GiB");
-        Position {
-            file: self.number,
-            salt: self.salt,
-            offset: offset as u32,
-            commit,
-        }
+        Position { file: self.number, salt: self.salt, offset: offset as u32, commit }
     }
 }
 
@@ -134,19 +119,14 @@ impl FileSet {
     /// The file of that number.
     #[inline]
     pub(super) fn get(&self, number: u32) -> Option<&Arc<LogFile>> {
-        let at = self
-            .files
-            .binary_search_by_key(&number, |file| file.0)
-            .ok()?;
+        let at = self.files.binary_search_by_key(&number, |file| file.0).ok()?;
         Some(&self.files[at].1)
     }
 
     /// The file that goes on where that one ends: the newest that names it,
     /// for an older one was given up by a recovery that ended before it.
     pub(super) fn successor(&self, number: u32) -> Option<&Arc<LogFile>> {
-        self.iter()
-            .rev()
-            .find(|file| file.activation.previous == number)
+        self.iter().rev().find(|file| file.activation.previous == number)
     }
 
     /// All files, in the order of their numbers.
@@ -165,9 +145,7 @@ impl FileSet {
     /// The set without the file of that number.
     pub(super) fn without(&self, number: u32) -> FileSet {
         let keep = self.files.iter().filter(|file| file.0 != number);
-        FileSet {
-            files: keep.cloned().collect(),
-        }
+        FileSet { files: keep.cloned().collect() }
     }
 }
 
@@ -213,20 +191,11 @@ pub(super) fn find(storage: &dyn Storage) -> Result<Found> {
         Ok(names) => names,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let path = storage.path(DIRECTORY);
-            return Err(Error::corrupt(
-                path,
-                0,
-                "the log",
-                "a directory of files",
-                "absent",
-            ));
+            return Err(Error::corrupt(path, 0, "the log", "a directory of files", "absent"));
         }
         Err(error) => return Err(Error::io("list", storage.path(DIRECTORY), error)),
     };
-    let mut numbers: Vec<u32> = names
-        .iter()
-        .filter_map(|name| parse_log_file_name(name))
-        .collect();
+    let mut numbers: Vec<u32> = names.iter().filter_map(|name| parse_log_file_name(name)).collect();
     numbers.sort_unstable();
     let mut found = Found::default();
     for number in numbers {
@@ -235,10 +204,7 @@ pub(super) fn find(storage: &dyn Storage) -> Result<Found> {
             Ok(Opened::Activated(file)) => found.set.files.push((number, file.log)),
             Ok(Opened::Prepared(spare)) => found.prepared.push(spare),
             Err(Error::Corrupt(corruption)) => {
-                found.damaged.push(Damaged {
-                    number,
-                    corruption: *corruption,
-                });
+                found.damaged.push(Damaged { number, corruption: *corruption });
             }
             Err(error) => return Err(error),
         }
@@ -274,13 +240,7 @@ pub(super) fn open(storage: &dyn Storage, number: u32, access: Access) -> Result
     let mut block = [0; BLOCK];
     if length < block.len() as u64 {
         let least = format!("{BLOCK} or more bytes");
-        return Err(Error::corrupt(
-            path(),
-            0,
-            "length of the log file",
-            least,
-            length,
-        ));
+        return Err(Error::corrupt(path(), 0, "length of the log file", least, length));
     }
     file.read_at(&mut block, 0).map_err(io("read"))?;
     let header = LogFileHeader::decode(&block).map_err(|fault| fault.at(path(), 0))?;

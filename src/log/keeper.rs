@@ -43,13 +43,7 @@ pub(super) struct Work {
 impl Work {
     pub(super) fn new() -> Work {
         let interval = Duration::from_millis(500);
-        Work {
-            stop: false,
-            interval,
-            due: None,
-            prepare: false,
-            populate: None,
-        }
+        Work { stop: false, interval, due: None, prepare: false, populate: None }
     }
 }
 
@@ -109,9 +103,7 @@ impl Log {
             if let Some(populate) = work.populate.take() {
                 return Task::Populate(populate);
             }
-            let left = work
-                .due
-                .map(|due| due.saturating_duration_since(Instant::now()));
+            let left = work.due.map(|due| due.saturating_duration_since(Instant::now()));
             if left == Some(Duration::ZERO) {
                 return Task::Sync;
             }
@@ -156,9 +148,7 @@ impl Log {
     pub(super) fn breathe(&self) -> Result<()> {
         self.sync_when_due();
         if lock(&self.work).stop {
-            return Err(Error::Closed {
-                why: "the store is being closed",
-            });
+            return Err(Error::Closed { why: "the store is being closed" });
         }
         Ok(())
     }

@@ -77,6 +77,9 @@ pub(crate) use self::writer::{Appender, Placed, Room};
 /// The size of the first log file in bytes, and the least of all.
 pub(crate) const MIN_FILE: u64 = 1 << 20;
 
+/// How much of the active file is mapped for writing ahead of use, in bytes.
+const WINDOW: u64 = 1 << 20;
+
 /// How a log is opened.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LogOptions {
@@ -157,19 +160,12 @@ impl Log {
         let found = files::find(&*storage)?;
         if found.highest != 0 {
             let path = storage.path(DIRECTORY);
-            return Err(Error::invalid(format!(
-                "{} holds a log already",
-                path.display()
-            )));
+            return Err(Error::invalid(format!("{} holds a log already", path.display())));
         }
         let log = Arc::new(Log::new(storage, options, poison, found));
         let fresh = log.prepare_first()?;
-        let activation = Activation {
-            previous: 0,
-            previous_end: 0,
-            last_commit: 0,
-            salt: fresh.salt,
-        };
+        let activation =
+            Activation { previous: 0, previous_end: 0, last_commit: 0, salt: fresh.salt };
         let current = writer::start(&log, fresh, activation)?;
         let number = current.log.number;
         log.sync_activation(&current)?;
@@ -207,12 +203,7 @@ impl Log {
         poison: Arc<Poison>,
         found: Found,
     ) -> Log {
-        let Found {
-            set,
-            prepared,
-            damaged,
-            highest,
-        } = found;
+        let Found { set, prepared, damaged, highest } = found;
         Log {
             hot: Hot::default(),
             files: Protected::new(Box::new(set)),
@@ -286,9 +277,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Waits to be woken.
 fn wait<'a, T>(condition: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
-    condition
-        .wait(guard)
-        .unwrap_or_else(PoisonError::into_inner)
+    condition.wait(guard).unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Waits to be woken, or for some time.
@@ -297,10 +286,7 @@ fn wait_for<'a, T>(
     guard: MutexGuard<'a, T>,
     time: Duration,
 ) -> MutexGuard<'a, T> {
-    condition
-        .wait_timeout(guard, time)
-        .unwrap_or_else(PoisonError::into_inner)
-        .0
+    condition.wait_timeout(guard, time).unwrap_or_else(PoisonError::into_inner).0
 }
 
 #[cfg(test)]

@@ -45,8 +45,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::files::{Spare, TEMPORARY};
-use super::writer::WINDOW;
-use super::{Log, MIN_FILE, lock, wait};
+use super::{Log, MIN_FILE, WINDOW, lock, wait};
 use crate::error::{Error, Result};
 use crate::format::BLOCK;
 use crate::format::record::{
@@ -82,11 +81,7 @@ impl Fresh {
     }
 
     fn spare(&self) -> Spare {
-        Spare {
-            number: self.number,
-            salt: self.salt,
-            size: self.size,
-        }
+        Spare { number: self.number, salt: self.salt, size: self.size }
     }
 }
 
@@ -110,11 +105,7 @@ pub(super) struct Next {
 impl Next {
     /// Nothing is prepared yet; these files hold nothing.
     pub(super) fn new(highest: u32, spares: Vec<Spare>) -> Next {
-        Next {
-            highest,
-            spares,
-            ..Next::default()
-        }
+        Next { highest, spares, ..Next::default() }
     }
 
     /// The size of the next ordinary file.
@@ -125,11 +116,7 @@ impl Next {
     /// Takes the spare that suits best: the smallest that is large enough.
     fn take_spare(&mut self, least: u64, most: u64) -> Option<Spare> {
         let suits = |spare: &&Spare| (least..=most).contains(&spare.size);
-        let best = *self
-            .spares
-            .iter()
-            .filter(suits)
-            .min_by_key(|spare| spare.size)?;
+        let best = *self.spares.iter().filter(suits).min_by_key(|spare| spare.size)?;
         self.spares.retain(|spare| *spare != best);
         Some(best)
     }
@@ -137,9 +124,7 @@ impl Next {
     /// Makes spares of the retired files that no reader holds any more, and
     /// takes out what is not worth keeping.
     fn superfluous(&mut self, max_file: u64) -> Vec<Spare> {
-        let free = self
-            .retired
-            .extract_if(.., |(epoch, _)| pins::quiescent(*epoch));
+        let free = self.retired.extract_if(.., |(epoch, _)| pins::quiescent(*epoch));
         self.spares.extend(free.map(|(_, spare)| spare));
         let wanted = self.wanted(max_file);
         let keep = |spare: &Spare| (wanted..=max_file).contains(&spare.size);
@@ -163,20 +148,13 @@ impl Log {
             return Err(Error::ReadOnly);
         }
         if bytes > MAX_RECORD {
-            return Err(Error::BatchTooLarge {
-                needed: bytes,
-                limit: MAX_RECORD,
-            });
+            return Err(Error::BatchTooLarge { needed: bytes, limit: MAX_RECORD });
         }
         let space = padded(bytes);
         loop {
             self.poison.check()?;
             let mut next = lock(&self.next);
-            if next
-                .ready
-                .as_ref()
-                .is_some_and(|ready| ready.room() >= space)
-            {
+            if next.ready.as_ref().is_some_and(|ready| ready.room() >= space) {
                 return Ok(());
             }
             if next.preparing {
@@ -219,9 +197,7 @@ impl Log {
         let least = LOG_START + space;
         let go_on = &|| Ok(());
         if least > wanted {
-            let own = (least + SLACK)
-                .next_multiple_of(BLOCK as u64)
-                .min(MAX_LOG_FILE);
+            let own = (least + SLACK).next_multiple_of(BLOCK as u64).min(MAX_LOG_FILE);
             return self.prepare(own, own, go_on);
         }
         let full = match self.prepare(wanted, max_file, go_on) {
@@ -253,9 +229,7 @@ impl Log {
         let (number, spare) = {
             let mut next = lock(&self.next);
             let Some(number) = next.highest.checked_add(1) else {
-                return Err(Error::invalid(
-                    "the log has used up its four billion file numbers",
-                ));
+                return Err(Error::invalid("the log has used up its four billion file numbers"));
             };
             next.highest = number;
             (number, next.take_spare(size, most))
@@ -291,8 +265,7 @@ impl Log {
             written.map_err(|error| self.failed("write to", TEMPORARY, error))?;
             at += piece;
             if at.is_multiple_of(SYNC_EVERY) && at < size {
-                file.sync()
-                    .map_err(|error| self.failed("sync", TEMPORARY, error))?;
+                file.sync().map_err(|error| self.failed("sync", TEMPORARY, error))?;
             }
             go_on()?;
         }
@@ -314,21 +287,14 @@ impl Log {
         let LogFileHeader { number, salt, size } = header;
         let written = file.write_at(&header.encode(), 0);
         written.map_err(|error| self.failed("write to", TEMPORARY, error))?;
-        file.sync()
-            .map_err(|error| self.failed("sync", TEMPORARY, error))?;
+        file.sync().map_err(|error| self.failed("sync", TEMPORARY, error))?;
         let map = file.map(size, true);
         let map = map.map_err(|error| self.refused("map", TEMPORARY, error))?;
         let renamed = self.storage.rename(TEMPORARY, &log_file_name(number));
         renamed.map_err(|error| self.refused("rename", TEMPORARY, error))?;
         self.sync_directory()?;
         map.populate_write(0, WINDOW.min(size) as usize);
-        Ok(Fresh {
-            number,
-            salt,
-            size,
-            map,
-            file,
-        })
+        Ok(Fresh { number, salt, size, map, file })
     }
 
     /// Takes the prepared file, if it has that much room.
@@ -355,11 +321,7 @@ impl Log {
             let Some(file) = self.files.load(&pin).get(number) else {
                 return;
             };
-            Spare {
-                number,
-                salt: file.salt,
-                size: file.size,
-            }
+            Spare { number, salt: file.salt, size: file.size }
         };
         self.change_files(|set| set.without(number));
         let epoch = pins::advance();
@@ -432,11 +394,7 @@ impl Drop for Preparing<'_> {
 fn new_salt(not: u32) -> Result<u32> {
     loop {
         let salt = getrandom::u32().map_err(|error| {
-            Error::io(
-                "read random numbers from",
-                "the operating system",
-                io::Error::other(error),
-            )
+            Error::io("read random numbers from", "the operating system", io::Error::other(error))
         })?;
         if salt != 0 && salt != not {
             return Ok(salt);

@@ -38,14 +38,7 @@ impl Reader {
         let path = storage.path(&name);
         let file = storage.open(&name, Access::Read);
         let file = file.map_err(|error| Error::io("open", &path, error))?;
-        Ok(Reader {
-            file,
-            path,
-            salt,
-            size,
-            buffer: Vec::new(),
-            start: 0,
-        })
+        Ok(Reader { file, path, salt, size, buffer: Vec::new(), start: 0 })
     }
 
     /// The bytes of a range, or as many of them as the file has.

@@ -66,9 +66,7 @@ impl Log {
             let (Some(file), true) = (file, last || next.is_some()) else {
                 return Err(self.corrupt(number, 0, "log file", "in the chain", "not in it"));
             };
-            let stated = next
-                .as_ref()
-                .map_or(to.offset, |next| next.activation.previous_end);
+            let stated = next.as_ref().map_or(to.offset, |next| next.activation.previous_end);
             self.rewrite_file(&file, offset, stated.into())?;
             let Some(next) = next else { break };
             number = next.number;
@@ -114,11 +112,7 @@ impl Log {
         if self.options.read_only {
             return Err(Error::ReadOnly);
         }
-        if let Some(damaged) = self
-            .damaged
-            .iter()
-            .find(|damaged| damaged.number >= at.file)
-        {
+        if let Some(damaged) = self.damaged.iter().find(|damaged| damaged.number >= at.file) {
             return Err(damaged.error());
         }
         let current = self.take_over(at)?;
@@ -128,10 +122,7 @@ impl Log {
         } else {
             self.remove_later(at.file)?;
         }
-        debug_assert!(
-            self.durable() >= at.commit,
-            "a crashed log is rewritten first"
-        );
+        debug_assert!(self.durable() >= at.commit, "a crashed log is rewritten first");
         self.hot.appended.store(at.commit, Release);
         self.active.store(at.file, Relaxed);
         self.set_grown(current.log.size);
@@ -203,11 +194,7 @@ impl Log {
     /// for one record.
     fn set_grown(&self, size: u64) {
         let ordinary = size == self.options.max_file || size.is_power_of_two();
-        let grown = if ordinary && size <= self.options.max_file {
-            size
-        } else {
-            MIN_FILE
-        };
+        let grown = if ordinary && size <= self.options.max_file { size } else { MIN_FILE };
         lock(&self.next).grown = grown;
     }
 

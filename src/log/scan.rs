@@ -112,16 +112,8 @@ impl Log {
         if stop.stopped == to {
             return Ok(());
         }
-        let Position {
-            file,
-            offset,
-            commit,
-            ..
-        } = stop.stopped;
-        let expected = format!(
-            "a valid record, for the log goes on to commit {}",
-            to.commit
-        );
+        let Position { file, offset, commit, .. } = stop.stopped;
+        let expected = format!("a valid record, for the log goes on to commit {}", to.commit);
         let what = format!("record of commit {}", commit.saturating_add(1));
         Err(self.corrupt(file, offset.into(), what, expected, "no valid record"))
     }
@@ -137,11 +129,7 @@ impl Log {
         let mut file = self.file_of(from)?;
         let mut reader = Reader::open(&*self.storage, file.number, file.salt, file.size)?;
         let mut at = from;
-        let mut end = End {
-            position: from,
-            durable: 0,
-            bytes: 0,
-        };
+        let mut end = End { position: from, durable: 0, bytes: 0 };
         let mut next = self.checked_successor(&file, at)?;
         while to != Some(at) {
             if let Some(following) = &next
@@ -167,13 +155,7 @@ impl Log {
             for op in ops.clone() {
                 op.map_err(|fault| fault.at(&path, at.offset.into()))?;
             }
-            visit(&Replayed {
-                commit: due,
-                file: at.file,
-                offset: at.offset,
-                ops,
-                end: behind,
-            })?;
+            visit(&Replayed { commit: due, file: at.file, offset: at.offset, ops, end: behind })?;
             end.durable = end.durable.max(header.durable.min(due - 1));
             end.bytes += space;
             end.position = behind;
@@ -194,11 +176,7 @@ impl Log {
 
     /// The file that a position lies in.
     fn file_of(&self, at: Position) -> Result<Arc<LogFile>> {
-        if let Some(damaged) = self
-            .damaged
-            .iter()
-            .find(|damaged| damaged.number == at.file)
-        {
+        if let Some(damaged) = self.damaged.iter().find(|damaged| damaged.number == at.file) {
             return Err(damaged.error());
         }
         let pin = pins::pin();
@@ -223,11 +201,7 @@ impl Log {
 
     /// The successor of a file, whose end must not lie before `at`.
     fn checked_successor(&self, file: &LogFile, at: Position) -> Result<Option<Arc<LogFile>>> {
-        let next = self
-            .files
-            .load(&pins::pin())
-            .successor(file.number)
-            .cloned();
+        let next = self.files.load(&pins::pin()).successor(file.number).cloned();
         self.check_stated(next.as_deref(), at)?;
         Ok(next)
     }
@@ -262,19 +236,11 @@ impl Log {
         let Some(missing) = stopped.commit.checked_add(1) else {
             return Ok(());
         };
-        if let Some(damaged) = self
-            .damaged
-            .iter()
-            .find(|damaged| damaged.number > stopped.file)
-        {
+        if let Some(damaged) = self.damaged.iter().find(|damaged| damaged.number > stopped.file) {
             return Err(damaged.error());
         }
         for (number, salt, size) in self.files_from(stopped.file) {
-            let rest = if number == stopped.file {
-                stopped.offset.into()
-            } else {
-                LOG_START
-            };
+            let rest = if number == stopped.file { stopped.offset.into() } else { LOG_START };
             let mut reader = Reader::open(&*self.storage, number, salt, size)?;
             if let Some(later) = evidence::find(&mut reader, rest, missing)? {
                 let what = format!("record of commit {missing}");
@@ -307,18 +273,9 @@ impl Log {
 
     /// Checks that no file behind the place names one that does not exist.
     fn check_none_missing(&self, stopped: Position) -> Result<()> {
-        let there: Vec<u32> = self
-            .files_from(stopped.file)
-            .iter()
-            .map(|file| file.0)
-            .collect();
+        let there: Vec<u32> = self.files_from(stopped.file).iter().map(|file| file.0).collect();
         let pin = pins::pin();
-        for file in self
-            .files
-            .load(&pin)
-            .iter()
-            .filter(|file| file.number > stopped.file)
-        {
+        for file in self.files.load(&pin).iter().filter(|file| file.number > stopped.file) {
             let previous = file.activation.previous;
             if previous > stopped.file && !there.contains(&previous) {
                 let expected = format!("there, for log file {} follows it", file.number);

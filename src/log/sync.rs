@@ -68,11 +68,7 @@ impl Log {
         }
         state.leading = true;
         drop(state);
-        Leader {
-            log: self,
-            done: false,
-        }
-        .lead()
+        Leader { log: self, done: false }.lead()
     }
 
     /// Syncs the unsynced files, then raises the durable mark.
@@ -81,12 +77,9 @@ impl Log {
         let files: Vec<Writable> = lock(&self.sync).unsynced.iter().cloned().collect();
         for Writable { log, file } in &files {
             let path = || self.storage.path(&log_file_name(log.number));
-            file.sync()
-                .map_err(|error| Error::io("sync", path(), error))?;
+            file.sync().map_err(|error| Error::io("sync", path(), error))?;
         }
-        lock(&self.sync)
-            .unsynced
-            .drain(..files.len().saturating_sub(1));
+        lock(&self.sync).unsynced.drain(..files.len().saturating_sub(1));
         self.durable.fetch_max(appended, Release);
         Ok(())
     }

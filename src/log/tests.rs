@@ -21,10 +21,7 @@ use crate::format::record::{Op, OpKind, Position, log_file_name};
 use crate::storage::memory::Memory;
 use crate::storage::{Access, File, Storage};
 
-pub(super) const OPTIONS: LogOptions = LogOptions {
-    max_file: 4 << 20,
-    read_only: false,
-};
+pub(super) const OPTIONS: LogOptions = LogOptions { max_file: 4 << 20, read_only: false };
 
 /// A log that is open for writing.
 pub(super) struct Open {
@@ -91,12 +88,7 @@ pub(super) fn open(storage: impl Storage) -> Result<Arc<Log>> {
 }
 
 pub(super) fn insert<'a>(key: &'a [u8], value: &'a [u8]) -> Op<'a> {
-    Op {
-        kind: OpKind::Insert,
-        table: 0,
-        key,
-        value,
-    }
+    Op { kind: OpKind::Insert, table: 0, key, value }
 }
 
 /// The keys and values between two positions.

@@ -41,7 +41,7 @@ use std::sync::atomic::Ordering::{Relaxed, Release};
 use super::files::{LogFile, Writable};
 use super::keeper::Populate;
 use super::prepare::Fresh;
-use super::{Log, lock};
+use super::{Log, WINDOW, lock};
 use crate::error::{Error, Result};
 use crate::format::crc32;
 use crate::format::record::{
@@ -55,9 +55,6 @@ const BUFFER: usize = 4096;
 
 /// From this length on a key or value is copied straight into the mapping.
 const DIRECT: usize = BUFFER / 2;
-
-/// How much of the active file is mapped for writing ahead of use.
-pub(super) const WINDOW: u64 = 1 << 20;
 
 /// At this offset of the active file the next one is asked for: late enough
 /// that a tiny store never has a second file.
@@ -172,10 +169,7 @@ impl Appender {
     #[cold]
     fn reserve_slowly(&mut self, bytes: u64, urgent: bool) -> Result<Room> {
         if bytes > MAX_RECORD {
-            return Err(Error::BatchTooLarge {
-                needed: bytes,
-                limit: MAX_RECORD,
-            });
+            return Err(Error::BatchTooLarge { needed: bytes, limit: MAX_RECORD });
         }
         let (space, room) = (padded(bytes), self.limit - self.offset);
         // A record that does not fit the active file has to fit the next one.
@@ -186,10 +180,7 @@ impl Appender {
         {
             self.log.give_up(&too_small);
         }
-        let has_next = self
-            .pending
-            .as_ref()
-            .is_some_and(|next| next.room() >= least);
+        let has_next = self.pending.as_ref().is_some_and(|next| next.room() >= least);
         let ready = has_next || (urgent && space <= room);
         Ok(if ready { Room::Ready } else { Room::Wait })
     }
@@ -206,21 +197,14 @@ impl Appender {
     #[inline]
     pub(crate) fn append(&mut self, ops: &[Op<'_>]) -> Result<Placed> {
         self.log.poison.check()?;
-        let length = ops
-            .iter()
-            .fold(RECORD_HEADER as u64, |sum, op| sum + op.encoded_len());
+        let length = ops.iter().fold(RECORD_HEADER as u64, |sum, op| sum + op.encoded_len());
         let space = padded(length);
         if space > self.limit - self.offset {
             self.rotate(space)?;
         }
         let commit = self.commit + 1;
         let durable = self.log.durable();
-        let header = RecordHeader {
-            crc: 0,
-            length: length as u32,
-            commit,
-            durable,
-        };
+        let header = RecordHeader { crc: 0, length: length as u32, commit, durable };
         let written = if space <= BUFFER as u64 {
             self.write_small(&header, ops)
         } else {
@@ -228,11 +212,7 @@ impl Appender {
         };
         written.map_err(|error| self.failed("write to", error))?;
 
-        let placed = Placed {
-            file: self.current.log.number,
-            offset: self.offset as u32,
-            commit,
-        };
+        let placed = Placed { file: self.current.log.number, offset: self.offset as u32, commit };
         self.offset += space;
         self.commit = commit;
         self.total += space;
@@ -303,10 +283,7 @@ impl Appender {
         match self.pending.take_if(|next| next.room() >= space) {
             Some(next) => self.activate(next),
             None => {
-                let error = Error::BatchTooLarge {
-                    needed: space,
-                    limit: self.limit - self.offset,
-                };
+                let error = Error::BatchTooLarge { needed: space, limit: self.limit - self.offset };
                 debug_assert!(false, "append without room: {error}");
                 self.log.poison.set(&error);
                 Err(error)
@@ -343,11 +320,7 @@ impl Appender {
         if self.populated < log.size && self.offset + WINDOW / 2 >= self.populated {
             let from = self.populated.max(self.offset);
             self.populated = (from + WINDOW).min(log.size);
-            self.log.ask_to_populate(Populate {
-                file: log.clone(),
-                from,
-                to: self.populated,
-            });
+            self.log.ask_to_populate(Populate { file: log.clone(), from, to: self.populated });
         }
         self.set_poke();
     }
@@ -357,20 +330,13 @@ impl Appender {
         let size = self.current.log.size;
         let ask = if self.asked { u64::MAX } else { ASK_AT };
         let whole = self.populated >= size;
-        let populate = if whole {
-            u64::MAX
-        } else {
-            self.populated.saturating_sub(WINDOW / 2)
-        };
+        let populate = if whole { u64::MAX } else { self.populated.saturating_sub(WINDOW / 2) };
         self.poke_at = ask.min(populate);
     }
 
     #[cold]
     fn failed(&self, doing: &'static str, error: std::io::Error) -> Error {
-        let path = self
-            .log
-            .storage
-            .path(&log_file_name(self.current.log.number));
+        let path = self.log.storage.path(&log_file_name(self.current.log.number));
         let error = Error::io(doing, path, error);
         self.log.poison.set(&error);
         error
@@ -380,13 +346,7 @@ impl Appender {
 /// Writes the activation of a prepared file and makes it known. It is durable
 /// with the first sync of the file.
 pub(super) fn start(log: &Log, next: Fresh, activation: Activation) -> Result<Writable> {
-    let Fresh {
-        number,
-        salt,
-        size,
-        map,
-        file,
-    } = next;
+    let Fresh { number, salt, size, map, file } = next;
     if let Err(error) = file.write_mapped(&map, &activation.encode(), ACTIVATION_OFFSET as u64) {
         let error = Error::io("write to", log.storage.path(&log_file_name(number)), error);
         log.poison.set(&error);
@@ -394,10 +354,7 @@ pub(super) fn start(log: &Log, next: Fresh, activation: Activation) -> Result<Wr
     }
     let header = LogFileHeader { number, salt, size };
     let known = Arc::new(LogFile::new(header, activation, map, LOG_START));
-    let writable = Writable {
-        log: known.clone(),
-        file,
-    };
+    let writable = Writable { log: known.clone(), file };
     lock(&log.sync).unsynced.push_back(writable.clone());
     log.active.store(number, Relaxed);
     log.change_files(|set| set.with(known));
@@ -431,8 +388,7 @@ impl Pieces<'_> {
 
     fn flush(&mut self) -> std::io::Result<()> {
         self.crc.update(&self.buffer[..self.filled]);
-        self.file
-            .write_mapped(self.map, &self.buffer[..self.filled], self.at)?;
+        self.file.write_mapped(self.map, &self.buffer[..self.filled], self.at)?;
         self.at += self.filled as u64;
         self.filled = 0;
         Ok(())

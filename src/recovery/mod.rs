@@ -64,19 +64,14 @@ fn take_lock(storage: &dyn Storage, options: &Options) -> Result<Option<Lock>> {
     }
     match storage.lock(!options.read_only) {
         Ok(LockOutcome::Held(lock)) => Ok(Some(lock)),
-        Ok(LockOutcome::Busy(pid)) => Err(Error::Locked {
-            path: storage.path(""),
-            pid,
-        }),
+        Ok(LockOutcome::Busy(pid)) => Err(Error::Locked { path: storage.path(""), pid }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(no_store(storage)),
         Err(error) => Err(Error::io("lock", storage.path(""), error)),
     }
 }
 
 fn no_store(storage: &dyn Storage) -> Error {
-    Error::NotFound {
-        what: format!("store at {}", storage.path("").display()),
-    }
+    Error::NotFound { what: format!("store at {}", storage.path("").display()) }
 }
 
 fn list(storage: &dyn Storage, directory: &str) -> Result<Vec<String>> {
@@ -142,10 +137,7 @@ fn create(storage: Arc<dyn Storage>, options: &Options, lock: Option<Lock>) -> R
     }
     remove_unborn_log(&*storage)?;
     let poison = Arc::new(Poison::new());
-    let log_options = LogOptions {
-        max_file: options.max_log_file,
-        read_only: false,
-    };
+    let log_options = LogOptions { max_file: options.max_log_file, read_only: false };
     let (log, appender) = Log::create(storage.clone(), log_options, poison.clone())?;
     create_table_file(
         &*storage,
@@ -170,17 +162,8 @@ fn create(storage: Arc<dyn Storage>, options: &Options, lock: Option<Lock>) -> R
         checkpointed_bytes: 0,
     };
     let options = options.clone();
-    let store = Store::new(Parts {
-        storage,
-        options,
-        log,
-        poison,
-        epoch,
-        frames,
-        lock,
-        core,
-        frame_limit,
-    });
+    let store =
+        Store::new(Parts { storage, options, log, poison, epoch, frames, lock, core, frame_limit });
     let writer = open_table(&store, &table_file(DEFAULT_TABLE))?;
     store.core_to_look().add(writer);
     Ok(store)
@@ -227,48 +210,25 @@ impl Opened {
             .find(|pair| pair[0].found.header.table_id == pair[1].found.header.table_id);
         if let Some([a, b]) = ids {
             let found = format!("that of {}", a.path.display());
-            return Err(Error::corrupt(
-                &b.path,
-                12,
-                "the table's id",
-                "its own",
-                found,
-            ));
+            return Err(Error::corrupt(&b.path, 12, "the table's id", "its own", found));
         }
         let poison = Arc::new(Poison::new());
-        let log_options = LogOptions {
-            max_file: options.max_log_file,
-            read_only: options.read_only,
-        };
+        let log_options =
+            LogOptions { max_file: options.max_log_file, read_only: options.read_only };
         let log = Log::open(storage.clone(), log_options, poison.clone())?;
         let options = options.clone();
-        Ok(Opened {
-            storage,
-            options,
-            lock,
-            tables,
-            dropped,
-            log,
-            poison,
-        })
+        Ok(Opened { storage, options, lock, tables, dropped, log, poison })
     }
 
     /// Step 3.
     fn check_log(&mut self) -> Result<LogEnd> {
         let headers = || self.tables.iter().map(|table| &table.found.header);
-        let from = headers()
-            .map(|header| header.log)
-            .min_by_key(|log| log.commit);
+        let from = headers().map(|header| header.log).min_by_key(|log| log.commit);
         let from = from.unwrap_or_default();
         if headers().all(|header| header.clean && header.log == from) {
             // What follows would be refused when the log is taken over.
             self.log.check_place(from)?;
-            return Ok(LogEnd {
-                from,
-                to: from,
-                clean: true,
-                bytes: 0,
-            });
+            return Ok(LogEnd { from, to: from, clean: true, bytes: 0 });
         }
         let end = self.log.scan(from)?;
         let to = end.position;
@@ -277,30 +237,15 @@ impl Opened {
             if log.commit > to.commit {
                 let expected = format!("to go on to commit {}, for this table has it", log.commit);
                 let path = self.storage.path(&log_file_name(to.file));
-                return Err(Error::corrupt(
-                    path,
-                    to.offset.into(),
-                    "the log",
-                    expected,
-                    "its end",
-                ));
+                return Err(Error::corrupt(path, to.offset.into(), "the log", expected, "its end"));
             }
         }
-        Ok(LogEnd {
-            from,
-            to,
-            clean: false,
-            bytes: end.bytes,
-        })
+        Ok(LogEnd { from, to, clean: false, bytes: end.bytes })
     }
 
     /// Steps 4 to 7.
     fn into_store(mut self, end: LogEnd) -> Result<Store> {
-        let newest = self
-            .tables
-            .iter()
-            .map(|table| table.found.header.generation)
-            .max();
+        let newest = self.tables.iter().map(|table| table.found.header.generation).max();
         let generation = newest.unwrap_or(0) + 1;
         let mut appender = None;
         if !self.options.read_only {
@@ -310,10 +255,7 @@ impl Opened {
             appender = Some(self.log.appender(end.to, end.clean)?);
             self.rewrite_headers(generation)?;
         }
-        let lengths = self
-            .tables
-            .iter()
-            .map(|table| table.file.length().unwrap_or(0));
+        let lengths = self.tables.iter().map(|table| table.file.length().unwrap_or(0));
         let table_bytes = lengths.sum();
         let (ws, frames, frame_limit) =
             workspace(&self.options, generation + 1, end.bytes, table_bytes)?;
@@ -344,11 +286,7 @@ impl Opened {
         for table in tables {
             let header = &table.found.header;
             let pending = header.state == TableState::Pending;
-            starts.push(Start {
-                id: header.table_id,
-                commit: header.log.commit,
-                pending,
-            });
+            starts.push(Start { id: header.table_id, commit: header.log.commit, pending });
             let next = header.next_table_id;
             let writer = table.into_writer(&store.frames, &store.epoch, read_only)?;
             let mut core = store.core_to_look();

@@ -40,15 +40,9 @@ impl Replay<'_> {
         end: &LogEnd,
         files: Vec<String>,
     ) -> Result<()> {
-        let mut replay = Replay {
-            store,
-            starts,
-            missing: BTreeSet::new(),
-            dropped: BTreeSet::new(),
-        };
-        store
-            .log
-            .replay(end.from, end.to, &mut |record| replay.record(record))?;
+        let mut replay =
+            Replay { store, starts, missing: BTreeSet::new(), dropped: BTreeSet::new() };
+        store.log.replay(end.from, end.to, &mut |record| replay.record(record))?;
         // A reader's log ends here; a writer's goes on with its appender.
         store.core_to_look().replayed = store.options.read_only.then_some(end.to);
         replay.finish(files, end)
@@ -60,10 +54,7 @@ impl Replay<'_> {
             let path = || self.store.storage.path(&log_file_name(record.file));
             let (op, key_at) = op.map_err(|fault| fault.at(path(), record.offset.into()))?;
             let start = self.starts.iter_mut().find(|start| start.id == op.table);
-            if start
-                .as_ref()
-                .is_some_and(|start| start.commit >= record.commit)
-            {
+            if start.as_ref().is_some_and(|start| start.commit >= record.commit) {
                 continue;
             }
             if start.is_none() {
@@ -82,8 +73,7 @@ impl Replay<'_> {
                     let Some(hash) = core.writer(op.table).map(|w| w.hash(op.key)) else {
                         continue;
                     };
-                    self.store
-                        .apply(&mut core, &op, hash, record.file, record.offset + key_at)?;
+                    self.store.apply(&mut core, &op, hash, record.file, record.offset + key_at)?;
                 }
                 _ => {}
             }
@@ -103,25 +93,12 @@ impl Replay<'_> {
         if let Some(id) = self.missing.first() {
             let what = format!("the file of table {id}");
             let path = self.store.path();
-            let expected = format!(
-                "there, for the log before commit {} names it",
-                end.to.commit
-            );
+            let expected = format!("there, for the log before commit {} names it", end.to.commit);
             return Err(Error::corrupt(path, 0, what, expected, "absent"));
         }
         let mut core = self.store.core_to_look();
-        let pending = self
-            .starts
-            .iter()
-            .filter(|start| start.pending)
-            .map(|start| start.id);
-        for id in self
-            .dropped
-            .iter()
-            .copied()
-            .chain(pending)
-            .collect::<Vec<_>>()
-        {
+        let pending = self.starts.iter().filter(|start| start.pending).map(|start| start.id);
+        for id in self.dropped.iter().copied().chain(pending).collect::<Vec<_>>() {
             if let Some(writer) = core.writer(id) {
                 files.push(table_file(&writer.table.name));
                 core.remove(id)?;

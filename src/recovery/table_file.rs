@@ -34,17 +34,12 @@ pub(crate) fn read_header(file: &dyn File, path: &Path) -> Result<FoundHeader> {
     let read = |copy: u64| -> Result<Header> {
         let mut bytes = [0; BLOCK];
         let offset = copy * BLOCK as u64;
-        file.read_at(&mut bytes, offset)
-            .map_err(|error| match error.kind() {
-                std::io::ErrorKind::UnexpectedEof => Error::corrupt(
-                    path,
-                    offset,
-                    "a header copy",
-                    "4096 bytes",
-                    "the end of the file",
-                ),
-                _ => Error::io("read", path, error),
-            })?;
+        file.read_at(&mut bytes, offset).map_err(|error| match error.kind() {
+            std::io::ErrorKind::UnexpectedEof => {
+                Error::corrupt(path, offset, "a header copy", "4096 bytes", "the end of the file")
+            }
+            _ => Error::io("read", path, error),
+        })?;
         Header::decode(&bytes).map_err(|fault| fault.at(path, offset))
     };
     match (read(0), read(1)) {
@@ -75,14 +70,8 @@ pub(super) struct TableFile {
 impl TableFile {
     pub(super) fn open(storage: &dyn Storage, name: &str, read_only: bool) -> Result<TableFile> {
         let path = storage.path(name);
-        let access = if read_only {
-            Access::Read
-        } else {
-            Access::Write
-        };
-        let file = storage
-            .open(name, access)
-            .map_err(|e| Error::io("open", &path, e))?;
+        let access = if read_only { Access::Read } else { Access::Write };
+        let file = storage.open(name, access).map_err(|e| Error::io("open", &path, e))?;
         let found = read_header(&*file, &path)?;
         if table_file(&found.header.name) != name {
             let found = table_file(&found.header.name);
@@ -94,23 +83,12 @@ impl TableFile {
     /// The bytes of root or free map, checked.
     fn run(&self, run: Run, what: &str) -> Result<Vec<u8>> {
         let offset = u64::from(run.block) * BLOCK as u64;
-        let length = self
-            .file
-            .length()
-            .map_err(|e| Error::io("read", &self.path, e))?;
+        let length = self.file.length().map_err(|e| Error::io("read", &self.path, e))?;
         if offset + u64::from(run.blocks) * BLOCK as u64 > length {
-            return Err(Error::corrupt(
-                &self.path,
-                offset,
-                what,
-                "in the file",
-                "truncated",
-            ));
+            return Err(Error::corrupt(&self.path, offset, what, "in the file", "truncated"));
         }
         let mut bytes = vec![0; run.blocks as usize * BLOCK];
-        self.file
-            .read_at(&mut bytes, offset)
-            .map_err(|e| Error::io("read", &self.path, e))?;
+        self.file.read_at(&mut bytes, offset).map_err(|e| Error::io("read", &self.path, e))?;
         let found = crc32(&bytes, 0);
         if found != run.crc {
             let (expected, found) = (format!("{:08x}", run.crc), format!("{found:08x}"));
@@ -133,13 +111,7 @@ impl TableFile {
         if self_test != header.self_test {
             let expected = format!("{:016x}, what this program computes", self_test);
             let found = format!("{:016x}", header.self_test);
-            return Err(Error::corrupt(
-                path,
-                40,
-                "the hash's self-test",
-                expected,
-                found,
-            ));
+            return Err(Error::corrupt(path, 40, "the hash's self-test", expected, found));
         }
         let root = self.run(header.root, "the root")?;
         let at = |block: u32| u64::from(block) * BLOCK as u64;
@@ -148,13 +120,8 @@ impl TableFile {
         let map = self.run(header.free_map, "the free map")?;
         let free = decode_free_map(&map, header.file_blocks)
             .map_err(|fault| fault.at(path, at(header.free_map.block)))?;
-        let blocks = Blocks::open(
-            self.file.clone(),
-            path.clone(),
-            free,
-            header.file_blocks,
-            read_only,
-        )?;
+        let blocks =
+            Blocks::open(self.file.clone(), path.clone(), free, header.file_blocks, read_only)?;
         let geometry = Geometry::new(header.payload.into()).ok_or_else(|| {
             Error::corrupt(path, 14, "the slot payload", "possible", header.payload)
         })?;
@@ -195,17 +162,10 @@ pub(crate) fn remove_table_file(store: &Store, name: &str) -> Result<()> {
             error
         }
     };
-    let file = store
-        .storage
-        .open(&file_name, Access::Write)
-        .map_err(failed("open"))?;
+    let file = store.storage.open(&file_name, Access::Write).map_err(failed("open"))?;
     let mut header = read_header(&*file, &path)?.header;
     header.state = TableState::Dropped;
-    header.generation = store
-        .core_to_look()
-        .ws
-        .generation
-        .max(header.generation + 1);
+    header.generation = store.core_to_look().ws.generation.max(header.generation + 1);
     write_header(&file, &header, 0).map_err(failed("write to"))?;
     store.storage.remove(&file_name).map_err(failed("remove"))?;
     store.storage.sync_directory("").map_err(failed("sync"))

@@ -55,23 +55,16 @@ impl Files {
     /// The directory at that path. It is looked at when it is used, and
     /// created, with its parents, by `create_directory("")`.
     pub fn new(directory: impl Into<PathBuf>) -> Files {
-        Files {
-            directory: directory.into(),
-        }
+        Files { directory: directory.into() }
     }
 
     /// Where a name lies, if it stays within the directory.
     fn resolve(&self, name: &str) -> io::Result<PathBuf> {
-        let inside = Path::new(name)
-            .components()
-            .all(|part| matches!(part, Component::Normal(_)));
+        let inside = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
         if inside {
             Ok(self.path(name))
         } else {
-            Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "the name leads out of the store",
-            ))
+            Err(io::Error::new(io::ErrorKind::InvalidInput, "the name leads out of the store"))
         }
     }
 
@@ -79,12 +72,7 @@ impl Files {
         let path = self.resolve(LOCK)?;
         let mut options = OpenOptions::new();
         // Not truncated before it is held: somebody else's number may be in it.
-        let file = options
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)?;
+        let file = options.read(true).write(true).create(true).truncate(false).open(path)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Ok(LockOutcome::Busy(exclusive_holder(&file))),
@@ -92,9 +80,7 @@ impl Files {
         }
         // For people only, and the store of a full disk has to open: may fail.
         let number = format!("{}\n", std::process::id());
-        let _ = file
-            .set_len(0)
-            .and_then(|()| file.write_all_at(number.as_bytes(), 0));
+        let _ = file.set_len(0).and_then(|()| file.write_all_at(number.as_bytes(), 0));
         Ok(LockOutcome::Held(Box::new(file)))
     }
 
@@ -116,11 +102,7 @@ impl Files {
 fn holder(file: &fs::File) -> Option<u32> {
     let mut text = [0; 16];
     let length = file.read_at(&mut text, 0).ok()?;
-    std::str::from_utf8(&text[..length])
-        .ok()?
-        .trim_end()
-        .parse()
-        .ok()
+    std::str::from_utf8(&text[..length]).ok()?.trim_end().parse().ok()
 }
 
 /// As [`holder`], of somebody who keeps others from writing: those who only
@@ -139,16 +121,10 @@ fn exclusive_holder(file: &fs::File) -> Option<u32> {
 impl Storage for Files {
     fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>> {
         let mut options = OpenOptions::new();
-        options
-            .read(true)
-            .write(access != Access::Read)
-            .create_new(access == Access::Create);
+        options.read(true).write(access != Access::Read).create_new(access == Access::Create);
         let file = options.open(self.resolve(name)?)?;
         let copy_on_write = access != Access::Read && copies_on_write(&file);
-        Ok(Arc::new(RealFile {
-            file,
-            copy_on_write,
-        }))
+        Ok(Arc::new(RealFile { file, copy_on_write }))
     }
 
     fn list(&self, directory: &str) -> io::Result<Vec<String>> {
@@ -180,19 +156,11 @@ impl Storage for Files {
     }
 
     fn lock(&self, exclusive: bool) -> io::Result<LockOutcome> {
-        if exclusive {
-            self.lock_exclusive()
-        } else {
-            self.lock_shared()
-        }
+        if exclusive { self.lock_exclusive() } else { self.lock_shared() }
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        if name.is_empty() {
-            self.directory.clone()
-        } else {
-            self.directory.join(name)
-        }
+        if name.is_empty() { self.directory.clone() } else { self.directory.join(name) }
     }
 }
 
@@ -238,9 +206,7 @@ impl File for RealFile {
     }
 
     fn allocate(&self, offset: u64, length: u64) -> io::Result<()> {
-        let end = offset
-            .checked_add(length)
-            .ok_or(io::ErrorKind::FileTooLarge)?;
+        let end = offset.checked_add(length).ok_or(io::ErrorKind::FileTooLarge)?;
         if length == 0 {
             return Ok(());
         }
@@ -309,22 +275,13 @@ mod tests;
 /// The memory this process may use, in bytes: the machine's, or the limit of
 /// its cgroup if that is smaller. A guess of 4 GiB where nothing says.
 pub(crate) fn memory_limit() -> u64 {
-    let machine = std::fs::read_to_string("/proc/meminfo")
-        .ok()
-        .and_then(|text| {
-            let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
-            Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? << 10)
-        });
-    let group = [
-        "/sys/fs/cgroup/memory.max",
-        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-    ];
-    let limit = group.iter().find_map(|path| {
-        std::fs::read_to_string(path)
-            .ok()?
-            .trim()
-            .parse::<u64>()
-            .ok()
+    let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+        let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
+        Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? << 10)
     });
+    let group = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
+    let limit = group
+        .iter()
+        .find_map(|path| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok());
     machine.unwrap_or(4 << 30).min(limit.unwrap_or(u64::MAX))
 }

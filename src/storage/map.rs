@@ -89,12 +89,7 @@ impl Map {
     /// A map of words on the heap, for storages that are not files.
     pub fn heap(words: Arc<[AtomicU64]>) -> Map {
         let base = NonNull::from(&*words).cast::<AtomicU64>();
-        Map {
-            base,
-            count: words.len(),
-            writable: true,
-            owner: Owner::Heap(words),
-        }
+        Map { base, count: words.len(), writable: true, owner: Owner::Heap(words) }
     }
 
     /// Maps the first `length` bytes of a file, shared with everybody who maps
@@ -111,11 +106,8 @@ impl Map {
         }
         let mut options = MmapOptions::new();
         options.len(bytes);
-        let raw = if writable {
-            options.map_raw(file)?
-        } else {
-            options.map_raw_read_only(file)?
-        };
+        let raw =
+            if writable { options.map_raw(file)? } else { options.map_raw_read_only(file)? };
         if !writable && bytes > 0 {
             // Advice: where it is not taken, reads bring in neighbours that nobody asked for.
             let _ = raw.advise(Advice::Random);
@@ -149,30 +141,19 @@ impl Map {
         let base = NonNull::new(raw.as_mut_ptr().cast::<AtomicU64>());
         let base = base.ok_or_else(|| invalid("the map has no address"))?;
         debug_assert!(base.is_aligned(), "mappings start at page boundaries");
-        Ok(Map {
-            base,
-            count: bytes / WORD,
-            writable,
-            owner: Owner::Mapped(Arc::new(raw)),
-        })
+        Ok(Map { base, count: bytes / WORD, writable, owner: Owner::Mapped(Arc::new(raw)) })
     }
 
     /// The first `bytes` bytes of this map, as a map of the same memory.
     /// `None` if `bytes` is no multiple of 8 or more than there are.
     pub(crate) fn prefix(&self, bytes: usize) -> Option<Map> {
         let possible = bytes.is_multiple_of(WORD) && bytes <= self.len();
-        possible.then(|| Map {
-            count: bytes / WORD,
-            ..self.clone()
-        })
+        possible.then(|| Map { count: bytes / WORD, ..self.clone() })
     }
 
     /// The length in bytes, a multiple of 8.
     #[inline]
-    #[expect(
-        clippy::len_without_is_empty,
-        reason = "it is a size, and nobody asks for zero"
-    )]
+    #[expect(clippy::len_without_is_empty, reason = "it is a size, and nobody asks for zero")]
     pub fn len(&self) -> usize {
         self.count * WORD
     }
@@ -235,10 +216,7 @@ impl Map {
     pub fn copy_in(&self, offset: usize, bytes: &[u8]) -> io::Result<()> {
         self.check(offset, bytes.len())?;
         if !self.writable {
-            return Err(io::Error::new(
-                io::ErrorKind::PermissionDenied,
-                "the map is read-only",
-            ));
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "the map is read-only"));
         }
         store_bytes(self.words(), offset, bytes);
         Ok(())
@@ -248,10 +226,7 @@ impl Map {
     pub(super) fn check(&self, offset: usize, length: usize) -> io::Result<()> {
         match offset.checked_add(length) {
             Some(end) if end <= self.len() => Ok(()),
-            _ => Err(io::Error::new(
-                io::ErrorKind::UnexpectedEof,
-                "beyond the end of the map",
-            )),
+            _ => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "beyond the end of the map")),
         }
     }
 
@@ -307,11 +282,7 @@ fn advise_wipe_on_fork(raw: &MmapRaw) -> io::Result<()> {
     // SAFETY: the range is a mapping that `raw` owns; the advice changes
     // nothing in this process, only what a child of a fork will find.
     let outcome = unsafe { madvise(raw.as_mut_ptr().cast(), raw.len(), MADV_WIPEONFORK) };
-    if outcome == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 impl fmt::Debug for Map {

@@ -79,19 +79,13 @@ impl Memory {
         for (name, file) in &names.files {
             files.insert(name.clone(), Arc::new(file.copy()?));
         }
-        *copy.names() = Names {
-            files,
-            directories: names.directories.clone(),
-        };
+        *copy.names() = Names { files, directories: names.directories.clone() };
         drop(names);
         Ok(copy)
     }
 
     fn names(&self) -> MutexGuard<'_, Names> {
-        self.shared
-            .names
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.shared.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -103,11 +97,7 @@ fn parent(name: &str) -> &str {
 impl Names {
     fn directory(&self, directory: &str) -> io::Result<()> {
         let known = directory.is_empty() || self.directories.contains(directory);
-        if known {
-            Ok(())
-        } else {
-            Err(io::ErrorKind::NotFound.into())
-        }
+        if known { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
     }
 }
 
@@ -131,9 +121,7 @@ impl Storage for Memory {
         let names = self.names();
         names.directory(directory)?;
         let inside = names.files.keys().filter(|name| parent(name) == directory);
-        Ok(inside
-            .map(|name| name.rsplit('/').next().unwrap_or(name).to_string())
-            .collect())
+        Ok(inside.map(|name| name.rsplit('/').next().unwrap_or(name).to_string()).collect())
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
@@ -166,11 +154,7 @@ impl Storage for Memory {
     }
 
     fn lock(&self, exclusive: bool) -> io::Result<LockOutcome> {
-        let mut holders = self
-            .shared
-            .holders
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut holders = self.shared.holders.lock().unwrap_or_else(PoisonError::into_inner);
         if holders.exclusive || (exclusive && holders.shared > 0) {
             return Ok(LockOutcome::Busy(Some(std::process::id())));
         }
@@ -179,10 +163,7 @@ impl Storage for Memory {
         } else {
             holders.shared += 1;
         }
-        let held: Lock = Box::new(Held {
-            shared: Arc::clone(&self.shared),
-            exclusive,
-        });
+        let held: Lock = Box::new(Held { shared: Arc::clone(&self.shared), exclusive });
         Ok(LockOutcome::Held(held))
     }
 
@@ -199,11 +180,7 @@ struct Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        let mut holders = self
-            .shared
-            .holders
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut holders = self.shared.holders.lock().unwrap_or_else(PoisonError::into_inner);
         if self.exclusive {
             holders.exclusive = false;
         } else {
@@ -226,23 +203,13 @@ struct Contents {
 
 impl MemoryFile {
     fn new() -> io::Result<MemoryFile> {
-        Ok(MemoryFile {
-            contents: RwLock::new(Contents {
-                room: Map::anonymous(0)?,
-                length: 0,
-            }),
-        })
+        Ok(MemoryFile { contents: RwLock::new(Contents { room: Map::anonymous(0)?, length: 0 }) })
     }
 
     fn copy(&self) -> io::Result<MemoryFile> {
         let contents = self.read();
-        let copy = Contents {
-            room: contents.copy(contents.room.len())?,
-            length: contents.length,
-        };
-        Ok(MemoryFile {
-            contents: RwLock::new(copy),
-        })
+        let copy = Contents { room: contents.copy(contents.room.len())?, length: contents.length };
+        Ok(MemoryFile { contents: RwLock::new(copy) })
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, Contents> {
@@ -250,9 +217,7 @@ impl MemoryFile {
     }
 
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, Contents> {
-        self.contents
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.contents.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -277,9 +242,7 @@ impl Contents {
             return Ok(());
         }
         if length > self.room.len() {
-            let least = length
-                .checked_next_multiple_of(4096)
-                .ok_or(io::ErrorKind::FileTooLarge)?;
+            let least = length.checked_next_multiple_of(4096).ok_or(io::ErrorKind::FileTooLarge)?;
             let ample = if least < SMALL_ROOM / ROOM {
                 if cfg!(miri) { 2 * least } else { SMALL_ROOM }
             } else {
@@ -312,9 +275,7 @@ fn size(bytes: u64) -> io::Result<usize> {
 
 /// The end of a range that starts at an offset.
 fn end(offset: u64, length: usize) -> io::Result<usize> {
-    size(offset)?
-        .checked_add(length)
-        .ok_or(io::ErrorKind::FileTooLarge.into())
+    size(offset)?.checked_add(length).ok_or(io::ErrorKind::FileTooLarge.into())
 }
 
 impl File for MemoryFile {
@@ -347,11 +308,7 @@ impl File for MemoryFile {
     fn map(&self, length: u64, _writable: bool) -> io::Result<Map> {
         let contents = self.read();
         let length = size(length)?;
-        let map = if length <= contents.length {
-            contents.room.prefix(length)
-        } else {
-            None
-        };
+        let map = if length <= contents.length { contents.room.prefix(length) } else { None };
         map.ok_or(io::ErrorKind::InvalidInput.into())
     }
 

@@ -81,10 +81,7 @@ impl Slot {
     fn take() -> &'static Slot {
         for slot in slots() {
             if !slot.taken.load(Relaxed)
-                && slot
-                    .taken
-                    .compare_exchange(false, true, Acquire, Relaxed)
-                    .is_ok()
+                && slot.taken.compare_exchange(false, true, Acquire, Relaxed).is_ok()
             {
                 return slot;
             }
@@ -166,10 +163,7 @@ pub(crate) fn pin() -> Pin {
         slot.epoch.store(EPOCH.load(Acquire), Release);
         fence(SeqCst);
     }
-    Pin {
-        slot,
-        thread: PhantomData,
-    }
+    Pin { slot, thread: PhantomData }
 }
 
 /// The slot of a thread that has none yet, or has run its destructors already.
@@ -225,10 +219,7 @@ pub(crate) struct Protected<T: Send + Sync + 'static> {
 impl<T: Send + Sync + 'static> Protected<T> {
     /// Protects a value.
     pub(crate) fn new(value: Box<T>) -> Protected<T> {
-        Protected {
-            current: AtomicPtr::new(Box::into_raw(value)),
-            owned: PhantomData,
-        }
+        Protected { current: AtomicPtr::new(Box::into_raw(value)), owned: PhantomData }
     }
 
     /// The current value. It stays readable as long as the pin, even if it is
@@ -270,10 +261,7 @@ unsafe impl<T: Send + Sync + 'static> Sync for Retired<T> {}
 impl<T: Send + Sync + 'static> Retired<T> {
     /// Retires a value that nobody can load any more.
     fn new(value: *mut T) -> Retired<T> {
-        Retired {
-            value,
-            epoch: advance(),
-        }
+        Retired { value, epoch: advance() }
     }
 
     /// Frees the value if no pin can still use it; else gives itself back.
@@ -283,21 +271,14 @@ impl<T: Send + Sync + 'static> Retired<T> {
             return Err(self);
         }
         let this = ManuallyDrop::new(self);
-        drop(Limbo {
-            epoch: this.epoch,
-            value: this.value,
-        });
+        drop(Limbo { epoch: this.epoch, value: this.value });
         Ok(())
     }
 }
 
 impl<T: Send + Sync + 'static> Drop for Retired<T> {
     fn drop(&mut self) {
-        Limbo {
-            epoch: self.epoch,
-            value: self.value,
-        }
-        .wait();
+        Limbo { epoch: self.epoch, value: self.value }.wait();
     }
 }
 

@@ -34,8 +34,7 @@ struct Unfinished<'a>(&'a Poison);
 impl Drop for Unfinished<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0
-                .set(&"a thread panicked between logging and applying a commit");
+            self.0.set(&"a thread panicked between logging and applying a commit");
         }
     }
 }
@@ -44,24 +43,12 @@ impl Store {
     /// Inserts or overwrites one entry.
     pub(crate) fn insert(&self, table: &Table, key: &[u8], value: &[u8]) -> Result<()> {
         crate::batch::check_lengths(key, value)?;
-        let op = Op {
-            kind: OpKind::Insert,
-            table: table.id,
-            key,
-            value,
-        };
+        let op = Op { kind: OpKind::Insert, table: table.id, key, value };
         let bytes = RECORD_HEADER as u64 + op.encoded_len();
         let commit = self.commit(bytes, false, |core| {
             let log = LogBytes::new(&self.log, &*self.storage);
-            let Core {
-                ws,
-                appender,
-                tables,
-                ..
-            } = core;
-            let writer = tables
-                .get_mut(usize::from(op.table))
-                .and_then(|w| w.as_deref_mut());
+            let Core { ws, appender, tables, .. } = core;
+            let writer = tables.get_mut(usize::from(op.table)).and_then(|w| w.as_deref_mut());
             let writer = writer.ok_or_else(|| no_table(table))?;
             let hash = writer.hash(key);
             let ready = writer.prepare_insert(ws, hash, key, &log)?;
@@ -83,24 +70,12 @@ impl Store {
     /// Removes one entry; says whether it was there.
     pub(crate) fn remove(&self, table: &Table, key: &[u8]) -> Result<bool> {
         crate::batch::check_lengths(key, &[])?;
-        let op = Op {
-            kind: OpKind::Remove,
-            table: table.id,
-            key,
-            value: &[],
-        };
+        let op = Op { kind: OpKind::Remove, table: table.id, key, value: &[] };
         let bytes = RECORD_HEADER as u64 + op.encoded_len();
         let commit = self.commit(bytes, true, |core| {
             let log = LogBytes::new(&self.log, &*self.storage);
-            let Core {
-                ws,
-                appender,
-                tables,
-                ..
-            } = core;
-            let writer = tables
-                .get_mut(usize::from(op.table))
-                .and_then(|w| w.as_deref_mut());
+            let Core { ws, appender, tables, .. } = core;
+            let writer = tables.get_mut(usize::from(op.table)).and_then(|w| w.as_deref_mut());
             let writer = writer.ok_or_else(|| no_table(table))?;
             let hash = writer.hash(key);
             let Some(place) = writer.prepare_remove(ws, hash, key, &log)? else {
@@ -124,10 +99,7 @@ impl Store {
     pub(crate) fn write(&self, default: &Arc<Table>, batch: &Batch) -> Result<()> {
         let bytes = batch.bytes();
         if bytes > MAX_RECORD {
-            return Err(Error::BatchTooLarge {
-                needed: bytes,
-                limit: MAX_RECORD,
-            });
+            return Err(Error::BatchTooLarge { needed: bytes, limit: MAX_RECORD });
         }
         if batch.is_empty() {
             return self.check_writable();
@@ -142,8 +114,7 @@ impl Store {
             let placed = appender.append(&plain)?;
             let applied = self.apply_ops(core, &ops, &hashes, placed);
             if let Err(error) = &applied {
-                self.poison
-                    .set(&format!("a logged batch could not be applied: {error}"));
+                self.poison.set(&format!("a logged batch could not be applied: {error}"));
             }
             drop(unfinished);
             applied.map(|()| placed.commit)
@@ -156,30 +127,30 @@ impl Store {
         let log = LogBytes::new(&self.log, &*self.storage);
         let mut hashes = Vec::with_capacity(ops.len());
         for (table, op) in ops {
-            let writer = core
-                .writer(op.table)
-                .filter(|w| Arc::ptr_eq(&w.table, table));
+            let writer = core.writer(op.table).filter(|w| Arc::ptr_eq(&w.table, table));
             hashes.push(writer.ok_or_else(|| no_table(table))?.hash(op.key));
         }
         let mut tables: Vec<u16> = ops.iter().map(|(_, op)| op.table).collect();
         tables.sort_unstable();
         tables.dedup();
-        for id in tables {
-            let of_table = ops
-                .iter()
-                .zip(&hashes)
-                .filter(|((_, op), _)| op.table == id);
+        for id in &tables {
+            let of_table = ops.iter().zip(&hashes).filter(|((_, op), _)| op.table == *id);
             let intents: Vec<Intent<'_>> = of_table
                 .map(|((_, op), hash)| (*hash, op.key, op.kind == OpKind::Insert))
                 .collect();
-            if let Some((writer, ws)) = core.writer_mut(id) {
+            if let Some((writer, ws)) = core.writer_mut(*id) {
                 writer.prepare_batch(ws, &intents, &log)?;
             }
         }
-        if !core.ws.pool.can_take(ops.len()) {
-            let needed = ((core.ws.pool.dirty() + ops.len()) * 4096) as u64;
-            let limit = (core.ws.pool.capacity() * 4096) as u64;
-            return Err(Error::BatchTooLarge { needed, limit });
+        if tables.len() > 1 {
+            // Preparing one table may have evicted pages checked for another.
+            core.ws.make_free(ops.len())?;
+            for id in tables {
+                let of_table = ops.iter().zip(&hashes).filter(|((_, op), _)| op.table == id);
+                if let Some(writer) = core.writer(id) {
+                    writer.check_segments(of_table.map(|(_, hash)| *hash))?;
+                }
+            }
         }
         Ok(hashes)
     }
@@ -288,10 +259,7 @@ impl Store {
 
 /// The bytes of log after which a checkpoint is due.
 fn log_share(core: &Core) -> u64 {
-    let blocks = core
-        .writers()
-        .map(|w| u64::from(w.blocks.total()))
-        .sum::<u64>();
+    let blocks = core.writers().map(|w| u64::from(w.blocks.total())).sum::<u64>();
     (blocks * 4096).clamp(MIN_LOG, MAX_LOG)
 }
 
@@ -306,18 +274,10 @@ pub(crate) fn address_of(
     let shape = table.geometry.shape(op.key.len(), op.value.len());
     let (start, len) = spilled_part(shape, op.key.len(), op.value.len())?;
     let crc = spilled_crc(shape, op.key, op.value);
-    Some(Address {
-        hash,
-        len: len as u32,
-        crc,
-        file,
-        offset: key_at + start as u32,
-    })
+    Some(Address { hash, len: len as u32, crc, file, offset: key_at + start as u32 })
 }
 
 #[cold]
 pub(crate) fn no_table(table: &Table) -> Error {
-    Error::NotFound {
-        what: format!("table {} in this store", table.name),
-    }
+    Error::NotFound { what: format!("table {} in this store", table.name) }
 }

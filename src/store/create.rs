@@ -84,54 +84,49 @@ pub(crate) fn create_table_file(storage: &dyn Storage, new: &NewTable<'_>) -> Re
         let _ = storage.remove(&temporary);
         return Err(failed("create", &temporary)(error));
     }
-    storage
-        .rename(&temporary, &name)
-        .map_err(failed("rename", &temporary))?;
+    storage.rename(&temporary, &name).map_err(failed("rename", &temporary))?;
     storage.sync_directory("").map_err(failed("sync", ""))
 }
 
 /// The used blocks of an empty table.
 fn blank_table(new: &NewTable<'_>) -> Result<Vec<u8>> {
-    let key = random_key()?;
+    let (page, page_crc) = blank_page(new);
+    let pages = vec![PageRef { block: PAGE, crc: page_crc }];
+    let directory = DirectoryPage {
+        table_id: new.id,
+        depth: 0,
+        prefix: 0,
+        generation: new.generation,
+        segments: vec![SegmentRecord { depth: 0, used: 0, tombstones: 0, pages }],
+    }
+    .encode();
+    let entry = RootEntry { block: DIRECTORY, crc: crc32(&directory[..], 0) };
+    let root = encode_root(&[entry], &BTreeMap::new());
+    let free = [(!0u64 << USED) & ((1 << FIRST_BLOCKS) - 1)];
+    let free_map = encode_free_map(&free, FIRST_BLOCKS);
+    let root_run = Run { block: ROOT, blocks: 1, crc: crc32(&root, 0) };
+    let map_run = Run { block: FREE_MAP, blocks: 1, crc: crc32(&free_map, 0) };
+    let header = blank_header(new, root_run, map_run)?.encode();
+    Ok([&header[..], &header, &root, &directory[..], &page, &free_map].concat())
+}
+
+/// A page without entries, and its checksum.
+fn blank_page(new: &NewTable<'_>) -> ([u8; BLOCK], u32) {
     let mut page = [0; BLOCK];
     for group in 0..new.geometry.groups_per_page {
         let start = group * new.geometry.group_words * 8;
         page[start..start + 8].copy_from_slice(&ALL_EMPTY.to_le_bytes());
     }
     let generation = new.generation as u32;
-    let record = PageRecord {
-        table: new.id,
-        depth: 0,
-        page: 0,
-        generation,
-    };
-    let page_crc = seal(&mut page, &new.geometry, record);
-    let pages = vec![PageRef {
-        block: PAGE,
-        crc: page_crc,
-    }];
-    let directory = DirectoryPage {
-        table_id: new.id,
-        depth: 0,
-        prefix: 0,
-        generation: new.generation,
-        segments: vec![SegmentRecord {
-            depth: 0,
-            used: 0,
-            tombstones: 0,
-            pages,
-        }],
-    }
-    .encode();
-    let entry = RootEntry {
-        block: DIRECTORY,
-        crc: crc32(&directory[..], 0),
-    };
-    let root = encode_root(&[entry], &BTreeMap::new());
-    let free = [!0u64 << USED & ((1 << FIRST_BLOCKS) - 1)];
-    let free_map = encode_free_map(&free, FIRST_BLOCKS);
+    let record = PageRecord { table: new.id, depth: 0, page: 0, generation };
+    let crc = seal(&mut page, &new.geometry, record);
+    (page, crc)
+}
+
+fn blank_header(new: &NewTable<'_>, root: Run, free_map: Run) -> Result<Header> {
+    let key = random_key()?;
     let slots = new.geometry.slots_per_page() as u64;
-    let header = Header {
+    Ok(Header {
         table_id: new.id,
         payload: new.geometry.payload() as u16,
         hash_id: new.hash.id(),
@@ -147,31 +142,13 @@ fn blank_table(new: &NewTable<'_>) -> Result<Vec<u8>> {
         segments: 1,
         generation: new.generation,
         log: new.log,
-        root: Run {
-            block: ROOT,
-            blocks: 1,
-            crc: crc32(&root, 0),
-        },
+        root,
         live_count: 0,
-        free_map: Run {
-            block: FREE_MAP,
-            blocks: 1,
-            crc: crc32(&free_map, 0),
-        },
+        free_map,
         file_blocks: FIRST_BLOCKS,
         next_table_id: u32::from(new.id == 0),
         clears: 0,
-    }
-    .encode();
-    Ok([
-        &header[..],
-        &header,
-        &root,
-        &directory[..],
-        &page,
-        &free_map,
-    ]
-    .concat())
+    })
 }
 
 /// Writes a header into both copies, `first` (0 or 1) first, each synced.

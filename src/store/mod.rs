@@ -172,9 +172,7 @@ impl Store {
 
     /// Takes the writer lock to look, whatever state the store is in.
     pub(crate) fn core_to_look(&self) -> MutexGuard<'_, Core> {
-        self.core
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.core.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// Whether this handle may still be used, here.
@@ -183,11 +181,7 @@ impl Store {
         if self.epoch.read() != 0 {
             return Ok(());
         }
-        Err(if self.is_closed() {
-            closed()
-        } else {
-            crate::table::read::forked()
-        })
+        Err(if self.is_closed() { closed() } else { crate::table::read::forked() })
     }
 
     /// Whether the store was closed.
@@ -203,30 +197,19 @@ impl Store {
     /// Lets others open the store.
     pub(crate) fn unlock(&self) {
         self.epoch.end();
-        drop(
-            self.lock
-                .lock()
-                .unwrap_or_else(|poisoned| poisoned.into_inner())
-                .take(),
-        );
+        drop(self.lock.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take());
     }
 
     /// A table by its name.
     pub(crate) fn find_table(&self, name: &str) -> Option<Arc<Table>> {
         let core = self.core_to_look();
-        core.writers()
-            .find(|writer| writer.table.name == name)
-            .map(|w| w.table.clone())
+        core.writers().find(|writer| writer.table.name == name).map(|w| w.table.clone())
     }
 
     /// The names of all tables, the default one first, then in the order of
     /// their creation.
     pub(crate) fn table_names(&self) -> Result<Vec<String>> {
-        Ok(self
-            .core()?
-            .writers()
-            .map(|writer| writer.table.name.clone())
-            .collect())
+        Ok(self.core()?.writers().map(|writer| writer.table.name.clone()).collect())
     }
 
     /// The directory of the store.
@@ -237,9 +220,7 @@ impl Store {
 
 #[cold]
 pub(crate) fn closed() -> Error {
-    Error::Closed {
-        why: "the store was closed; open it again",
-    }
+    Error::Closed { why: "the store was closed; open it again" }
 }
 
 /// Long values, as tables ask for them.
@@ -253,11 +234,7 @@ impl<'a> LogBytes<'a> {
     /// Pins the log when it is first asked for: for the holder of the writer
     /// lock, who alone could recycle a file.
     pub(crate) fn new(log: &'a Log, storage: &'a dyn Storage) -> LogBytes<'a> {
-        LogBytes {
-            store: log,
-            storage,
-            pin: std::cell::OnceCell::new(),
-        }
+        LogBytes { store: log, storage, pin: std::cell::OnceCell::new() }
     }
 
     /// Pins the log at once: for readers, before they begin.
@@ -271,8 +248,7 @@ impl<'a> LogBytes<'a> {
 impl Spilled for LogBytes<'_> {
     fn bytes(&self, address: &Address) -> Option<&[u8]> {
         let pin = self.pin.get_or_init(pins::pin);
-        self.store
-            .read(pin, address.file, address.offset, address.len)
+        self.store.read(pin, address.file, address.offset, address.len)
     }
 
     #[cold]

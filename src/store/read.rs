@@ -69,9 +69,8 @@ impl Store {
     ) -> Result<Option<R>> {
         let log = LogBytes::pinned(&self.log, &*self.storage);
         let mut slot = Slot::<LARGE>::new();
-        let found = table
-            .lookup(key, Some(&log), &mut slot)
-            .map_err(|error| self.explain(error))?;
+        let found =
+            table.lookup(key, Some(&log), &mut slot).map_err(|error| self.explain(error))?;
         match found {
             Found::Here => Ok(Some(lend(value_of(&slot, &log)?))),
             Found::Absent | Found::Spilled => Ok(None),
@@ -88,9 +87,7 @@ impl Store {
             let log = LogBytes::pinned(&self.log, &*self.storage);
             found = table.lookup(key, Some(&log), &mut nothing);
         }
-        found
-            .map(|found| found == Found::Here)
-            .map_err(|error| self.explain(error))
+        found.map(|found| found == Found::Here).map_err(|error| self.explain(error))
     }
 
     /// A store that was closed looks to its readers like one that was forked.
@@ -109,10 +106,6 @@ fn value_of<'a, const N: usize>(slot: &'a Slot<N>, log: &'a LogBytes<'_>) -> Res
         return Ok(value);
     }
     let bytes = log.checked(&slot.address())?;
-    let start = if slot.lengths.key_spilled() {
-        slot.lengths.key_len()
-    } else {
-        0
-    };
+    let start = if slot.lengths.key_spilled() { slot.lengths.key_len() } else { 0 };
     Ok(bytes.get(start..).unwrap_or_default())
 }

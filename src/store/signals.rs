@@ -98,8 +98,7 @@ impl Signals {
             self.waits.fetch_add(1, Ordering::Relaxed);
             self.wait_for_room()?;
         }
-        self.wait_nanos
-            .fetch_add(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
+        self.wait_nanos.fetch_add(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
         Ok(())
     }
 
@@ -115,10 +114,7 @@ impl Signals {
                 return Err(Error::io("write to", "the store", source));
             }
             state.wanted |= state.ended > before;
-            state = self
-                .changed
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         Ok(())
     }
@@ -142,10 +138,7 @@ impl Signals {
             if std::mem::take(&mut state.wanted) {
                 return true;
             }
-            state = self
-                .changed
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 

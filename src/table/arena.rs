@@ -53,10 +53,7 @@ fn locate(line: u32) -> (usize, usize) {
 impl Arena {
     fn new() -> Arena {
         let none = || [const { OnceLock::new() }; CHUNKS];
-        Arena {
-            chunks: none(),
-            cold: none(),
-        }
+        Arena { chunks: none(), cold: none() }
     }
 
     /// The words of the chunk that a line lies in, if there is one, and the
@@ -64,10 +61,7 @@ impl Arena {
     #[inline]
     pub(crate) fn chunk_of(&self, line: u32) -> Option<(&[AtomicU64], usize)> {
         let (chunk, place) = locate(line);
-        Some((
-            self.chunks[chunk % CHUNKS].get()?.words(),
-            place * LINE_WORDS,
-        ))
+        Some((self.chunks[chunk % CHUNKS].get()?.words(), place * LINE_WORDS))
     }
 
     /// The words of `lines` lines, if the arena has them: a late reader may
@@ -95,8 +89,7 @@ impl Arena {
     /// whose owner asks, never for what a late reader finds.
     #[inline]
     pub(crate) fn owned(&self, line: u32, lines: usize) -> &[AtomicU64] {
-        self.words(line, lines)
-            .expect("an allocated line lies in its chunk")
+        self.words(line, lines).expect("an allocated line lies in its chunk")
     }
 }
 
@@ -112,11 +105,8 @@ pub(crate) struct Allocator {
 
 /// A new arena and the right to allocate in it.
 pub(crate) fn new() -> (Arena, Allocator) {
-    let allocator = Allocator {
-        next: 0,
-        free: [const { Vec::new() }; 32],
-        retired: VecDeque::new(),
-    };
+    let allocator =
+        Allocator { next: 0, free: [const { Vec::new() }; 32], retired: VecDeque::new() };
     (Arena::new(), allocator)
 }
 
@@ -147,8 +137,7 @@ impl Allocator {
 
     /// Gives a run back; late readers may still look at it.
     pub(crate) fn retire(&mut self, epoch: &ReuseEpoch, line: u32, lines: usize) {
-        self.retired
-            .push_back((epoch.read(), line, class_of(lines)));
+        self.retired.push_back((epoch.read(), line, class_of(lines)));
     }
 
     fn reclaim(&mut self, epoch: &ReuseEpoch) {

@@ -31,17 +31,15 @@
 use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::format::BLOCK;
-use crate::format::group::PAGE_WORDS;
+use crate::storage::File;
 use crate::storage::epoch::ReuseEpoch;
-use crate::storage::{File, Map};
 
-/// Mappings of one table at most: each doubles the one before.
-const MAPS: usize = 48;
+use super::maps::BlockMaps;
+
 /// A page word has 30 bits for the number of a block.
 const MAX_BLOCKS: u32 = 1 << 30;
 /// Blocks of a mebibyte: what an advance of the epoch should be worth.
@@ -52,48 +50,6 @@ const MAX_STEP: u32 = 4096;
 const KEPT: usize = 64;
 /// The length of a new file in blocks.
 pub(crate) const FIRST_BLOCKS: u32 = 16;
-
-/// The mappings of a table file, for readers.
-pub(crate) struct BlockMaps {
-    maps: [OnceLock<Map>; MAPS],
-    current: AtomicUsize,
-}
-
-impl BlockMaps {
-    fn new(first: Map) -> BlockMaps {
-        let maps = BlockMaps {
-            maps: [const { OnceLock::new() }; MAPS],
-            current: 0.into(),
-        };
-        let _ = maps.maps[0].set(first);
-        maps
-    }
-
-    /// The words of a block, if the newest mapping has it. To be called after
-    /// the page word that names the block was loaded.
-    #[inline]
-    pub(crate) fn words(&self, block: u32) -> Option<&[AtomicU64]> {
-        let map = self.maps[self.current.load(Ordering::Acquire)].get()?;
-        let start = block as usize * PAGE_WORDS;
-        map.words().get(start..start + PAGE_WORDS)
-    }
-
-    /// The newest mapping.
-    pub(crate) fn newest(&self) -> &Map {
-        let current = self.current.load(Ordering::Acquire);
-        self.maps[current]
-            .get()
-            .expect("the current mapping is set before its number")
-    }
-
-    fn publish(&self, map: Map) -> io::Result<()> {
-        let next = self.current.load(Ordering::Relaxed) + 1;
-        let slot = self.maps.get(next).ok_or(io::ErrorKind::FileTooLarge)?;
-        let _ = slot.set(map);
-        self.current.store(next, Ordering::Release);
-        Ok(())
-    }
-}
 
 /// The table file and which of its blocks are free.
 pub(crate) struct Blocks {
@@ -149,19 +105,11 @@ impl Blocks {
         covered: u32,
         read_only: bool,
     ) -> Result<Blocks> {
-        let length = file
-            .length()
-            .map_err(|e| Error::io("read the length of", &path, e))?;
+        let length = file.length().map_err(|e| Error::io("read the length of", &path, e))?;
         let whole = length / BLOCK as u64;
         if whole < u64::from(covered) {
             let expected = format!("{covered} blocks of {BLOCK} bytes");
-            return Err(Error::corrupt(
-                &path,
-                length,
-                "the end",
-                expected,
-                "truncated",
-            ));
+            return Err(Error::corrupt(&path, length, "the end", expected, "truncated"));
         }
         let total = whole.min(u64::from(MAX_BLOCKS)) as u32;
         let map = file
@@ -171,9 +119,7 @@ impl Blocks {
         for block in covered..total {
             free[block as usize / 64] |= 1 << (block % 64);
         }
-        let used = (0..total)
-            .rev()
-            .find(|b| free[*b as usize / 64] >> (b % 64) & 1 == 0);
+        let used = (0..total).rev().find(|b| free[*b as usize / 64] >> (b % 64) & 1 == 0);
         let allocated = used.map_or(0, |b| b + 1);
         let mut blocks = Blocks {
             file,
@@ -215,10 +161,7 @@ impl Blocks {
 
     pub(crate) fn usage(&self) -> Usage {
         let free = self.free.iter().map(|w| w.count_ones()).sum();
-        Usage {
-            total: self.total,
-            free,
-        }
+        Usage { total: self.total, free }
     }
 
     fn is_free(&self, block: u32) -> bool {
@@ -420,8 +363,7 @@ impl Blocks {
         dead.append(&mut self.runs_dying);
         self.runs_taken.clear();
         self.covered = covered;
-        self.retired
-            .extend(dead.into_iter().map(|block| (now, block)));
+        self.retired.extend(dead.into_iter().map(|block| (now, block)));
     }
 
     /// The free map as the checkpoint under way makes it true.
@@ -442,10 +384,7 @@ impl Blocks {
 
     /// Makes retired blocks free, advancing the epoch if `enough` wait for it.
     fn reclaim(&mut self, epoch: &ReuseEpoch, enough: usize) {
-        let waits = self
-            .retired
-            .front()
-            .is_some_and(|first| first.0 == epoch.read());
+        let waits = self.retired.front().is_some_and(|first| first.0 == epoch.read());
         if waits && self.retired.len() >= enough {
             epoch.advance();
         }
@@ -460,9 +399,7 @@ impl Blocks {
 
     /// Takes space on the device for at least `n` blocks, in bounded steps.
     fn allocate(&mut self, n: usize) -> Result<()> {
-        let step = (self.allocated / 8)
-            .clamp(8, MAX_STEP)
-            .max(n.min(MAX_STEP as usize) as u32);
+        let step = (self.allocated / 8).clamp(8, MAX_STEP).max(n.min(MAX_STEP as usize) as u32);
         while self.total - self.allocated < step {
             self.double()?;
         }
@@ -484,16 +421,9 @@ impl Blocks {
             return Err(Error::io("extend", &self.path, full));
         }
         let length = u64::from(total) * BLOCK as u64;
-        self.file
-            .set_length(length)
-            .map_err(|e| Error::io("extend", &self.path, e))?;
-        let map = self
-            .file
-            .map(length, false)
-            .map_err(|e| Error::io("map", &self.path, e))?;
-        self.maps
-            .publish(map)
-            .map_err(|e| Error::io("map", &self.path, e))?;
+        self.file.set_length(length).map_err(|e| Error::io("extend", &self.path, e))?;
+        let map = self.file.map(length, false).map_err(|e| Error::io("map", &self.path, e))?;
+        self.maps.publish(map).map_err(|e| Error::io("map", &self.path, e))?;
         self.free.resize(total.div_ceil(64) as usize, 0);
         for block in self.total..total {
             self.free[block as usize / 64] |= 1 << (block % 64);

@@ -48,12 +48,7 @@ impl Writer {
             let (page, group) = table.geometry.page_of(number);
             self.read_page(descriptor, page)?;
             for slot in 0..SLOTS {
-                let place = Place {
-                    descriptor: word.descriptor,
-                    page,
-                    group,
-                    slot,
-                };
+                let place = Place { descriptor: word.descriptor, page, group, slot };
                 self.check_slot(word, place, &mut census);
             }
         }
@@ -64,31 +59,13 @@ impl Writer {
                 "the segment counts {} entries and {} tombstones, but has {} and {}",
                 info.used, info.tombstones, counted.0, counted.1
             );
-            let place = Place {
-                descriptor: word.descriptor,
-                page: 0,
-                group: 0,
-                slot: 0,
-            };
-            census.breaches.push(Breach {
-                invariant: SEGMENT_COUNTS,
-                place,
-                text,
-            });
+            let place = Place { descriptor: word.descriptor, page: 0, group: 0, slot: 0 };
+            census.breaches.push(Breach { invariant: SEGMENT_COUNTS, place, text });
         }
         if census.empty == 0 {
-            let place = Place {
-                descriptor: word.descriptor,
-                page: 0,
-                group: 0,
-                slot: 0,
-            };
+            let place = Place { descriptor: word.descriptor, page: 0, group: 0, slot: 0 };
             let text = "the segment has no empty slot".to_string();
-            census.breaches.push(Breach {
-                invariant: SEGMENT_COUNTS,
-                place,
-                text,
-            });
+            census.breaches.push(Breach { invariant: SEGMENT_COUNTS, place, text });
         }
         Ok(census)
     }
@@ -107,11 +84,7 @@ impl Writer {
         let fps = group[group::FINGERPRINTS].load(Ordering::Relaxed);
         let fp = group::byte(fps, place.slot);
         let mut breach = |invariant, text: String| {
-            census.breaches.push(Breach {
-                invariant,
-                place,
-                text,
-            });
+            census.breaches.push(Breach { invariant, place, text });
         };
         if control & 0x80 != 0 {
             if control != EMPTY && control != DELETED {
@@ -153,10 +126,7 @@ impl Writer {
         if !cfg!(debug_assertions) {
             return;
         }
-        let word = self
-            .table
-            .leaf(self.table.descriptor(place.descriptor))
-            .word;
+        let word = self.table.leaf(self.table.descriptor(place.descriptor)).word;
         let census = if self.table.changes().is_multiple_of(64) {
             // A damaged page beside the changed one is no fault of the change.
             let Ok(census) = self.census(word) else {
@@ -171,10 +141,7 @@ impl Writer {
             census
         };
         if let Some(breach) = census.breaches.first() {
-            panic!(
-                "{} at {:?}: {}",
-                breach.invariant, breach.place, breach.text
-            );
+            panic!("{} at {:?}: {}", breach.invariant, breach.place, breach.text);
         }
     }
 }
@@ -191,9 +158,7 @@ impl Table {
         let info = descriptor.info();
         if super::layout::prefix_of(hash, info.depth) != info.prefix {
             let prefix = format!("{:08x}/{}", info.prefix, info.depth);
-            return Err(format!(
-                "hash {hash:016x} does not belong to segment {prefix}"
-            ));
+            return Err(format!("hash {hash:016x} does not belong to segment {prefix}"));
         }
         for number in Probe::new(hash, word.groups.into()) {
             let (page, group) = self.geometry.page_of(number);
@@ -208,8 +173,6 @@ impl Table {
                 return Err(format!("the search for hash {hash:016x} ends before it"));
             }
         }
-        Err(format!(
-            "the search for hash {hash:016x} does not come to it"
-        ))
+        Err(format!("the search for hash {hash:016x} does not come to it"))
     }
 }

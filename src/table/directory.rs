@@ -2,35 +2,25 @@
 //!
 //! A root word covers a hash prefix and names a directory array; a directory
 //! word covers a longer prefix and names a segment. Pages of the directory are
-//! loaded when they are first needed. When segments are replaced, the arrays
-//! change like this:
+//! loaded when they are first needed; how they change is in [`super::replace`].
 //!
-//! * the new segments fit the array: their words are stored in place;
-//! * they need longer prefixes: a longer array takes its place;
-//! * they no longer fit a directory page on disk: the page is split, and the
-//!   root doubled when its prefixes are too short for the halves.
-//!
-//! What is replaced is retired, never edited, so a reader that still walks it
-//! sees the table as it was. The structure lock is held for loading and for
-//! replacing, never by a lookup that finds everything loaded.
+//! The structure lock is held for loading and for replacing, never by a lookup
+//! that finds everything loaded.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
 use crate::format::BLOCK;
-use crate::format::directory::{
-    DIRECTORY_SPACE, DirectoryPage, MAX_ROOT_DEPTH, RootEntry, segment_record_len,
-};
+use crate::format::directory::DirectoryPage;
 use crate::format::group::PAGE_WORDS;
-
 use crate::storage::map::fill;
 
+use super::Table;
 use super::arena::Allocator;
 use super::layout::{
-    BlockRef, DESCRIPTOR_LINES, Descriptor, DirectoryRecord, DirectoryWord, MAX_ARRAY_BITS,
-    PageWord, ROOT_HEAD, RootWord, SegmentInfo, array_lines, prefix_index, prefix_of, root_lines,
+    BlockRef, DESCRIPTOR_LINES, Descriptor, DirectoryRecord, DirectoryWord, PageWord, ROOT_HEAD,
+    RootWord, SegmentInfo, array_lines, prefix_index, prefix_of, root_lines,
 };
-use super::{Table, Workspace, Writer};
 
 /// A segment in a directory page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,9 +30,6 @@ pub(crate) struct Leaf {
     pub(crate) pages: u8,
     pub(crate) word: DirectoryWord,
 }
-
-/// A directory page to be: its prefix, its depth, its segments.
-type Part = (u32, u8, Vec<Leaf>);
 
 impl Table {
     /// The line and the depth of the root.
@@ -119,9 +106,7 @@ impl Table {
             let offset = u64::from(from.block) * BLOCK as u64;
             let expected = format!("that of hash {hash:016x}, at most {depth} bits");
             let found = format!("{:08x}, {} bits", page.prefix, page.depth);
-            return Err(Error::corrupt(
-                &self.path, offset, "a prefix", expected, found,
-            ));
+            return Err(Error::corrupt(&self.path, offset, "a prefix", expected, found));
         }
         let leaves = self.make_descriptors(&mut lines, &page)?;
         let record = self.new_record(&mut lines, page.prefix, page.depth)?;
@@ -145,13 +130,7 @@ impl Table {
         let page = DirectoryPage::decode(&bytes).map_err(|f| f.at(&self.path, offset))?;
         if page.table_id != self.id {
             let what = "the table of a directory page";
-            return Err(Error::corrupt(
-                &self.path,
-                offset,
-                what,
-                self.id,
-                page.table_id,
-            ));
+            return Err(Error::corrupt(&self.path, offset, what, self.id, page.table_id));
         }
         // A larger number would not fit a page word, and might name a frame.
         let limit = (self.maps.newest().words().len() / PAGE_WORDS) as u32;
@@ -192,17 +171,8 @@ impl Table {
         let info = descriptor.info();
         let groups = usize::from(info.pages) * self.geometry.groups_per_page;
         let (line, depth) = (descriptor.line, info.depth);
-        let word = DirectoryWord {
-            descriptor: line,
-            groups: groups as u16,
-            depth,
-        };
-        Leaf {
-            prefix: info.prefix,
-            depth,
-            pages: info.pages,
-            word,
-        }
+        let word = DirectoryWord { descriptor: line, groups: groups as u16, depth };
+        Leaf { prefix: info.prefix, depth, pages: info.pages, word }
     }
 
     pub(super) fn new_descriptor(&self, lines: &mut Allocator) -> Result<Descriptor<'_>> {
@@ -242,7 +212,7 @@ impl Table {
     }
 
     /// Fills a new array; what cannot fail of making one.
-    fn fill_array(
+    pub(super) fn fill_array(
         &self,
         array: u32,
         bits: u8,
@@ -253,10 +223,7 @@ impl Table {
         self.arena.owned(array, 1)[0].store(record.line.into(), Ordering::Relaxed);
         for leaf in leaves {
             let descriptor = self.descriptor(leaf.word.descriptor);
-            let info = SegmentInfo {
-                directory: record.line,
-                ..descriptor.info()
-            };
+            let info = SegmentInfo { directory: record.line, ..descriptor.info() };
             descriptor.set_info(info);
             self.store_leaf(array, bits, depth, leaf);
         }
@@ -265,7 +232,7 @@ impl Table {
     }
 
     /// Stores the directory words of a segment.
-    fn store_leaf(&self, array: u32, bits: u8, depth: u8, leaf: &Leaf) {
+    pub(super) fn store_leaf(&self, array: u32, bits: u8, depth: u8, leaf: &Leaf) {
         let first = prefix_index(u64::from(leaf.prefix) << 32, depth, bits);
         let count = 1 << (bits - (leaf.depth - depth));
         for word in &self.array(array, bits)[first..first + count] {
@@ -274,13 +241,11 @@ impl Table {
     }
 
     /// Stores the root words of a directory page.
-    fn store_root_words(&self, word: RootWord, prefix: u32) {
+    pub(super) fn store_root_words(&self, word: RootWord, prefix: u32) {
         let (line, depth) = self.root();
         let first = prefix_index(u64::from(prefix) << 32, 0, depth);
         for i in first..first + (1 << (depth - word.depth)) {
-            self.root_words(line, depth, i)
-                .0
-                .store(word.encode(), Ordering::Release);
+            self.root_words(line, depth, i).0.store(word.encode(), Ordering::Release);
         }
     }
 
@@ -320,7 +285,11 @@ impl Table {
     }
 
     /// Doubles the root: every word twice.
-    fn double_root(&self, lines: &mut Allocator, hasher: &crate::hash::Hasher) -> Result<()> {
+    pub(super) fn double_root(
+        &self,
+        lines: &mut Allocator,
+        hasher: &crate::hash::Hasher,
+    ) -> Result<()> {
         let (old, depth) = self.root();
         let clears = self.arena.owned(old, 1)[1].load(Ordering::Relaxed) as u32;
         let new = self.new_root(lines, depth + 1, hasher, clears)?;
@@ -339,211 +308,6 @@ impl Table {
 }
 
 /// The logarithm of the length of an array for these segments.
-fn array_bits(depth: u8, leaves: &[Leaf]) -> u8 {
+pub(super) fn array_bits(depth: u8, leaves: &[Leaf]) -> u8 {
     leaves.iter().map(|leaf| leaf.depth).max().unwrap_or(depth) - depth
-}
-
-/// Cuts segments into directory pages that fit the disk and the array.
-fn partition(leaves: Vec<Leaf>, prefix: u32, depth: u8, parts: &mut Vec<Part>) -> Option<()> {
-    let bytes: usize = leaves
-        .iter()
-        .map(|leaf| segment_record_len(leaf.pages.into()))
-        .sum();
-    let deepest = leaves.iter().map(|leaf| leaf.depth).max()?;
-    if bytes <= DIRECTORY_SPACE && deepest - depth <= MAX_ARRAY_BITS {
-        parts.push((prefix, depth, leaves));
-        return Some(());
-    }
-    if depth >= MAX_ROOT_DEPTH {
-        return None;
-    }
-    let bit = 1 << (31 - depth);
-    let (high, low): (Vec<_>, Vec<_>) = leaves.into_iter().partition(|l| l.prefix & bit != 0);
-    partition(low, prefix, depth + 1, parts)?;
-    partition(high, prefix | bit, depth + 1, parts)
-}
-
-impl Writer {
-    /// Gives the table its root from disk; directory pages are loaded later.
-    pub(crate) fn attach_root(&mut self, depth: u8, entries: &[RootEntry]) -> Result<()> {
-        let table = &self.table;
-        let mut lines = table.structure();
-        let hasher = self.make_hasher();
-        let line = table.new_root(&mut lines, depth, &hasher, self.clears)?;
-        for (i, entry) in entries.iter().enumerate() {
-            let from = BlockRef {
-                block: entry.block,
-                crc: entry.crc,
-            };
-            table
-                .root_words(line, depth, i)
-                .1
-                .store(from.encode(), Ordering::Relaxed);
-        }
-        table.set_root(line);
-        Ok(())
-    }
-
-    /// Gives the table an empty root: one directory page, one segment, one
-    /// page. What was there before falls, see [`Writer::clear`].
-    pub(crate) fn plant(&mut self, ws: &mut Workspace) -> Result<()> {
-        let table = self.table.clone();
-        // What may fail comes before the first change: a page, a directory page.
-        if !ws.pool.can_take(1) {
-            let limit = (ws.pool.capacity() * BLOCK) as u64;
-            return Err(Error::BatchTooLarge {
-                needed: limit + BLOCK as u64,
-                limit,
-            });
-        }
-        self.blocks.reserve(&ws.epoch, 2)?;
-        self.blocks.release(2);
-        let mut lines = table.structure();
-        let root = table.new_root(&mut lines, 0, &self.make_hasher(), self.clears)?;
-        let record = table.new_record(&mut lines, 0, 0)?;
-        let descriptor = table.new_descriptor(&mut lines)?;
-        descriptor.set_info(SegmentInfo {
-            used: 0,
-            tombstones: 0,
-            pages: 1,
-            depth: 0,
-            prefix: 0,
-            directory: record.line,
-        });
-        let word = table.make_array(&mut lines, record, &[table.leaf(descriptor)])?;
-        self.fresh_pages(ws, descriptor)?;
-        self.blocks.reserve(&ws.epoch, 1)?;
-        table
-            .root_words(root, 0, 0)
-            .0
-            .store(word.encode(), Ordering::Relaxed);
-        self.mark_dirty(ws, record);
-        self.totals = super::Totals {
-            slots: table.geometry.slots_per_page() as u64,
-            segments: 1,
-            ..Default::default()
-        };
-        table.set_root(root);
-        Ok(())
-    }
-
-    /// A record that has its reserved block becomes dirty in this generation.
-    fn mark_dirty(&mut self, ws: &Workspace, record: DirectoryRecord<'_>) {
-        record.set_dirty(true);
-        record.set_dirty_generation(ws.generation);
-        self.dirty.push(record.line);
-    }
-
-    /// A directory page is about to change, in its segments' counts or more.
-    /// If a running checkpoint has yet to see it, it is captured first.
-    pub(super) fn touch(&mut self, ws: &Workspace, record_line: u32) -> Result<()> {
-        let table = self.table.clone();
-        let record = table.record(record_line);
-        if record.is_dirty() && record.dirty_generation() == ws.generation {
-            return Ok(());
-        }
-        self.blocks.reserve(&ws.epoch, 1)?;
-        if record.is_dirty() {
-            self.capture_before_change(ws, record);
-        } else if record.block().block != 0 {
-            self.blocks.die(record.block().block);
-            record.set_block(BlockRef::default());
-        }
-        self.mark_dirty(ws, record);
-        Ok(())
-    }
-
-    /// Puts new segments in the place of one, which the caller retires. The
-    /// new ones cover the same hashes. Fails before anything has changed.
-    pub(super) fn replace_segment(
-        &mut self,
-        ws: &Workspace,
-        old: Leaf,
-        record_line: u32,
-        new: &[Leaf],
-    ) -> Result<()> {
-        self.touch(ws, record_line)?;
-        let table = self.table.clone();
-        let record = table.record(record_line);
-        let mut leaves = table.leaves(record);
-        let at = leaves.partition_point(|leaf| leaf.prefix < old.prefix);
-        leaves.splice(at..at + 1, new.iter().copied());
-        let mut parts = Vec::new();
-        partition(leaves, record.prefix(), record.depth(), &mut parts).ok_or_else(|| {
-            Error::HashCollisions {
-                table: table.name.clone(),
-            }
-        })?;
-        if parts.len() > 1 {
-            return self.split_directory(ws, record, parts);
-        }
-        let mut lines = table.structure();
-        let (array, bits) = record.array();
-        let deepest = new.iter().map(|leaf| leaf.depth).max().unwrap_or(0);
-        if deepest - record.depth() <= bits {
-            for leaf in new {
-                let descriptor = table.descriptor(leaf.word.descriptor);
-                descriptor.set_info(SegmentInfo {
-                    directory: record_line,
-                    ..descriptor.info()
-                });
-                table.store_leaf(array, bits, record.depth(), leaf);
-            }
-        } else {
-            let word = table.make_array(&mut lines, record, &parts[0].2)?;
-            table.store_root_words(word, record.prefix());
-            lines.retire(&table.epoch, array, array_lines(bits));
-        }
-        Ok(())
-    }
-
-    /// Replaces a directory page by several of longer prefixes.
-    fn split_directory(
-        &mut self,
-        ws: &Workspace,
-        old: DirectoryRecord<'_>,
-        parts: Vec<Part>,
-    ) -> Result<()> {
-        let table = self.table.clone();
-        self.blocks.reserve(&ws.epoch, parts.len())?;
-        let mut lines = table.structure();
-        let hasher = table.hasher();
-        let deepest = parts.iter().map(|part| part.1).max().unwrap_or(0);
-        while table.root().1 < deepest {
-            table.double_root(&mut lines, &hasher)?;
-        }
-        let (array, bits) = old.array();
-        let mut memory = Vec::with_capacity(parts.len());
-        for (prefix, depth, leaves) in &parts {
-            let record = table.new_record(&mut lines, *prefix, *depth)?;
-            let bits = array_bits(*depth, leaves);
-            memory.push((
-                record,
-                table.take_lines(&mut lines, array_lines(bits))?,
-                bits,
-            ));
-        }
-        for ((prefix, _, leaves), (record, array, bits)) in parts.iter().zip(memory) {
-            let word = table.fill_array(array, bits, record, leaves);
-            table.store_root_words(word, *prefix);
-            self.mark_dirty(ws, record);
-        }
-        lines.retire(&table.epoch, array, array_lines(bits));
-        drop(lines);
-        self.kill_record(ws, old);
-        Ok(())
-    }
-
-    /// A directory page is no more; a running checkpoint may still need to
-    /// know so.
-    fn kill_record(&mut self, ws: &Workspace, record: DirectoryRecord<'_>) {
-        record.kill();
-        self.blocks.release(1);
-        self.dirty.retain(|line| *line != record.line);
-        if ws.frozen.is_some() {
-            self.held.push(record.line);
-        } else {
-            self.table.structure().retire(&ws.epoch, record.line, 1);
-        }
-    }
 }

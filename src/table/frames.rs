@@ -37,9 +37,7 @@ pub(crate) struct Frames {
 impl Frames {
     /// Room for `frames` frames; memory is taken when they are first used.
     pub(crate) fn new(frames: usize) -> io::Result<Frames> {
-        Ok(Frames {
-            map: Map::anonymous(frames * PAGE_WORDS * 8)?,
-        })
+        Ok(Frames { map: Map::anonymous(frames * PAGE_WORDS * 8)? })
     }
 
     /// The words of a frame, if there is one of that number.
@@ -52,8 +50,7 @@ impl Frames {
     /// The words of a frame of the pool.
     #[inline]
     pub(crate) fn owned(&self, frame: u32) -> &[AtomicU64] {
-        self.words(frame)
-            .expect("a frame of the pool lies in its mapping")
+        self.words(frame).expect("a frame of the pool lies in its mapping")
     }
 
     fn capacity(&self) -> usize {
@@ -93,11 +90,7 @@ pub(crate) struct Info {
     pub(crate) block: u32,
 }
 
-const NOBODY: Owner = Owner {
-    table: 0,
-    page: 0,
-    descriptor: 0,
-};
+const NOBODY: Owner = Owner { table: 0, page: 0, descriptor: 0 };
 
 /// Turns the page word of a clean frame back into its block, or refuses.
 pub(crate) type Evict<'a> = &'a dyn Fn(Owner, u32, u32) -> bool;
@@ -163,10 +156,7 @@ impl Pool {
     /// Sees to it that `n` frames can be taken without evicting any, if so many
     /// can be taken at all.
     pub(crate) fn make_free(&mut self, epoch: &ReuseEpoch, evict: Evict<'_>, n: usize) -> bool {
-        let below_limit = self
-            .limit
-            .min(self.capacity())
-            .saturating_sub(self.infos.len());
+        let below_limit = self.limit.min(self.capacity()).saturating_sub(self.infos.len());
         while self.free.len() + below_limit < n {
             let before = self.free.len();
             self.reclaim(epoch, ADVANCE_AT);
@@ -190,12 +180,7 @@ impl Pool {
         generation: u64,
     ) -> Option<u32> {
         let frame = self.find(epoch, evict)?;
-        self.infos[frame as usize] = Info {
-            state: State::Dirty,
-            owner,
-            generation,
-            block: 0,
-        };
+        self.infos[frame as usize] = Info { state: State::Dirty, owner, generation, block: 0 };
         self.dirty += 1;
         // Orders the stores that follow behind the advance of the epoch.
         fence(Ordering::Release);
@@ -223,21 +208,13 @@ impl Pool {
     }
 
     fn grow(&mut self) -> u32 {
-        self.infos.push(Info {
-            state: State::Free,
-            owner: NOBODY,
-            generation: 0,
-            block: 0,
-        });
+        self.infos.push(Info { state: State::Free, owner: NOBODY, generation: 0, block: 0 });
         self.infos.len() as u32 - 1
     }
 
     /// Makes retired frames free, advancing the epoch if `enough` wait for it.
     fn reclaim(&mut self, epoch: &ReuseEpoch, enough: usize) {
-        let waits = self
-            .retired
-            .front()
-            .is_some_and(|first| first.0 == epoch.read());
+        let waits = self.retired.front().is_some_and(|first| first.0 == epoch.read());
         if waits && self.retired.len() >= enough {
             epoch.advance();
         }
@@ -270,12 +247,7 @@ impl Pool {
     pub(crate) fn dirty_again(&mut self, frame: u32, generation: u64) {
         let info = &mut self.infos[frame as usize];
         debug_assert_eq!(info.state, State::Clean);
-        *info = Info {
-            state: State::Dirty,
-            generation,
-            block: 0,
-            ..*info
-        };
+        *info = Info { state: State::Dirty, generation, block: 0, ..*info };
         self.clean -= 1;
         self.dirty += 1;
     }
@@ -328,11 +300,7 @@ mod tests {
     use super::*;
     use std::sync::Arc;
 
-    const OWNER: Owner = Owner {
-        table: 1,
-        page: 2,
-        descriptor: 3,
-    };
+    const OWNER: Owner = Owner { table: 1, page: 2, descriptor: 3 };
 
     #[test]
     fn a_clean_frame_makes_room_and_a_dirty_one_does_not() {

@@ -142,21 +142,8 @@ impl Writer {
         let frames = captured.dirty.iter();
         frozen.progress.push(Progress {
             record: captured.record,
-            block: BlockRef {
-                block: captured.block,
-                crc: 0,
-            },
-            frames: frames
-                .map(|p| {
-                    (
-                        p.frame,
-                        BlockRef {
-                            block: p.block,
-                            crc: 0,
-                        },
-                    )
-                })
-                .collect(),
+            block: BlockRef { block: captured.block, crc: 0 },
+            frames: frames.map(|p| (p.frame, BlockRef { block: p.block, crc: 0 })).collect(),
         });
         Some(captured)
     }
@@ -180,21 +167,15 @@ impl Writer {
         let Some(frozen) = &self.frozen else {
             return Vec::new();
         };
-        let written: std::collections::HashMap<u32, BlockRef> = frozen
-            .progress
-            .iter()
-            .map(|p| (p.record, p.block))
-            .collect();
+        let written: std::collections::HashMap<u32, BlockRef> =
+            frozen.progress.iter().map(|p| (p.record, p.block)).collect();
         let mut entries = Vec::with_capacity(1 << frozen.root_depth);
         for (depth, source) in &frozen.root {
             let from = match source {
                 RootSource::Disk(from) => *from,
                 RootSource::Record(record) => written.get(record).copied().unwrap_or_default(),
             };
-            let entry = RootEntry {
-                block: from.block,
-                crc: from.crc,
-            };
+            let entry = RootEntry { block: from.block, crc: from.crc };
             entries.extend(std::iter::repeat_n(entry, 1 << (frozen.root_depth - depth)));
         }
         entries
@@ -342,11 +323,7 @@ impl Writer {
     pub(crate) fn reserve_standing(&mut self, ws: &Workspace) {
         let runs = self.root_run.blocks + self.map_run.blocks;
         let wanted = 2 * runs as usize + 8;
-        if wanted > self.standing
-            && self
-                .blocks
-                .reserve(&ws.epoch, wanted - self.standing)
-                .is_ok()
+        if wanted > self.standing && self.blocks.reserve(&ws.epoch, wanted - self.standing).is_ok()
         {
             self.standing = wanted;
         }
@@ -407,26 +384,13 @@ impl Table {
                     block = frame.block;
                     if frame.state == State::Dirty {
                         let frame = word.number();
-                        dirty.push(DirtyPage {
-                            segment: number,
-                            page,
-                            frame,
-                            block: 0,
-                        });
+                        dirty.push(DirtyPage { segment: number, page, frame, block: 0 });
                     }
                 }
-                pages.push(PageRef {
-                    block,
-                    crc: descriptor.crc(page),
-                });
+                pages.push(PageRef { block, crc: descriptor.crc(page) });
             }
             let (used, tombstones) = (info.used, info.tombstones);
-            segments.push(SegmentRecord {
-                depth: leaf.depth,
-                used,
-                tombstones,
-                pages,
-            });
+            segments.push(SegmentRecord { depth: leaf.depth, used, tombstones, pages });
         }
         let page = DirectoryPage {
             table_id: self.id,
@@ -435,11 +399,6 @@ impl Table {
             generation,
             segments,
         };
-        Captured {
-            record: record.line,
-            page,
-            dirty,
-            block: 0,
-        }
+        Captured { record: record.line, page, dirty, block: 0 }
     }
 }

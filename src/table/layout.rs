@@ -55,11 +55,7 @@ pub(crate) fn prefix_index(hash: u64, skip: u8, bits: u8) -> usize {
 #[inline]
 pub(crate) fn prefix_of(hash: u64, depth: u8) -> u32 {
     let top = (hash >> 32) as u32;
-    if depth == 0 {
-        0
-    } else {
-        top & (u32::MAX << (32 - depth.min(32)))
-    }
+    if depth == 0 { 0 } else { top & (u32::MAX << (32 - depth.min(32))) }
 }
 
 /// A loaded root word.
@@ -169,9 +165,7 @@ pub(crate) fn exchange_u32(words: &[AtomicU64], i: usize, seen: u32, value: u32)
         let now = (word >> (32 * (i & 1))) as u32;
         (now == seen).then(|| with_u32(word, i, value))
     };
-    words[i / 2]
-        .fetch_update(Ordering::Release, Ordering::Relaxed, update)
-        .is_ok()
+    words[i / 2].fetch_update(Ordering::Release, Ordering::Relaxed, update).is_ok()
 }
 
 /// A page word in a descriptor's line.
@@ -241,10 +235,7 @@ impl<'a> Descriptor<'a> {
 
     pub(crate) fn set_info(&self, info: SegmentInfo) {
         let counts = u64::from(info.used) | u64::from(info.tombstones) << 16;
-        self.set(
-            8,
-            counts | u64::from(info.pages) << 32 | u64::from(info.depth) << 40,
-        );
+        self.set(8, counts | u64::from(info.pages) << 32 | u64::from(info.depth) << 40);
         self.set(9, u64::from(info.prefix) | u64::from(info.directory) << 32);
     }
 
@@ -255,11 +246,7 @@ impl<'a> Descriptor<'a> {
     }
 
     pub(crate) fn set_writable(&self, page: usize, generation: u64) {
-        let mask = if self.get(10) == generation {
-            self.get(11)
-        } else {
-            0
-        };
+        let mask = if self.get(10) == generation { self.get(11) } else { 0 };
         self.set(10, generation);
         self.set(11, mask | 1 << page);
     }
@@ -295,10 +282,7 @@ impl BlockRef {
     }
 
     pub(crate) fn decode(word: u64) -> BlockRef {
-        BlockRef {
-            block: word as u32,
-            crc: (word >> 32) as u32,
-        }
+        BlockRef { block: word as u32, crc: (word >> 32) as u32 }
     }
 }
 
@@ -388,18 +372,10 @@ mod tests {
 
     #[test]
     fn words_survive_encoding() {
-        let root = RootWord {
-            array: u32::MAX,
-            bits: 9,
-            depth: 23,
-        };
+        let root = RootWord { array: u32::MAX, bits: 9, depth: 23 };
         assert_eq!(RootWord::decode(root.encode()), Some(root));
         assert_eq!(RootWord::decode(0), None);
-        let word = DirectoryWord {
-            descriptor: u32::MAX,
-            groups: 256,
-            depth: 32,
-        };
+        let word = DirectoryWord { descriptor: u32::MAX, groups: 256, depth: 32 };
         assert_eq!(DirectoryWord::decode(word.encode()), word);
     }
 

@@ -16,8 +16,8 @@
 //! The modules, from the bottom up:
 //!
 //! * [`arena`], [`layout`]: the directory's memory and what its words mean
-//! * [`frames`], [`blocks`]: places for pages, in memory and in the file
-//! * [`directory`]: loading, routing, replacing segments, splitting pages
+//! * [`frames`], [`blocks`], [`maps`]: places for pages, in memory and in the file
+//! * [`directory`]: loading and routing; [`replace`]: other segments, split pages
 //! * [`read`]: the lock-free lookup
 //! * [`segment`], [`room`], [`write`]: the writer's lookup, making room, changes
 //! * [`freeze`]: what a checkpoint sees while writers go on
@@ -40,7 +40,9 @@ pub(crate) mod directory;
 pub(crate) mod frames;
 pub(crate) mod freeze;
 pub(crate) mod layout;
+pub(crate) mod maps;
 pub(crate) mod read;
+pub(crate) mod replace;
 pub(crate) mod room;
 pub(crate) mod scan;
 pub(crate) mod segment;
@@ -62,9 +64,10 @@ use crate::hash::Hasher;
 use crate::storage::File;
 use crate::storage::epoch::ReuseEpoch;
 use arena::{Allocator, Arena};
-use blocks::{BlockMaps, Blocks};
+use blocks::Blocks;
 use frames::{Frames, Owner, Pool};
 use layout::{Descriptor, PageWord};
+use maps::BlockMaps;
 
 /// Bytes that do not stand in a slot, and who can say what they are.
 pub(crate) trait Spilled {
@@ -131,18 +134,13 @@ impl Table {
     }
 
     fn structure(&self) -> MutexGuard<'_, Allocator> {
-        self.structure
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.structure.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// A descriptor that this process has made.
     #[inline]
     fn descriptor(&self, line: u32) -> Descriptor<'_> {
-        let cold = self
-            .arena
-            .cold(line)
-            .expect("an allocated line has cold ones");
+        let cold = self.arena.cold(line).expect("an allocated line has cold ones");
         Descriptor::new(line, self.arena.owned(line, layout::DESCRIPTOR_LINES), cold)
     }
 
@@ -201,7 +199,7 @@ impl Workspace {
     }
 
     /// Sees to it that `n` frames can be taken without evicting another page.
-    fn make_free(&mut self, n: usize) -> Result<()> {
+    pub(crate) fn make_free(&mut self, n: usize) -> Result<()> {
         let tables = &self.tables;
         let evict = |owner: Owner, frame, block| evict(tables, owner, frame, block);
         if self.pool.make_free(&self.epoch, &evict, n) {
@@ -324,10 +322,7 @@ impl Writer {
     /// Publishes the counts that readers may ask for.
     fn publish_counts(&self) {
         let changes = self.table.counts.1.load(Ordering::Relaxed);
-        self.table
-            .counts
-            .0
-            .store(self.totals.used, Ordering::Relaxed);
+        self.table.counts.0.store(self.totals.used, Ordering::Relaxed);
         self.table.counts.1.store(changes + 1, Ordering::Release);
     }
 
@@ -338,18 +333,14 @@ impl Writer {
             self.table.verify_page(descriptor, page, word)?;
             word = descriptor.page(page);
         }
-        self.table
-            .page_words(word)
-            .ok_or_else(|| self.table.lost_block(word))
+        self.table.page_words(word).ok_or_else(|| self.table.lost_block(word))
     }
 }
 
 impl Table {
     /// The hash function of the current root; the writer's way to it.
     pub(crate) fn hasher(&self) -> Hasher {
-        let root = self
-            .arena
-            .owned(self.root.load(Ordering::Acquire) as u32, layout::ROOT_HEAD);
+        let root = self.arena.owned(self.root.load(Ordering::Acquire) as u32, layout::ROOT_HEAD);
         let id = root[0].load(Ordering::Relaxed) >> 8 & 0xff;
         Hasher::from_words(id, |i| root[8 + i].load(Ordering::Relaxed))
     }
@@ -368,13 +359,7 @@ impl Table {
         if found != expected || stored != expected {
             let found = format!("{found:08x}");
             let what = format!("the checksum of page {page} of a segment");
-            return Err(Error::corrupt(
-                &self.path,
-                offset,
-                what,
-                format!("{expected:08x}"),
-                found,
-            ));
+            return Err(Error::corrupt(&self.path, offset, what, format!("{expected:08x}"), found));
         }
         descriptor.exchange_page(page, word, word.verified());
         Ok(())
@@ -383,12 +368,10 @@ impl Table {
     /// Reads a block by a call, not through the mapping.
     fn read_block(&self, bytes: &mut [u8; BLOCK], block: u32) -> Result<()> {
         let offset = u64::from(block) * BLOCK as u64;
-        self.file
-            .read_at(bytes, offset)
-            .map_err(|error| match error.kind() {
-                std::io::ErrorKind::UnexpectedEof => self.lost_block(PageWord(block)),
-                _ => Error::io("read", &self.path, error),
-            })
+        self.file.read_at(bytes, offset).map_err(|error| match error.kind() {
+            std::io::ErrorKind::UnexpectedEof => self.lost_block(PageWord(block)),
+            _ => Error::io("read", &self.path, error),
+        })
     }
 
     /// A page word that names a block beyond the file.
@@ -397,12 +380,6 @@ impl Table {
         let limit = self.maps.newest().words().len() / PAGE_WORDS;
         let offset = u64::from(word.number()) * BLOCK as u64;
         let expected = format!("below {limit}");
-        Error::corrupt(
-            &self.path,
-            offset,
-            "the number of a block",
-            expected,
-            word.number(),
-        )
+        Error::corrupt(&self.path, offset, "the number of a block", expected, word.number())
     }
 }

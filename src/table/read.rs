@@ -69,10 +69,7 @@ impl<const N: usize> Slot<N> {
     /// A place to copy a slot to.
     #[inline]
     pub(crate) fn new() -> Slot<N> {
-        Slot {
-            lengths: Lengths { key: 0, value: 0 },
-            words: [0; N],
-        }
+        Slot { lengths: Lengths { key: 0, value: 0 }, words: [0; N] }
     }
 
     /// The value, if it stands in the slot.
@@ -186,11 +183,7 @@ impl Table {
         let first = head[0].load(Ordering::Relaxed);
         // Two words of a hasher stand in the line that is loaded anyway; the
         // others are needed by one kind only.
-        let more = if first >> 8 & 0xff == 1 {
-            head
-        } else {
-            line_of(&self.arena, line + 1)?
-        };
+        let more = if first >> 8 & 0xff == 1 { head } else { line_of(&self.arena, line + 1)? };
         let hasher = Hasher::from_words(first >> 8 & 0xff, |i| {
             let word = if i < 2 { &head[2 + i] } else { &more[i] };
             word.load(Ordering::Relaxed)
@@ -263,11 +256,7 @@ impl Table {
             }
         }
         // A directory word from reused memory may name no group at all.
-        if self.epoch.unchanged(seen) {
-            Ok(Found::Absent)
-        } else {
-            Err(Stop::Changed)
-        }
+        if self.epoch.unchanged(seen) { Ok(Found::Absent) } else { Err(Stop::Changed) }
     }
 
     /// Looks for a key in one group; `None` says to go on to the next.
@@ -326,11 +315,7 @@ impl Table {
             for (to, from) in out.words.iter_mut().zip(words) {
                 *to = from.load(Ordering::Relaxed).to_le();
             }
-            return if unchanged() {
-                Ok(Some(Found::Here))
-            } else {
-                Err(Stop::Changed)
-            };
+            return if unchanged() { Ok(Some(Found::Here)) } else { Err(Stop::Changed) };
         }
         let ends = group::match_empty(control).any();
         if !unchanged() {
@@ -393,10 +378,7 @@ fn slot_of<'a>(geometry: &Geometry, group: &'a [AtomicU64], slot: usize) -> &'a 
 fn lengths_of(line: &[AtomicU64; group::CONTROL_WORDS], slot: usize) -> Lengths {
     let key = line[group::KEY_LENGTHS + ((slot / 4) & 1)].load(Ordering::Relaxed);
     let value = line[group::VALUE_LENGTHS + ((slot / 4) & 1)].load(Ordering::Relaxed);
-    Lengths {
-        key: group::half(key, slot % 4),
-        value: group::half(value, slot % 4),
-    }
+    Lengths { key: group::half(key, slot % 4), value: group::half(value, slot % 4) }
 }
 
 /// Whether a slot's inline key, which fits it, is this one.
@@ -415,9 +397,7 @@ fn key_is(slot: &[AtomicU64], key: &[u8]) -> bool {
     let mut last = [0; 8];
     last[..tail.len()].copy_from_slice(tail);
     let mask = !(u64::MAX << (8 * tail.len()));
-    let word = slot
-        .get(words.len())
-        .map_or(0, |word| word.load(Ordering::Relaxed));
+    let word = slot.get(words.len()).map_or(0, |word| word.load(Ordering::Relaxed));
     word & mask == u64::from_le_bytes(last)
 }
 

@@ -106,22 +106,12 @@ impl Writer {
                 for slot in group::match_full(control) {
                     let lengths = lengths(in_group, slot);
                     if !lengths.fit(&table.geometry) {
-                        let place = Place {
-                            descriptor: word.descriptor,
-                            page,
-                            group,
-                            slot,
-                        };
+                        let place = Place { descriptor: word.descriptor, page, group, slot };
                         return Err(table.bad_slot(place, lengths));
                     }
                     let hash = hash_of(&hasher, table.slot(in_group, slot), lengths);
                     let (page, group, slot) = (page as u8, group as u8, slot as u8);
-                    entries.push(Entry {
-                        hash,
-                        page,
-                        group,
-                        slot,
-                    });
+                    entries.push(Entry { hash, page, group, slot });
                 }
             }
         }
@@ -133,13 +123,7 @@ impl Writer {
         let info = self.table.descriptor(word.descriptor).info();
         let slots_per_page = self.table.geometry.slots_per_page();
         let (live, pages) = (scratch.entries.len(), usize::from(info.pages));
-        let whole = Plan {
-            prefix: info.prefix,
-            depth: info.depth,
-            pages,
-            start: 0,
-            end: live,
-        };
+        let whole = Plan { prefix: info.prefix, depth: info.depth, pages, start: 0, end: live };
         if (live + new.len()) * 4 <= pages * slots_per_page * 3 {
             scratch.plans.push(whole);
             return Ok(());
@@ -150,10 +134,7 @@ impl Writer {
     /// Sizes a part of the entries, or splits it.
     fn divide(&self, part: Plan, new: &[u64], scratch: &mut Scratch) -> Result<()> {
         let slots_per_page = self.table.geometry.slots_per_page();
-        let coming = new
-            .iter()
-            .filter(|h| prefix_of(**h, part.depth) == part.prefix)
-            .count();
+        let coming = new.iter().filter(|h| prefix_of(**h, part.depth) == part.prefix).count();
         let live = part.end - part.start + coming;
         let pages = pages_for(live, slots_per_page);
         if pages <= MAX_SEGMENT_PAGES {
@@ -162,23 +143,16 @@ impl Writer {
         }
         if part.depth >= MAX_DEPTH {
             if live > limit(MAX_SEGMENT_PAGES, slots_per_page) {
-                return Err(Error::HashCollisions {
-                    table: self.table.name.clone(),
-                });
+                return Err(Error::HashCollisions { table: self.table.name.clone() });
             }
-            scratch.plans.push(Plan {
-                pages: MAX_SEGMENT_PAGES,
-                ..part
-            });
+            scratch.plans.push(Plan { pages: MAX_SEGMENT_PAGES, ..part });
             return Ok(());
         }
         let bit = 1 << (31 - part.depth);
         let is_high = |hash: u64| (hash >> 32) as u32 & bit != 0;
         let entries = &mut scratch.entries[part.start..part.end];
         scratch.spare.clear();
-        scratch
-            .spare
-            .extend(entries.iter().filter(|e| is_high(e.hash)));
+        scratch.spare.extend(entries.iter().filter(|e| is_high(e.hash)));
         let mut middle = 0;
         for i in 0..entries.len() {
             if !is_high(entries[i].hash) {
@@ -188,25 +162,8 @@ impl Writer {
         }
         entries[middle..].copy_from_slice(&scratch.spare);
         let (depth, middle) = (part.depth + 1, part.start + middle);
-        self.divide(
-            Plan {
-                depth,
-                end: middle,
-                ..part
-            },
-            new,
-            scratch,
-        )?;
-        self.divide(
-            Plan {
-                depth,
-                start: middle,
-                prefix: part.prefix | bit,
-                ..part
-            },
-            new,
-            scratch,
-        )
+        self.divide(Plan { depth, end: middle, ..part }, new, scratch)?;
+        self.divide(Plan { depth, start: middle, prefix: part.prefix | bit, ..part }, new, scratch)
     }
 
     /// Builds the planned segments and puts them in the old one's place.
@@ -229,10 +186,8 @@ impl Writer {
         self.blocks.reserve(&ws.epoch, pages)?;
         self.blocks.release(pages);
         let built = self.build_all(ws, old, scratch)?;
-        let leaves: Vec<Leaf> = built
-            .iter()
-            .map(|line| table.leaf(table.descriptor(*line)))
-            .collect();
+        let leaves: Vec<Leaf> =
+            built.iter().map(|line| table.leaf(table.descriptor(*line))).collect();
         match self.replace_segment(ws, table.leaf(old), old.info().directory, &leaves) {
             Ok(()) => {
                 self.count_replaced(old, &built);
@@ -240,9 +195,7 @@ impl Writer {
                 Ok(())
             }
             Err(error) => {
-                built
-                    .iter()
-                    .for_each(|line| self.retire_segment(ws, table.descriptor(*line)));
+                built.iter().for_each(|line| self.retire_segment(ws, table.descriptor(*line)));
                 Err(error)
             }
         }
@@ -261,9 +214,7 @@ impl Writer {
             let made = made.and_then(|new| {
                 let entries = &scratch.entries[plan.start..plan.end];
                 let outcome = self.build(ws, old, new, plan, entries);
-                outcome
-                    .inspect_err(|_| self.retire_segment(ws, new))
-                    .map(|()| new.line)
+                outcome.inspect_err(|_| self.retire_segment(ws, new)).map(|()| new.line)
             });
             match made {
                 Ok(line) => built.push(line),
@@ -331,18 +282,11 @@ impl Writer {
         let info = descriptor.info();
         for page in 0..usize::from(info.pages) {
             self.blocks.reserve(&ws.epoch, 1)?;
-            let owner = Owner {
-                table: table.id,
-                page: page as u8,
-                descriptor: descriptor.line,
-            };
+            let owner = Owner { table: table.id, page: page as u8, descriptor: descriptor.line };
             let Some(frame) = ws.take_frame(owner) else {
                 self.blocks.release(1);
                 let limit = (ws.pool.capacity() * 4096) as u64;
-                return Err(Error::BatchTooLarge {
-                    needed: limit + 4096,
-                    limit,
-                });
+                return Err(Error::BatchTooLarge { needed: limit + 4096, limit });
             };
             let words = ws.pool.words(frame);
             fill(words, 0);

@@ -83,10 +83,7 @@ impl SegmentCopy {
     /// Entry `i`.
     pub(crate) fn get(&self, i: usize) -> Option<ScannedSlot<'_>> {
         let (start, lengths) = *self.entries.get(i)?;
-        Some(ScannedSlot {
-            lengths,
-            words: &self.words[start..],
-        })
+        Some(ScannedSlot { lengths, words: &self.words[start..] })
     }
 
     fn clear(&mut self) {
@@ -237,8 +234,7 @@ impl Table {
                     continue;
                 }
                 out.entries.push((out.words.len(), lengths));
-                out.words
-                    .extend(slot.iter().map(|w| w.load(Ordering::Relaxed).to_le()));
+                out.words.extend(slot.iter().map(|w| w.load(Ordering::Relaxed).to_le()));
             }
             fence(Ordering::Acquire);
             let after = group[group::VERSION_AND_CRC].load(Ordering::Relaxed);

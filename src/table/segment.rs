@@ -55,10 +55,8 @@ impl<const N: usize> Content<N> {
     /// Lays out an entry. The address is that of the spilled part, if any.
     #[inline]
     pub(crate) fn new(shape: Shape, key: &[u8], value: &[u8], address: Option<Address>) -> Self {
-        let mut content = Content {
-            lengths: Lengths::of(shape, key.len(), value.len()),
-            words: [0; N],
-        };
+        let mut content =
+            Content { lengths: Lengths::of(shape, key.len(), value.len()), words: [0; N] };
         let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut content.words);
         if matches!(shape, Shape::Inline | Shape::ValueSpilled) {
             bytes[..key.len()].copy_from_slice(key);
@@ -83,19 +81,14 @@ impl<const N: usize> Content<N> {
 pub(crate) fn lengths(group: &[AtomicU64], slot: usize) -> Lengths {
     let key = group[group::KEY_LENGTHS + slot / 4].load(Ordering::Relaxed);
     let value = group[group::VALUE_LENGTHS + slot / 4].load(Ordering::Relaxed);
-    Lengths {
-        key: group::half(key, slot % 4),
-        value: group::half(value, slot % 4),
-    }
+    Lengths { key: group::half(key, slot % 4), value: group::half(value, slot % 4) }
 }
 
 /// The address in a slot's words.
 #[inline]
 pub(crate) fn address(words: &[AtomicU64], lengths: Lengths) -> Address {
     let start = lengths.address_word();
-    Address::from_words(std::array::from_fn(|i| {
-        words[start + i].load(Ordering::Relaxed)
-    }))
+    Address::from_words(std::array::from_fn(|i| words[start + i].load(Ordering::Relaxed)))
 }
 
 /// Whether a slot's inline key is this one.
@@ -161,19 +154,10 @@ pub(crate) fn fill_slot(
     content: &[u64],
 ) {
     let start = geometry.slot_start(slot);
-    for (to, from) in group[start..start + geometry.slot_words]
-        .iter()
-        .zip(content)
-    {
+    for (to, from) in group[start..start + geometry.slot_words].iter().zip(content) {
         to.store(*from, Ordering::Relaxed);
     }
-    set_control_line(
-        group,
-        slot,
-        group::h2(hash),
-        group::fingerprint(hash),
-        lengths,
-    );
+    set_control_line(group, slot, group::h2(hash), group::fingerprint(hash), lengths);
 }
 
 /// Makes a slot empty or deleted, its bytes zero.
@@ -194,19 +178,12 @@ pub(super) fn set_control_line(
     lengths: Lengths,
 ) {
     let set = |word: usize, change: &dyn Fn(u64) -> u64| {
-        group[word].store(
-            change(group[word].load(Ordering::Relaxed)),
-            Ordering::Relaxed,
-        );
+        group[word].store(change(group[word].load(Ordering::Relaxed)), Ordering::Relaxed);
     };
     set(group::CONTROL, &|w| group::with_byte(w, slot, control));
     set(group::FINGERPRINTS, &|w| group::with_byte(w, slot, fp));
-    set(group::KEY_LENGTHS + slot / 4, &|w| {
-        group::with_half(w, slot % 4, lengths.key)
-    });
-    set(group::VALUE_LENGTHS + slot / 4, &|w| {
-        group::with_half(w, slot % 4, lengths.value)
-    });
+    set(group::KEY_LENGTHS + slot / 4, &|w| group::with_half(w, slot % 4, lengths.key));
+    set(group::VALUE_LENGTHS + slot / 4, &|w| group::with_half(w, slot % 4, lengths.value));
 }
 
 /// Runs a change to a group that readers may be looking at.
@@ -240,11 +217,7 @@ impl Table {
     #[cold]
     pub(crate) fn bad_slot(&self, place: Place, lengths: Lengths) -> Error {
         let word = self.descriptor(place.descriptor).page(place.page);
-        let block = if word.is_frame() {
-            0
-        } else {
-            u64::from(word.number())
-        };
+        let block = if word.is_frame() { 0 } else { u64::from(word.number()) };
         let start = self.geometry.slot_start(place.slot) + place.group * self.geometry.group_words;
         Error::corrupt(
             &self.path,
@@ -271,12 +244,7 @@ impl Writer {
         for number in Probe::new(hash, word.groups.into()) {
             let (page, group) = table.geometry.page_of(number);
             let words = table.group(self.read_page(descriptor, page)?, group);
-            let place = |slot| Place {
-                descriptor: word.descriptor,
-                page,
-                group,
-                slot,
-            };
+            let place = |slot| Place { descriptor: word.descriptor, page, group, slot };
             let control = words[group::CONTROL].load(Ordering::Relaxed);
             for slot in group::match_h2(control, group::h2(hash)) {
                 if self.holds(words, place(slot), hash, key, log)? {
@@ -328,9 +296,7 @@ impl Writer {
         let table = &*self.table;
         let word = table.descriptor(place.descriptor).page(place.page);
         debug_assert!(word.is_frame());
-        let page = table
-            .page_words(word)
-            .expect("a writable page is a frame of the pool");
+        let page = table.page_words(word).expect("a writable page is a frame of the pool");
         table.group(page, place.group)
     }
 
@@ -357,9 +323,7 @@ impl Writer {
     pub(super) fn write_slot(&self, place: Place, hash: u64, lengths: Lengths, content: &[u64]) {
         let group = self.group_of(place);
         let geometry = &self.table.geometry;
-        under_version(group, || {
-            fill_slot(group, geometry, place.slot, hash, lengths, content)
-        });
+        under_version(group, || fill_slot(group, geometry, place.slot, hash, lengths, content));
     }
 
     /// Erases a slot, under the group's version. Says whether a tombstone was

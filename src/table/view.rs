@@ -72,9 +72,7 @@ impl Writer {
 
     /// Whether the directory leads a hash to a segment.
     pub(crate) fn leads_to(&self, hash: u64, segment: &SegmentView) -> bool {
-        self.table
-            .route(hash)
-            .is_ok_and(|word| word == segment.word)
+        self.table.route(hash).is_ok_and(|word| word == segment.word)
     }
 
     /// Copies a page of a segment, and says where it lies.

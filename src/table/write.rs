@@ -108,9 +108,13 @@ impl Writer {
         self.blocks.release(intents.len());
         // Frames before checks: what was evicted for them is checked again now.
         ws.make_free(intents.len())?;
-        intents
-            .iter()
-            .try_for_each(|(hash, ..)| self.check_segment(self.table.route(*hash)?))
+        self.check_segments(intents.iter().map(|(hash, ..)| *hash))
+    }
+
+    /// Checks all pages of the segments of these hashes.
+    pub(crate) fn check_segments(&self, hashes: impl IntoIterator<Item = u64>) -> Result<()> {
+        let mut hashes = hashes.into_iter();
+        hashes.try_for_each(|hash| self.check_segment(self.table.route(hash)?))
     }
 
     /// Makes room in every segment for the new keys it will get. The hashes
@@ -185,27 +189,16 @@ impl Writer {
     fn copy_page(&mut self, ws: &mut Workspace, place: Place, word: PageWord) -> Result<()> {
         self.blocks.reserve(&ws.epoch, 1)?;
         let page = place.page as u8;
-        let owner = Owner {
-            table: self.table.id,
-            page,
-            descriptor: place.descriptor,
-        };
+        let owner = Owner { table: self.table.id, page, descriptor: place.descriptor };
         let Some(frame) = ws.take_frame(owner) else {
             self.blocks.release(1);
             let limit = (ws.pool.capacity() * 4096) as u64;
-            return Err(Error::BatchTooLarge {
-                needed: limit + 4096,
-                limit,
-            });
+            return Err(Error::BatchTooLarge { needed: limit + 4096, limit });
         };
         let table = &self.table;
-        let from = table
-            .page_words(word)
-            .ok_or_else(|| table.lost_block(word))?;
+        let from = table.page_words(word).ok_or_else(|| table.lost_block(word))?;
         copy_words(from, ws.pool.words(frame));
-        table
-            .descriptor(place.descriptor)
-            .set_page(place.page, PageWord::frame(frame));
+        table.descriptor(place.descriptor).set_page(place.page, PageWord::frame(frame));
         if word.is_frame() {
             ws.pool.supersede(word.number());
         } else {
@@ -320,10 +313,7 @@ impl Writer {
         let record = table.new_record(&mut lines, 0, 0)?;
         let descriptor = table.new_descriptor(&mut lines)?;
         let word = table.make_array(&mut lines, record, &[table.leaf(descriptor)])?;
-        table
-            .root_words(root, 0, 0)
-            .0
-            .store(word.encode(), Ordering::Relaxed);
+        table.root_words(root, 0, 0).0.store(word.encode(), Ordering::Relaxed);
         table.set_root(root);
         Ok(())
     }
@@ -334,10 +324,7 @@ impl Writer {
         if self.hash_id == 255 {
             return Hasher::Constant(self.hash_key[0]);
         }
-        Hasher::new(
-            HashKind::from_id(self.hash_id).unwrap_or_default(),
-            self.hash_key,
-        )
+        Hasher::new(HashKind::from_id(self.hash_id).unwrap_or_default(), self.hash_key)
     }
 }
 

@@ -22,17 +22,8 @@ impl fmt::Display for Report {
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Violation {
-            invariant,
-            path,
-            offset,
-            text,
-        } = self;
-        write!(
-            f,
-            "{} at offset {offset}: {text} [{invariant}]",
-            path.display()
-        )
+        let Violation { invariant, path, offset, text } = self;
+        write!(f, "{} at offset {offset}: {text} [{invariant}]", path.display())
     }
 }
 

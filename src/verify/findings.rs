@@ -43,15 +43,9 @@ impl Findings {
         if offset != 0 && !self.places.insert(place) {
             return;
         }
-        self.blocks
-            .insert((path.to_path_buf(), offset / BLOCK as u64));
+        self.blocks.insert((path.to_path_buf(), offset / BLOCK as u64));
         let (path, text) = (path.to_path_buf(), text.into());
-        self.report.violations.push(Violation {
-            invariant,
-            path,
-            offset,
-            text,
-        });
+        self.report.violations.push(Violation { invariant, path, offset, text });
     }
 
     /// Adds damage as an error tells of it.
@@ -87,8 +81,5 @@ impl Findings {
 
 /// What is wrong, without the place.
 fn sentence(damage: &Corruption) -> String {
-    format!(
-        "{} should be {}, but is {}",
-        damage.what, damage.expected, damage.found
-    )
+    format!("{} should be {}, but is {}", damage.what, damage.expected, damage.found)
 }

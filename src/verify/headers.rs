@@ -38,13 +38,8 @@ pub(super) struct TableFile {
 ///
 /// `Io` if the directory cannot be listed.
 pub(super) fn check(storage: &dyn Storage, findings: &mut Findings) -> Result<Vec<TableFile>> {
-    let names = storage
-        .list("")
-        .map_err(|error| Error::io("list", storage.path(""), error))?;
-    let mut names: Vec<_> = names
-        .into_iter()
-        .filter(|name| name.ends_with(".swiss"))
-        .collect();
+    let names = storage.list("").map_err(|error| Error::io("list", storage.path(""), error))?;
+    let mut names: Vec<_> = names.into_iter().filter(|name| name.ends_with(".swiss")).collect();
     names.sort_unstable();
     if !names.contains(&table_file(DEFAULT_TABLE)) {
         let path = storage.path(&table_file(DEFAULT_TABLE));
@@ -63,18 +58,11 @@ pub(super) fn check(storage: &dyn Storage, findings: &mut Findings) -> Result<Ve
 
 fn check_file(storage: &dyn Storage, name: &str, findings: &mut Findings) -> Option<TableFile> {
     let path = storage.path(name);
-    let opened = storage
-        .open(name, Access::Read)
-        .and_then(|file| Ok((file.length()?, file)));
+    let opened = storage.open(name, Access::Read).and_then(|file| Ok((file.length()?, file)));
     let (length, file) = match opened {
         Ok(opened) => opened,
         Err(error) => {
-            findings.add(
-                "I1",
-                &path,
-                0,
-                format!("the file cannot be opened: {error}"),
-            );
+            findings.add("I1", &path, 0, format!("the file cannot be opened: {error}"));
             return None;
         }
     };
@@ -83,12 +71,7 @@ fn check_file(storage: &dyn Storage, name: &str, findings: &mut Findings) -> Opt
     for (copy, read) in copies.iter().enumerate() {
         if let Err((offset, text)) = read {
             let at = copy as u64 * BLOCK as u64 + offset;
-            findings.add(
-                "I1",
-                &path,
-                at,
-                format!("copy {copy} of the header: {text}"),
-            );
+            findings.add("I1", &path, at, format!("copy {copy} of the header: {text}"));
         }
     }
     let [a, b] = &copies;
@@ -115,31 +98,20 @@ fn check_file(storage: &dyn Storage, name: &str, findings: &mut Findings) -> Opt
             format!("the hash of `swissdb` is {expected:016x}, the header says {found:016x}");
         findings.add("I2", &path, at + 40, text);
     }
-    Some(TableFile {
-        path,
-        file,
-        length,
-        header,
-        header_at: at,
-        hasher,
-    })
+    Some(TableFile { path, file, length, header, header_at: at, hasher })
 }
 
 /// A copy of the header, or what is wrong with it and where in the copy.
 fn read_copy(file: &dyn File, copy: u64) -> std::result::Result<Header, (u64, String)> {
     let mut bytes = [0; BLOCK];
-    file.read_at(&mut bytes, copy * BLOCK as u64)
-        .map_err(|error| match error.kind() {
-            ErrorKind::UnexpectedEof => (0, "the file ends before its end".to_string()),
-            _ => (0, format!("it cannot be read: {error}")),
-        })?;
+    file.read_at(&mut bytes, copy * BLOCK as u64).map_err(|error| match error.kind() {
+        ErrorKind::UnexpectedEof => (0, "the file ends before its end".to_string()),
+        _ => (0, format!("it cannot be read: {error}")),
+    })?;
     Header::decode(&bytes).map_err(|fault| {
         (
             fault.offset,
-            format!(
-                "{} should be {}, but is {}",
-                fault.what, fault.expected, fault.found
-            ),
+            format!("{} should be {}, but is {}", fault.what, fault.expected, fault.found),
         )
     })
 }
@@ -147,30 +119,21 @@ fn read_copy(file: &dyn File, copy: u64) -> std::result::Result<Header, (u64, St
 /// Checks that two valid copies can stand in one file.
 fn compare(a: &Header, b: &Header, path: &std::path::Path, findings: &mut Findings) {
     if a.generation == b.generation && a != b {
-        let text = format!(
-            "both copies of the header have generation {}, but differ",
-            a.generation
-        );
+        let text =
+            format!("both copies of the header have generation {}, but differ", a.generation);
         findings.add("I1", path, BLOCK as u64, text);
     }
     let fixed = |h: &Header| (h.table_id, h.payload, h.hash_id, h.name.clone());
     if fixed(a) != fixed(b) {
-        findings.add(
-            "I1",
-            path,
-            BLOCK as u64,
-            "the copies of the header are of different tables",
-        );
+        findings.add("I1", path, BLOCK as u64, "the copies of the header are of different tables");
     }
 }
 
 /// I19. Tables whose creation no checkpoint has seen yet have ids that the
 /// default table does not count yet.
 fn check_ids(tables: &[TableFile], findings: &mut Findings) {
-    let next = tables
-        .iter()
-        .find(|table| table.header.table_id == 0)
-        .map(|t| t.header.next_table_id);
+    let next =
+        tables.iter().find(|table| table.header.table_id == 0).map(|t| t.header.next_table_id);
     for (i, table) in tables.iter().enumerate() {
         let id = table.header.table_id;
         let at = table.header_at + 12;

@@ -38,7 +38,7 @@ struct LogFile {
 }
 
 /// The files of the log.
-pub(super) struct Logs {
+pub(crate) struct Logs {
     storage: Arc<dyn Storage>,
     files: BTreeMap<u32, LogFile>,
     open: Vec<(u32, Arc<dyn File>)>,
@@ -90,12 +90,18 @@ impl Logs {
             }
         }
         let buffer = vec![0; PIECE];
-        Ok(Logs {
+        Ok(Logs { storage: storage.clone(), files, open: Vec::new(), buffer })
+    }
+
+    /// The files of the log, for those who only want what lies at addresses.
+    pub(crate) fn without_findings(storage: &Arc<dyn Storage>) -> Logs {
+        let none = || Logs {
             storage: storage.clone(),
-            files,
+            files: BTreeMap::new(),
             open: Vec::new(),
-            buffer,
-        })
+            buffer: Vec::new(),
+        };
+        Logs::check(storage, &mut Findings::default()).unwrap_or_else(|_| none())
     }
 
     /// Checks that each L is a place in the log, and that the log is whole
@@ -109,11 +115,7 @@ impl Logs {
         for table in tables {
             let at = table.header.log;
             match self.check_place(at) {
-                Ok(()) => places.push(Place {
-                    table,
-                    at,
-                    met: false,
-                }),
+                Ok(()) => places.push(Place { table, at, met: false }),
                 // Its creation was lost with the log, so it is a left-over.
                 Err(_) if table.header.state == TableState::Pending => {}
                 Err(text) => {
@@ -121,10 +123,7 @@ impl Logs {
                 }
             }
         }
-        let oldest = places
-            .iter()
-            .map(|place| place.at)
-            .min_by_key(|at| at.commit)?;
+        let oldest = places.iter().map(|place| place.at).min_by_key(|at| at.commit)?;
         let log = match self.open_log() {
             Ok(log) => log,
             Err(error) => {
@@ -185,10 +184,7 @@ impl Logs {
                 );
                 findings.add("I18", path, offset, text);
             }
-            let last = self
-                .files
-                .iter()
-                .rfind(|(_, file)| file.activation.is_some());
+            let last = self.files.iter().rfind(|(_, file)| file.activation.is_some());
             let at_end = *at == end && last.is_some_and(|(number, _)| *number == at.file);
             if table.header.clean && !at_end {
                 let text = format!(
@@ -215,16 +211,10 @@ impl Logs {
     /// Checks that a position lies in an activated file.
     fn check_place(&self, at: Position) -> std::result::Result<(), String> {
         let Some(file) = self.files.get(&at.file) else {
-            return Err(format!(
-                "L is in log file {}, which is absent or damaged",
-                at.file
-            ));
+            return Err(format!("L is in log file {}, which is absent or damaged", at.file));
         };
         if file.activation.is_none() {
-            return Err(format!(
-                "L is in log file {}, which was never activated",
-                at.file
-            ));
+            return Err(format!("L is in log file {}, which was never activated", at.file));
         }
         if file.salt != at.salt {
             let (number, salt) = (at.file, file.salt);
@@ -247,11 +237,7 @@ impl Logs {
     fn start_of(&self, at: Position) -> Option<Position> {
         let file = self.files.get(&at.file)?;
         let commit = file.activation?.last_commit;
-        Some(Position {
-            offset: LOG_START as u32,
-            commit,
-            ..at
-        })
+        Some(Position { offset: LOG_START as u32, commit, ..at })
     }
 
     /// Opens the log for walking. A file may be recycled by the log that is
@@ -260,10 +246,7 @@ impl Logs {
         let mut tries = 0;
         loop {
             // Nothing is written, so the largest size does not matter.
-            let options = LogOptions {
-                max_file: crate::log::MIN_FILE,
-                read_only: true,
-            };
+            let options = LogOptions { max_file: crate::log::MIN_FILE, read_only: true };
             match Log::open(self.storage.clone(), options, Arc::new(Poison::new())) {
                 Err(Error::Io { source, .. })
                     if source.kind() == ErrorKind::NotFound && tries < TRIES =>
@@ -284,37 +267,21 @@ impl Logs {
 
     /// Checks what lies at an address: I15. Returns the first `keep` bytes (at
     /// most the longest key) of it.
-    pub(super) fn check_address(
+    pub(crate) fn check_address(
         &mut self,
         address: &Address,
         keep: usize,
     ) -> std::result::Result<Vec<u8>, String> {
-        let Address {
-            len,
-            crc,
-            file: number,
-            offset,
-            ..
-        } = *address;
-        let Some(file) = self
-            .files
-            .get(&number)
-            .filter(|file| file.activation.is_some())
-        else {
-            return Err(format!(
-                "log file {number} is absent, damaged or not activated"
-            ));
+        let Address { len, crc, file: number, offset, .. } = *address;
+        let Some(file) = self.files.get(&number).filter(|file| file.activation.is_some()) else {
+            return Err(format!("log file {number} is absent, damaged or not activated"));
         };
         let (from, to) = (u64::from(offset), u64::from(offset) + u64::from(len));
         if from < LOG_START || to > file.end {
             let end = file.end;
-            return Err(format!(
-                "bytes {from} to {to} of log file {number}, which ends at {end}"
-            ));
+            return Err(format!("bytes {from} to {to} of log file {number}, which ends at {end}"));
         }
-        let file = self
-            .file(number)
-            .map_err(|error| format!("log file {number}: {error}"))?;
+        let file = self.file(number).map_err(|error| format!("log file {number}: {error}"))?;
         let mut found = crc32fast::Hasher::new();
         let mut kept = Vec::new();
         let mut at = from;
@@ -374,20 +341,11 @@ fn read_file(
     let header = LogFileHeader::decode(&block).map_err(|fault| {
         (
             fault.offset,
-            format!(
-                "{} should be {}, but is {}",
-                fault.what, fault.expected, fault.found
-            ),
+            format!("{} should be {}, but is {}", fault.what, fault.expected, fault.found),
         )
     })?;
     if header.number != number {
-        return Err((
-            12,
-            format!(
-                "the log file is called {number}, but says {}",
-                header.number
-            ),
-        ));
+        return Err((12, format!("the log file is called {number}, but says {}", header.number)));
     }
     if header.size != length {
         let text = format!("the log file has {length} bytes, but says {}", header.size);
@@ -395,10 +353,5 @@ fn read_file(
     }
     let activation = Activation::decode(&block, header.salt);
     let (salt, size) = (header.salt, header.size);
-    Ok(Some(LogFile {
-        salt,
-        size,
-        activation,
-        end: size,
-    }))
+    Ok(Some(LogFile { salt, size, activation, end: size }))
 }

@@ -124,10 +124,7 @@ impl Walk<'_> {
         let checked = self.findings.checked();
         checked.segments += 1;
         checked.entries += census.used;
-        checked.frames += places
-            .iter()
-            .filter(|place| **place == PagePlace::Frame)
-            .count() as u64;
+        checked.frames += places.iter().filter(|place| **place == PagePlace::Frame).count() as u64;
         let place = |page: usize, offset: usize| match places.get(page) {
             Some(PagePlace::Block(block)) if offset != 0 => {
                 u64::from(*block) * BLOCK as u64 + offset as u64
@@ -135,11 +132,7 @@ impl Walk<'_> {
             _ => 0,
         };
         for breach in census.breaches {
-            self.violation(
-                breach.invariant,
-                place(breach.page, breach.offset),
-                breach.text,
-            );
+            self.violation(breach.invariant, place(breach.page, breach.offset), breach.text);
         }
         for entry in &census.entries {
             let offset = place(entry.page, entry.offset);
@@ -149,11 +142,7 @@ impl Walk<'_> {
         let logs = &mut *self.logs;
         let twice = duplicates(&census.entries, &mut |entry| key_of(segment, entry, logs));
         for entry in twice.iter().map(|i| &census.entries[*i]) {
-            self.violation(
-                "I11",
-                place(entry.page, entry.offset),
-                "the key is there twice",
-            );
+            self.violation("I11", place(entry.page, entry.offset), "the key is there twice");
         }
     }
 
@@ -195,10 +184,8 @@ impl Walk<'_> {
         }
         let entries = self.writer.table.len();
         if entries != self.sums.used {
-            let text = format!(
-                "readers are told of {entries} entries, there are {}",
-                self.sums.used
-            );
+            let text =
+                format!("readers are told of {entries} entries, there are {}", self.sums.used);
             self.violation("I13", 0, text);
         }
         for (file, said, found) in different_live(&self.writer.live, &self.live) {

@@ -40,10 +40,10 @@
 mod display;
 mod findings;
 mod headers;
-mod logs;
+pub(crate) mod logs;
 mod memory;
 mod reached;
-mod segment;
+pub(crate) mod segment;
 mod sums;
 mod tree;
 
@@ -161,10 +161,7 @@ fn verify_on(storage: Arc<dyn Storage>) -> Result<Report> {
     let _lock = match storage.lock(false) {
         Ok(LockOutcome::Held(lock)) => lock,
         Ok(LockOutcome::Busy(pid)) => {
-            return Err(Error::Locked {
-                path: storage.path(""),
-                pid,
-            });
+            return Err(Error::Locked { path: storage.path(""), pid });
         }
         Err(error) => return Err(Error::io("lock", storage.path(""), error)),
     };
@@ -180,10 +177,7 @@ fn verify_on(storage: Arc<dyn Storage>) -> Result<Report> {
 ///
 /// `Closed`; `Io` if the files cannot be listed.
 pub(crate) fn verify_store(store: &Store) -> Result<Report> {
-    let _one = store
-        .checkpointing
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    let _one = store.checkpointing.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let core = store.core_to_look();
     store.check_open()?;
     let mut findings = Findings::default();

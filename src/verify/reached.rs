@@ -15,10 +15,7 @@ pub(super) enum Mark {
 
 impl Reached {
     pub(super) fn new(blocks: u32) -> Reached {
-        Reached {
-            blocks,
-            words: vec![0; blocks.div_ceil(64) as usize],
-        }
+        Reached { blocks, words: vec![0; blocks.div_ceil(64) as usize] }
     }
 
     pub(super) fn has(&self, block: u32) -> bool {

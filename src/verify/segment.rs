@@ -20,52 +20,52 @@ use crate::{MAX_KEY_LENGTH, MAX_VALUE_LENGTH};
 const CONTROL_LINE: usize = 64;
 
 /// The bytes of a page, if they could be read.
-pub(super) type Page = Option<Box<[u8; BLOCK]>>;
+pub(crate) type Page = Option<Box<[u8; BLOCK]>>;
 
 /// A segment: its pages, and what the directory says of it.
-pub(super) struct Segment<'a> {
-    pub(super) geometry: Geometry,
-    pub(super) hasher: &'a Hasher,
+pub(crate) struct Segment<'a> {
+    pub(crate) geometry: Geometry,
+    pub(crate) hasher: &'a Hasher,
     /// Hash bits 63 to 32 of its smallest hash.
-    pub(super) prefix: u32,
-    pub(super) depth: u8,
-    pub(super) used: u16,
-    pub(super) tombstones: u16,
-    pub(super) pages: &'a [Page],
+    pub(crate) prefix: u32,
+    pub(crate) depth: u8,
+    pub(crate) used: u16,
+    pub(crate) tombstones: u16,
+    pub(crate) pages: &'a [Page],
     /// The table, if the pages are those on disk: page records and versions
     /// are checked then, which mean nothing or other things in memory.
-    pub(super) on_disk: Option<u16>,
+    pub(crate) on_disk: Option<u16>,
 }
 
 /// A violation, and where it is: the page of the segment, the offset in it.
-pub(super) struct Breach {
-    pub(super) invariant: &'static str,
-    pub(super) page: usize,
-    pub(super) offset: usize,
-    pub(super) text: String,
+pub(crate) struct Breach {
+    pub(crate) invariant: &'static str,
+    pub(crate) page: usize,
+    pub(crate) offset: usize,
+    pub(crate) text: String,
 }
 
 /// An entry whose slot makes sense.
-pub(super) struct Entry {
-    pub(super) hash: u64,
-    pub(super) page: usize,
+pub(crate) struct Entry {
+    pub(crate) hash: u64,
+    pub(crate) page: usize,
     /// Where its slot is in the page.
-    pub(super) offset: usize,
-    pub(super) lengths: Lengths,
+    pub(crate) offset: usize,
+    pub(crate) lengths: Lengths,
     /// Where its spilled part is.
-    pub(super) address: Option<Address>,
+    pub(crate) address: Option<Address>,
     /// Whether its hash is that of its slot and of the segment.
-    pub(super) belongs: bool,
+    pub(crate) belongs: bool,
 }
 
 /// What a segment was found to hold.
 #[derive(Default)]
-pub(super) struct Census {
-    pub(super) used: u64,
-    pub(super) tombstones: u64,
+pub(crate) struct Census {
+    pub(crate) used: u64,
+    pub(crate) tombstones: u64,
     empty: u64,
-    pub(super) entries: Vec<Entry>,
-    pub(super) breaches: Vec<Breach>,
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) breaches: Vec<Breach>,
 }
 
 /// A slot: where it is, and its bytes.
@@ -84,12 +84,12 @@ struct Slot<'a> {
 
 impl Segment<'_> {
     /// Slots of the segment.
-    pub(super) fn slots(&self) -> u64 {
+    pub(crate) fn slots(&self) -> u64 {
         (self.pages.len() * self.geometry.slots_per_page()) as u64
     }
 
     /// Checks everything that can be checked without the log.
-    pub(super) fn census(&self) -> Census {
+    pub(crate) fn census(&self) -> Census {
         let mut census = Census::default();
         for (number, page) in self.pages.iter().enumerate() {
             if let Some(page) = page {
@@ -103,11 +103,10 @@ impl Segment<'_> {
     }
 
     /// The key of an entry, if it stands in its slot.
-    pub(super) fn key(&self, entry: &Entry) -> Option<&[u8]> {
+    pub(crate) fn key(&self, entry: &Entry) -> Option<&[u8]> {
         let page = self.pages.get(entry.page)?.as_ref()?;
         let inline = !entry.lengths.key_spilled();
-        page.get(entry.offset..entry.offset + entry.lengths.key_len())
-            .filter(|_| inline)
+        page.get(entry.offset..entry.offset + entry.lengths.key_len()).filter(|_| inline)
     }
 
     fn group_bytes(&self) -> usize {
@@ -116,12 +115,7 @@ impl Segment<'_> {
 
     fn check_page(&self, page: usize, bytes: &[u8; BLOCK], census: &mut Census) {
         let mut breach = |invariant, offset, text| {
-            census.breaches.push(Breach {
-                invariant,
-                page,
-                offset,
-                text,
-            });
+            census.breaches.push(Breach { invariant, page, offset, text });
         };
         if let Some(table) = self.on_disk {
             let record = PageRecord::from_word(u64_at(bytes, 56));
@@ -148,11 +142,7 @@ impl Segment<'_> {
         }
         let end = self.geometry.groups_per_page * self.group_bytes();
         if let Some(at) = bytes[end..].iter().position(|byte| *byte != 0) {
-            breach(
-                "I8",
-                end + at,
-                "a byte behind the groups is not zero".into(),
-            );
+            breach("I8", end + at, "a byte behind the groups is not zero".into());
         }
         for group in 0..self.geometry.groups_per_page {
             for slot in 0..SLOTS {
@@ -180,29 +170,13 @@ impl Segment<'_> {
     }
 
     fn check_slot(&self, slot: Slot<'_>, census: &mut Census) {
-        let Slot {
-            page,
-            offset,
-            control,
-            lengths,
-            fp,
-            payload,
-            ..
-        } = slot;
+        let Slot { page, offset, control, lengths, fp, payload, .. } = slot;
         let mut breach = |invariant, text| {
-            census.breaches.push(Breach {
-                invariant,
-                page,
-                offset,
-                text,
-            });
+            census.breaches.push(Breach { invariant, page, offset, text });
         };
         if control & 0x80 != 0 {
             if control != EMPTY && control != DELETED {
-                breach(
-                    "I8",
-                    format!("the control byte {control:02x} means nothing"),
-                );
+                breach("I8", format!("the control byte {control:02x} means nothing"));
             }
             if fp != 0 || (lengths.key, lengths.value) != (0, 0) || !is_zero(payload) {
                 breach("I8", "a slot without an entry is not zero".into());
@@ -224,32 +198,19 @@ impl Segment<'_> {
         let inside = u64::from((hash >> 32) as u32 ^ prefix) >> (32 - depth.min(32)) == 0;
         let mut belongs = false;
         if address.is_some_and(|address| address.hash != hash) {
-            breach(
-                "I10",
-                format!("the hash of the key is {hash:016x}, not that of the address"),
-            );
+            breach("I10", format!("the hash of the key is {hash:016x}, not that of the address"));
         } else if control != h2(hash) || fp != fingerprint(hash) {
             let text = format!("H2 {control:02x} and fp {fp:02x} are not of hash {hash:016x}");
             breach("I10", text);
         } else if !inside {
-            breach(
-                "I10",
-                format!("hash {hash:016x} is not in the segment {prefix:08x}/{depth}"),
-            );
+            breach("I10", format!("hash {hash:016x} is not in the segment {prefix:08x}/{depth}"));
         } else {
             belongs = true;
             if let Err(text) = self.check_reached(slot, hash) {
                 breach("I11", text);
             }
         }
-        census.entries.push(Entry {
-            hash,
-            page,
-            offset,
-            lengths,
-            address,
-            belongs,
-        });
+        census.entries.push(Entry { hash, page, offset, lengths, address, belongs });
     }
 
     /// Checks that an entry is laid out as its lengths demand, and that what
@@ -262,10 +223,7 @@ impl Segment<'_> {
         let key = lengths.key_len();
         if !lengths.fit(&self.geometry) || key > MAX_KEY_LENGTH {
             let (key, value) = (lengths.key, lengths.value);
-            return Err((
-                "I9",
-                format!("lengths {key:04x} and {value:04x} do not fit the slot"),
-            ));
+            return Err(("I9", format!("lengths {key:04x} and {value:04x} do not fit the slot")));
         }
         if !lengths.spilled() {
             let end = key + lengths.value_len();
@@ -290,11 +248,7 @@ impl Segment<'_> {
         if !key_spilled {
             rest_is_zero(&payload[key..start])?;
         }
-        let end = if lengths.value_spilled() {
-            end
-        } else {
-            end + lengths.value_len()
-        };
+        let end = if lengths.value_spilled() { end } else { end + lengths.value_len() };
         rest_is_zero(&payload[end..]).map(|()| Some(address))
     }
 
@@ -310,24 +264,15 @@ impl Segment<'_> {
                 continue;
             };
             if match_empty(u64_at(&bytes[..], group * self.group_bytes())).any() {
-                return Err(format!(
-                    "the search for hash {hash:016x} ends before its entry"
-                ));
+                return Err(format!("the search for hash {hash:016x} ends before its entry"));
             }
         }
-        Err(format!(
-            "the search for hash {hash:016x} does not come to its entry"
-        ))
+        Err(format!("the search for hash {hash:016x} does not come to its entry"))
     }
 
     fn check_counts(&self, census: &mut Census) {
         let mut breach = |text| {
-            census.breaches.push(Breach {
-                invariant: "I12",
-                page: 0,
-                offset: 0,
-                text,
-            });
+            census.breaches.push(Breach { invariant: "I12", page: 0, offset: 0, text });
         };
         let counted = (census.used, census.tombstones);
         if counted != (self.used.into(), self.tombstones.into()) {
@@ -338,10 +283,7 @@ impl Segment<'_> {
         }
         let most = self.slots() / 8 * 7;
         if counted.0 + counted.1 > most {
-            breach(format!(
-                "{} of {most} usable slots are in use",
-                counted.0 + counted.1
-            ));
+            breach(format!("{} of {most} usable slots are in use", counted.0 + counted.1));
         }
         if census.empty == 0 {
             breach("the segment has no empty slot".into());
@@ -352,7 +294,7 @@ impl Segment<'_> {
 /// Pairs of entries of a segment that have the same key: the later one of
 /// each, as an index. `key` returns the key of an entry, if it can be read; it
 /// is asked only where whole hashes are equal.
-pub(super) fn duplicates(
+pub(crate) fn duplicates(
     entries: &[Entry],
     key: &mut dyn FnMut(&Entry) -> Option<Vec<u8>>,
 ) -> Vec<usize> {
@@ -363,10 +305,7 @@ pub(super) fn duplicates(
         if same.len() < 2 {
             continue;
         }
-        let mut keys: Vec<_> = same
-            .iter()
-            .filter_map(|i| Some((key(&entries[*i])?, *i)))
-            .collect();
+        let mut keys: Vec<_> = same.iter().filter_map(|i| Some((key(&entries[*i])?, *i))).collect();
         keys.sort_unstable();
         let twice = keys.windows(2).filter(|pair| pair[0].0 == pair[1].0);
         found.extend(twice.map(|pair| pair[1].1));
@@ -377,10 +316,7 @@ pub(super) fn duplicates(
 fn rest_is_zero(bytes: &[u8]) -> Result<(), (&'static str, String)> {
     match is_zero(bytes) {
         true => Ok(()),
-        false => Err((
-            "I8",
-            "bytes of the slot that belong to nothing are not zero".into(),
-        )),
+        false => Err(("I8", "bytes of the slot that belong to nothing are not zero".into())),
     }
 }
 

@@ -34,8 +34,6 @@ pub(super) fn different_live(
 ) -> Vec<(u32, u64, u64)> {
     let files: BTreeSet<u32> = said.keys().chain(found.keys()).copied().collect();
     let of = |live: &BTreeMap<u32, u64>, file| live.get(&file).copied().unwrap_or(0);
-    let all = files
-        .into_iter()
-        .map(|file| (file, of(said, file), of(found, file)));
+    let all = files.into_iter().map(|file| (file, of(said, file), of(found, file)));
     all.filter(|(_, said, found)| said != found).collect()
 }

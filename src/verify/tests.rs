@@ -28,10 +28,7 @@ fn check(memory: &Memory) -> Report {
 
 /// The invariants that a report names.
 fn named(report: &Report) -> BTreeSet<&'static str> {
-    let all = report
-        .violations
-        .iter()
-        .map(|violation| violation.invariant);
+    let all = report.violations.iter().map(|violation| violation.invariant);
     all.filter(|invariant| *invariant != "open").collect()
 }
 
@@ -44,11 +41,7 @@ fn breaks(expected: &[&'static str], change: impl FnOnce(&mut Parts)) {
     change(&mut parts);
     parts.put(&file);
     let report = check(&memory);
-    assert_eq!(
-        named(&report),
-        expected.iter().copied().collect(),
-        "{report}"
-    );
+    assert_eq!(named(&report), expected.iter().copied().collect(), "{report}");
 }
 
 #[test]
@@ -170,9 +163,7 @@ fn an_entry_that_is_not_found_or_there_twice_breaks_i11() {
             page[target..target + width].copy_from_slice(&from[source..source + width]);
         }
         let segments = &mut parts.directory[0].1.segments;
-        let segment = segments
-            .iter_mut()
-            .find(|s| s.pages.iter().any(|p| p.block == block));
+        let segment = segments.iter_mut().find(|s| s.pages.iter().any(|p| p.block == block));
         segment.unwrap().used += 1;
         parts.header.used += 1;
         parts.header.growth_left -= 1;
@@ -185,9 +176,7 @@ fn an_entry_that_is_not_found_or_there_twice_breaks_i11() {
 #[test]
 fn wrong_counts_of_a_segment_break_i12() {
     breaks(&["I12"], |parts| parts.directory[0].1.segments[0].used += 1);
-    breaks(&["I12"], |parts| {
-        parts.directory[0].1.segments[1].tombstones += 1
-    });
+    breaks(&["I12"], |parts| parts.directory[0].1.segments[1].tombstones += 1);
 }
 
 #[test]
@@ -221,10 +210,7 @@ fn a_block_that_is_reached_and_free_or_twice_breaks_i14() {
         parts.put(&file);
         let report = check(&memory);
         assert_eq!(named(&report), BTreeSet::from(["I14"]), "{report}");
-        assert!(
-            report.to_string().contains(&format!("block {block} is")),
-            "{report}"
-        );
+        assert!(report.to_string().contains(&format!("block {block} is")), "{report}");
     }
     let memory = store();
     let file = open(&memory, TABLE);
@@ -335,10 +321,7 @@ fn a_page_where_another_should_be_breaks_i6() {
     write(&file, blocks[0], &parts.pages[&blocks[1]][..]);
     let report = check(&memory);
     assert_eq!(named(&report), BTreeSet::from(["I6"]), "{report}");
-    assert!(
-        report.to_string().contains("another page lies here"),
-        "{report}"
-    );
+    assert!(report.to_string().contains("another page lies here"), "{report}");
 }
 
 #[test]
@@ -349,10 +332,7 @@ fn rot_in_a_spilled_key_or_value_breaks_i15() {
         let mut bytes = vec![0; file.length().unwrap() as usize];
         file.read_at(&mut bytes, 0).unwrap();
         let wanted = what.repeat(number);
-        let at = bytes
-            .windows(wanted.len())
-            .position(|w| w == wanted.as_bytes())
-            .unwrap();
+        let at = bytes.windows(wanted.len()).position(|w| w == wanted.as_bytes()).unwrap();
         file.write_at(b"?", at as u64 + 50).unwrap();
         // The record is rotten as well, and L comes behind it.
         assert_eq!(named(&check(&memory)), BTreeSet::from(["I15", "I18"]));
@@ -377,8 +357,7 @@ fn a_gap_in_the_log_breaks_i17() {
     let memory = killed();
     assert!(check(&memory).is_clean());
     let file = open(&memory, LOG);
-    file.write_at(b"?", LOG_START + RECORD_HEADER as u64)
-        .unwrap();
+    file.write_at(b"?", LOG_START + RECORD_HEADER as u64).unwrap();
     let report = check(&memory);
     assert_eq!(named(&report), BTreeSet::from(["I17"]), "{report}");
 }
@@ -395,19 +374,12 @@ fn an_operation_of_a_newer_version_is_not_the_end() {
     record[RECORD_HEADER] = 9;
     let header = RecordHeader::decode(record.first_chunk().unwrap());
     assert_eq!(header.length as usize, record.len());
-    let crc = crc32(
-        &record[4..],
-        crate::format::record::seed(salt, LOG_START as u32),
-    );
+    let crc = crc32(&record[4..], crate::format::record::seed(salt, LOG_START as u32));
     record[..4].copy_from_slice(&crc.to_le_bytes());
     file.write_at(&record, LOG_START).unwrap();
     assert!(matches!(
         verify_on(Arc::new(memory)),
-        Err(crate::Error::Version {
-            found: 9,
-            supported: 5,
-            ..
-        })
+        Err(crate::Error::Version { found: 9, supported: 5, .. })
     ));
 }
 

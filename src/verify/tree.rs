@@ -93,13 +93,7 @@ impl Walk<'_> {
 
     /// Adds a fault of something that was decoded.
     fn fault(&mut self, invariant: &'static str, base: u64, fault: Fault) {
-        let Fault {
-            offset,
-            what,
-            expected,
-            found,
-            ..
-        } = fault;
+        let Fault { offset, what, expected, found, .. } = fault;
         let text = format!("{what} should be {expected}, but is {found}");
         self.violation(invariant, base + offset, text);
     }
@@ -158,10 +152,7 @@ impl Walk<'_> {
             crc = crc32(piece, crc);
         }
         if crc != run.crc {
-            let text = format!(
-                "{what} has checksum {crc:08x}, the header says {:08x}",
-                run.crc
-            );
+            let text = format!("{what} has checksum {crc:08x}, the header says {:08x}", run.crc);
             self.violation(invariant, at(run.block), text);
         }
         Some(bytes)
@@ -181,9 +172,7 @@ impl Walk<'_> {
         };
         let mut i = 0;
         while i < entries.len() {
-            let same = entries[i..]
-                .iter()
-                .take_while(|entry| entry.block == entries[i].block);
+            let same = entries[i..].iter().take_while(|entry| entry.block == entries[i].block);
             let run = same.count();
             self.check_directory_page(entries[i], i, run);
             i += run;
@@ -274,17 +263,10 @@ impl Walk<'_> {
         checked.entries += census.used;
         let place = |page: usize, offset: usize| match offset {
             0 => record_at,
-            _ => record
-                .pages
-                .get(page)
-                .map_or(record_at, |page| at(page.block) + offset as u64),
+            _ => record.pages.get(page).map_or(record_at, |page| at(page.block) + offset as u64),
         };
         for breach in census.breaches {
-            self.violation(
-                breach.invariant,
-                place(breach.page, breach.offset),
-                breach.text,
-            );
+            self.violation(breach.invariant, place(breach.page, breach.offset), breach.text);
         }
         for entry in &census.entries {
             self.check_spilled(&segment, entry, place(entry.page, entry.offset));
@@ -292,11 +274,7 @@ impl Walk<'_> {
         let logs = &mut *self.logs;
         let twice = duplicates(&census.entries, &mut |entry| key_of(&segment, entry, logs));
         for entry in twice.iter().map(|i| &census.entries[*i]) {
-            self.violation(
-                "I11",
-                place(entry.page, entry.offset),
-                "the key is there twice",
-            );
+            self.violation("I11", place(entry.page, entry.offset), "the key is there twice");
         }
     }
 
@@ -355,8 +333,7 @@ impl Walk<'_> {
             let text = format!(
                 "the root says {said} live bytes in log file {file}, the addresses {found}"
             );
-            self.findings
-                .add("I16", &self.table.path, offset + u64::from(file), text);
+            self.findings.add("I16", &self.table.path, offset + u64::from(file), text);
         }
     }
 
@@ -401,19 +378,10 @@ pub(super) fn spilled(
     let Some(address) = entry.address else {
         return Ok(());
     };
-    let keep = if entry.lengths.key_spilled() {
-        entry.lengths.key_len()
-    } else {
-        0
-    };
-    let key = logs
-        .check_address(&address, keep)
-        .map_err(|text| ("I15", text))?;
+    let keep = if entry.lengths.key_spilled() { entry.lengths.key_len() } else { 0 };
+    let key = logs.check_address(&address, keep).map_err(|text| ("I15", text))?;
     if entry.lengths.key_spilled() && segment.hasher.hash(&key) != entry.hash {
-        let text = format!(
-            "the key in the log has another hash than {:016x}",
-            entry.hash
-        );
+        let text = format!("the key in the log has another hash than {:016x}", entry.hash);
         return Err(("I10", text));
     }
     Ok(())

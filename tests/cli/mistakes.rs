@@ -12,30 +12,16 @@ use super::tool::{Place, Run};
 
 /// So many lines, each an entry with the number of the line as its key.
 fn lines(count: usize) -> String {
-    (1..=count)
-        .map(|i| format!("{{\"key\": \"{i}\", \"value\": \"of line {i}\"}}\n"))
-        .collect()
+    (1..=count).map(|i| format!("{{\"key\": \"{i}\", \"value\": \"of line {i}\"}}\n")).collect()
 }
 
 fn entries(place: &Place) -> usize {
-    place
-        .run(&["scan", "--keys-only", "db"])
-        .yes()
-        .text()
-        .lines()
-        .count()
+    place.run(&["scan", "--keys-only", "db"]).yes().text().lines().count()
 }
 
 #[test]
 fn a_malformed_line_is_told_with_its_number_and_nothing_of_its_batch_is_written() {
-    for (good, kept) in [
-        (0, 0),
-        (1, 0),
-        (999, 0),
-        (1000, 1000),
-        (1001, 1000),
-        (2500, 2000),
-    ] {
+    for (good, kept) in [(0, 0), (1, 0), (999, 0), (1000, 1000), (1001, 1000), (2500, 2000)] {
         let place = Place::new();
         let input = format!("{}nonsense\n{}", lines(good), lines(10));
         let bad = place.run_with(&["load", "db"], input.as_bytes());
@@ -43,10 +29,7 @@ fn a_malformed_line_is_told_with_its_number_and_nothing_of_its_batch_is_written(
         let bad = bad.error(&number);
         let told = match kept {
             0 => "nothing was loaded".to_owned(),
-            kept => format!(
-                "the lines before line {} are loaded, none from there on",
-                kept + 1
-            ),
+            kept => format!("the lines before line {} are loaded, none from there on", kept + 1),
         };
         assert!(bad.err.contains(&told), "{}", bad.err);
         assert_eq!(entries(&place), kept);
@@ -58,22 +41,16 @@ fn a_malformed_line_is_told_with_its_number_and_nothing_of_its_batch_is_written(
 fn the_number_of_a_malformed_line_counts_blank_lines() {
     let place = Place::new();
     fs::write(place.path("in"), "\n\n{\"key\": \"a\"}\n").unwrap();
-    place
-        .run(&["load", "db", "in"])
-        .error("line 3 of in is no entry: it has no value");
+    place.run(&["load", "db", "in"]).error("line 3 of in is no entry: it has no value");
 }
 
 #[test]
 fn input_that_cannot_be_read_makes_no_store() {
     let place = Place::new();
-    place
-        .run(&["load", "db", "absent"])
-        .error("could not read absent");
+    place.run(&["load", "db", "absent"]).error("could not read absent");
     fs::create_dir(place.path("directory")).unwrap();
     place.run(&["load", "db", "directory"]).error("directory");
-    place
-        .run(&["put", "--key-b64", "db", "%", "value"])
-        .error("\"%\" is not base64");
+    place.run(&["put", "--key-b64", "db", "%", "value"]).error("\"%\" is not base64");
     assert!(!place.path("db").exists());
 }
 
@@ -99,30 +76,15 @@ fn wrong_arguments_are_errors() {
         (&["scan", "--limit", "many", "db"], "--limit"),
         (&["scan", "--raw", "--json", "db"], "--raw"),
         (&["put", "--value-b64", "db", "key"], "VALUE"),
-        (
-            &["put", "--write-buffer", "lots", "db", "key", "value"],
-            "\"lots\" is no size",
-        ),
-        (
-            &["put", "--slot-payload", "57", "new", "key", "value"],
-            "57",
-        ),
-        (
-            &["put", "--slot-payload", "4M", "new", "key", "value"],
-            "504",
-        ),
+        (&["put", "--write-buffer", "lots", "db", "key", "value"], "\"lots\" is no size"),
+        (&["put", "--slot-payload", "57", "new", "key", "value"], "57"),
+        (&["put", "--slot-payload", "4M", "new", "key", "value"], "504"),
         (&["put", "--table", "a/b", "db", "key", "value"], "a/b"),
         (&["put", "--table", "", "db", "key", "value"], "name"),
         (&["put", "--hash", "md5", "db", "key", "value"], "md5"),
-        (
-            &["stats", "--table", "absent", "db"],
-            "there is no table absent",
-        ),
+        (&["stats", "--table", "absent", "db"], "there is no table absent"),
         (&["get", "--table", "absent", "db", "key"], "absent"),
-        (
-            &["del", "--table", "absent", "db", "key"],
-            "there is no table absent",
-        ),
+        (&["del", "--table", "absent", "db", "key"], "there is no table absent"),
     ] {
         place.run(arguments).error(text);
     }
@@ -153,11 +115,7 @@ fn commands_that_need_a_store_do_not_make_one() {
 fn what_is_no_store_is_left_alone() {
     let place = Place::new();
     fs::write(place.path("file"), "text").unwrap();
-    for command in [
-        &["dump", "file"][..],
-        &["verify", "file"],
-        &["put", "file", "key", "value"],
-    ] {
+    for command in [&["dump", "file"][..], &["verify", "file"], &["put", "file", "key", "value"]] {
         place.run(command).error("file");
     }
     assert_eq!(fs::read(place.path("file")).unwrap(), b"text");
@@ -167,25 +125,17 @@ fn what_is_no_store_is_left_alone() {
 fn keys_that_are_too_long_are_refused() {
     let place = Place::new();
     let long = "k".repeat(32_768);
-    place
-        .run(&["put", "db", &long, "value"])
-        .error("32768 bytes");
+    place.run(&["put", "db", &long, "value"]).error("32768 bytes");
     place.run(&["put", "db", &long[1..], "value"]).yes();
     assert_eq!(place.run(&["get", "db", &long[1..]]).yes().text(), "value");
     let line = format!("{{\"key\": \"{long}\", \"value\": \"\"}}\n");
-    place
-        .run_with(&["load", "db"], line.as_bytes())
-        .error("line 1 of standard input");
+    place.run_with(&["load", "db"], line.as_bytes()).error("line 1 of standard input");
 }
 
 #[test]
 fn a_closed_pipe_is_no_error() {
     let place = Place::with_sample();
-    for arguments in [
-        &["dump", "db"][..],
-        &["scan", "db"],
-        &["scan", "--raw", "db"],
-    ] {
+    for arguments in [&["dump", "db"][..], &["scan", "db"], &["scan", "--raw", "db"]] {
         let mut child = place.start(arguments);
         let mut some = [0; 100];
         child.stdout.take().unwrap().read_exact(&mut some).unwrap();
@@ -221,9 +171,7 @@ fn a_killed_load_leaves_whole_batches() {
 #[test]
 fn commands_that_read_change_no_byte() {
     let clean = Place::with_sample();
-    clean
-        .run(&["put", "--table", "other", "db", "0ad", "value"])
-        .yes();
+    clean.run(&["put", "--table", "other", "db", "0ad", "value"]).yes();
     let killed = Place::new();
     killed_load(&killed);
     for place in [clean, killed] {
@@ -239,21 +187,11 @@ fn commands_that_read_change_no_byte() {
             &["inspect", "db"],
             &["verify", "db"],
         ] {
-            assert!(
-                place.run(arguments).status.is_some(),
-                "{arguments:?} was ended by a signal"
-            );
+            assert!(place.run(arguments).status.is_some(), "{arguments:?} was ended by a signal");
             let after = place.files();
-            assert!(
-                before.keys().eq(after.keys()),
-                "{arguments:?} added or removed files"
-            );
+            assert!(before.keys().eq(after.keys()), "{arguments:?} added or removed files");
             for (path, bytes) in &before {
-                assert!(
-                    after[path] == *bytes,
-                    "{arguments:?} changed {}",
-                    path.display()
-                );
+                assert!(after[path] == *bytes, "{arguments:?} changed {}", path.display());
             }
         }
     }
@@ -266,14 +204,8 @@ fn a_store_that_is_open_for_writing_is_told_to_be_so() {
     let mut loading = place.start(&["load", "db"]);
     let mut stdin = loading.stdin.take().unwrap();
     stdin.write_all(lines(30_000).as_bytes()).unwrap();
-    let locked = place
-        .run(&["get", "db", "key"])
-        .error("the store db is open");
-    assert!(
-        locked.err.contains(&loading.id().to_string()),
-        "{}",
-        locked.err
-    );
+    let locked = place.run(&["get", "db", "key"]).error("the store db is open");
+    assert!(locked.err.contains(&loading.id().to_string()), "{}", locked.err);
     place.run(&["put", "db", "key", "other"]).error("open");
     drop(stdin);
     assert!(loading.wait().unwrap().success());
@@ -284,9 +216,7 @@ fn a_store_that_is_open_for_writing_is_told_to_be_so() {
 fn damage_a_value(place: &Place) {
     const START: &[u8] = b"Package: ";
     for (path, mut bytes) in place.files() {
-        let found = bytes
-            .windows(START.len())
-            .position(|window| window == START);
+        let found = bytes.windows(START.len()).position(|window| window == START);
         if let (Some(at), true) = (found, path.extension().is_some_and(|kind| kind == "log")) {
             bytes[at] ^= 1;
             return fs::write(path, bytes).unwrap();
@@ -300,11 +230,7 @@ fn damage_is_found_shown_and_an_answer_of_its_own() {
     let place = Place::with_sample();
     damage_a_value(&place);
     let run = place.run(&["verify", "db"]).no();
-    assert!(
-        run.text().contains("db is damaged in 1 place"),
-        "{}",
-        run.text()
-    );
+    assert!(run.text().contains("db is damaged in 1 place"), "{}", run.text());
     assert!(run.text().contains(" at offset "), "{}", run.text());
     assert!(run.text().contains("[I"), "{}", run.text());
     let json = place.run(&["verify", "--json", "db"]).no();
@@ -327,11 +253,7 @@ fn a_store_that_cannot_be_opened_is_damaged_too() {
     bytes[4096 + 100] ^= 1;
     fs::write(&table, bytes).unwrap();
     let run = place.run(&["verify", "db"]).no();
-    assert!(
-        run.text().contains("default.swiss at offset"),
-        "{}",
-        run.text()
-    );
+    assert!(run.text().contains("default.swiss at offset"), "{}", run.text());
     place.run(&["get", "db", "0ad"]).error("damaged");
 }
 
@@ -341,16 +263,8 @@ fn colour_is_shown_only_where_it_is_wanted() {
     let plain = place.run(&["dump", "absent"]).error("absent");
     assert!(!plain.err.contains('\x1b'), "{:?}", plain.err);
     let coloured = place.run(&["--color", "always", "dump", "absent"]);
-    assert!(
-        coloured.err.starts_with("\x1b[1;31mswissdb:\x1b[0m "),
-        "{:?}",
-        coloured.err
-    );
+    assert!(coloured.err.starts_with("\x1b[1;31mswissdb:\x1b[0m "), "{:?}", coloured.err);
     let arguments = ["dump", "absent", "--color=auto"];
-    let output = place
-        .command(&arguments)
-        .env("NO_COLOR", "1")
-        .output()
-        .unwrap();
+    let output = place.command(&arguments).env("NO_COLOR", "1").output().unwrap();
     assert!(!Run::new(&arguments, output).err.contains('\x1b'));
 }

@@ -22,10 +22,7 @@ pub fn binary() -> &'static Path {
         Ok(path) => path,
         Err(reason) => {
             let beside = profile_directory().join(format!("swissdb{}", env::consts::EXE_SUFFIX));
-            assert!(
-                beside.is_file(),
-                "the command could not be built and is not there: {reason}"
-            );
+            assert!(beside.is_file(), "the command could not be built and is not there: {reason}");
             beside
         }
     })
@@ -35,28 +32,17 @@ pub fn binary() -> &'static Path {
 fn profile_directory() -> PathBuf {
     let test = env::current_exe().expect("a test knows its binary");
     let deps = test.parent().expect("the binary lies in a directory");
-    deps.parent()
-        .expect("which lies in the one of its profile")
-        .to_owned()
+    deps.parent().expect("which lies in the one of its profile").to_owned()
 }
 
 fn build() -> Result<PathBuf, String> {
     let directory = profile_directory();
-    let name = directory
-        .file_name()
-        .and_then(|name| name.to_str())
-        .unwrap_or("debug");
+    let name = directory.file_name().and_then(|name| name.to_str()).unwrap_or("debug");
     let profile = if name == "debug" { "dev" } else { name };
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command
-        .args([
-            "build",
-            "--package=swissdb-cli",
-            "--bin=swissdb",
-            "--profile",
-            profile,
-        ])
+        .args(["build", "--package=swissdb-cli", "--bin=swissdb", "--profile", profile])
         .args(["--message-format=json-render-diagnostics", "--quiet"])
         .current_dir(env!("CARGO_MANIFEST_DIR"));
     if let Some(target) = directory.parent() {
@@ -82,9 +68,7 @@ pub struct Place {
 impl Place {
     /// A new one.
     pub fn new() -> Place {
-        Place {
-            directory: tempfile::tempdir().expect("there is room for a temporary directory"),
-        }
+        Place { directory: tempfile::tempdir().expect("there is room for a temporary directory") }
     }
 
     /// A new one with the sample of package records loaded into `db`.
@@ -111,31 +95,21 @@ impl Place {
         let output = thread::scope(|scope| {
             // The command may end without reading all of it.
             scope.spawn(move || _ = stdin.write_all(input));
-            child
-                .wait_with_output()
-                .expect("the command can be waited for")
+            child.wait_with_output().expect("the command can be waited for")
         });
         Run::new(arguments, output)
     }
 
     /// Starts the command with pipes to all its streams.
     pub fn start(&self, arguments: &[&str]) -> Child {
-        self.command(arguments)
-            .spawn()
-            .expect("the command can be started")
+        self.command(arguments).spawn().expect("the command can be started")
     }
 
     /// The command, prepared.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(binary());
-        command
-            .args(arguments)
-            .current_dir(self.directory.path())
-            .env_remove("NO_COLOR");
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.args(arguments).current_dir(self.directory.path()).env_remove("NO_COLOR");
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
 
@@ -212,32 +186,15 @@ impl Run {
     #[track_caller]
     pub fn error(self, text: &str) -> Run {
         let run = self.ends_with(2);
-        assert!(
-            run.err.starts_with("swissdb: "),
-            "{}: {}",
-            run.arguments,
-            run.err
-        );
-        assert!(
-            run.err.contains(text),
-            "{}: {:?} not in {}",
-            run.arguments,
-            text,
-            run.err
-        );
+        assert!(run.err.starts_with("swissdb: "), "{}: {}", run.arguments, run.err);
+        assert!(run.err.contains(text), "{}: {:?} not in {}", run.arguments, text, run.err);
         assert_eq!(run.text(), "", "{}", run.arguments);
         run
     }
 
     #[track_caller]
     fn ends_with(self, status: i32) -> Run {
-        assert_eq!(
-            self.status,
-            Some(status),
-            "{}: {}",
-            self.arguments,
-            self.err
-        );
+        assert_eq!(self.status, Some(status), "{}: {}", self.arguments, self.err);
         self
     }
 }

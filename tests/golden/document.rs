@@ -39,10 +39,7 @@ impl Row {
 /// Bytes as an integer, the least significant one first.
 pub fn number(bytes: &[u8]) -> u64 {
     assert!(bytes.len() <= 8, "{} bytes are no integer", bytes.len());
-    bytes
-        .iter()
-        .rev()
-        .fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+    bytes.iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte))
 }
 
 /// The offset tables of a section, as in "3.2".
@@ -56,11 +53,7 @@ pub fn tables(section: &str) -> Vec<Vec<Row>> {
             ["", offset, size, field, ..] if !offset.starts_with('-') => {
                 if let Some(rows) = &mut rows {
                     let (offset, size) = (offset.parse().ok(), size.parse().ok());
-                    rows.push(Row {
-                        offset,
-                        size,
-                        field: field.to_owned(),
-                    });
+                    rows.push(Row { offset, size, field: field.to_owned() });
                 }
             }
             [_, _, ..] => {}

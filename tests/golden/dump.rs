@@ -47,10 +47,7 @@ impl Dump {
 
     /// The fields of a structure that begins at `at`, as its table says.
     fn structure(&mut self, rows: &[Row], file: &[u8], at: usize) {
-        for row in rows
-            .iter()
-            .filter(|row| row.offset.is_some() && row.size.is_some())
-        {
+        for row in rows.iter().filter(|row| row.offset.is_some() && row.size.is_some()) {
             let bytes = row.bytes(&file[at..]);
             if row.is_reserved() {
                 assert!(bytes.iter().all(|byte| *byte == 0), "{row:?} at {at}");
@@ -62,11 +59,7 @@ impl Dump {
                 _ => bytes,
             };
             let offset = at + row.offset.unwrap_or(0);
-            self.field(
-                offset,
-                shown,
-                &format!("{}: {}", row.field, meaning(row, bytes)),
-            );
+            self.field(offset, shown, &format!("{}: {}", row.field, meaning(row, bytes)));
         }
     }
 
@@ -74,22 +67,12 @@ impl Dump {
         let header = table("3.1");
         self.heading("default.swiss, block 0: header (block 1 holds the same)");
         self.structure(&header, file, 0);
-        assert_eq!(
-            file[..BLOCK],
-            file[BLOCK..2 * BLOCK],
-            "the copies of the header"
-        );
+        assert_eq!(file[..BLOCK], file[BLOCK..2 * BLOCK], "the copies of the header");
         let value = |field: &str| row(&header, field).number(file) as usize;
-        let [entry, live] = &tables("3.2")[..] else {
-            panic!("two tables in section 3.2")
-        };
+        let [entry, live] = &tables("3.2")[..] else { panic!("two tables in section 3.2") };
         let root = value("root block");
         self.heading(&format!("default.swiss, block {root}: root"));
-        assert_eq!(
-            (value("root depth"), value("live count")),
-            (0, 1),
-            "a small store"
-        );
+        assert_eq!((value("root depth"), value("live count")), (0, 1), "a small store");
         self.structure(entry, file, root * BLOCK);
         self.structure(live, file, root * BLOCK + 8);
         let directory = row(entry, "block").number(&file[root * BLOCK..]) as usize;
@@ -101,18 +84,12 @@ impl Dump {
         let used: Vec<usize> = (0..8 * bits)
             .filter(|block| file[map * BLOCK + block / 8] >> (block % 8) & 1 == 0)
             .collect();
-        self.field(
-            map * BLOCK,
-            &file[map * BLOCK..][..bits],
-            &format!("in use: {used:?}"),
-        );
+        self.field(map * BLOCK, &file[map * BLOCK..][..bits], &format!("in use: {used:?}"));
     }
 
     /// Shows a directory page with one segment of one page; returns that.
     fn directory_page(&mut self, file: &[u8], block: usize) -> usize {
-        let [page, segment] = &tables("3.3")[..] else {
-            panic!("two tables in section 3.3")
-        };
+        let [page, segment] = &tables("3.3")[..] else { panic!("two tables in section 3.3") };
         self.heading(&format!("default.swiss, block {block}: directory page"));
         let at = block * BLOCK;
         self.structure(page, file, at);
@@ -134,20 +111,13 @@ impl Dump {
             let full: Vec<usize> = (0..8).filter(|slot| file[at + slot] & 0x80 == 0).collect();
             if full.is_empty() && group > 0 {
                 assert_eq!(file[at..at + 8], [0x80; 8], "an empty group");
-                assert!(
-                    file[at + 8..at + size].iter().all(|byte| *byte == 0),
-                    "an empty group"
-                );
+                assert!(file[at + 8..at + size].iter().all(|byte| *byte == 0), "an empty group");
                 continue;
             }
-            self.heading(&format!(
-                "default.swiss, block {block}, group {group}: control line"
-            ));
+            self.heading(&format!("default.swiss, block {block}, group {group}: control line"));
             self.structure(&rows, file, at);
             for slot in full {
-                self.heading(&format!(
-                    "default.swiss, block {block}, group {group}: slot {slot}"
-                ));
+                self.heading(&format!("default.swiss, block {block}, group {group}: slot {slot}"));
                 let key = number(&file[at + 16 + 2 * slot..at + 18 + 2 * slot]) as usize;
                 let value = number(&file[at + 32 + 2 * slot..at + 34 + 2 * slot]) as usize;
                 self.slot(file, at + 64 + slot * payload, key, value);
@@ -179,9 +149,7 @@ impl Dump {
     fn log_file(&mut self, file: &[u8]) {
         self.heading("log/00000001.log: header and activation");
         self.structure(&table("5.1"), file, 0);
-        let [record, operation] = &tables("5.2")[..] else {
-            panic!("two tables in section 5.2")
-        };
+        let [record, operation] = &tables("5.2")[..] else { panic!("two tables in section 5.2") };
         let mut at = BLOCK;
         while number(&file[at + 4..at + 8]) != 0 {
             self.heading(&format!("log/00000001.log, offset {at}: record"));
@@ -190,21 +158,14 @@ impl Dump {
             let key = row(operation, "key length").number(&file[at + 24..]) as usize;
             let value = row(operation, "value length").number(&file[at + 24..]) as usize;
             let (from, to) = (at + 36, at + 36 + key);
-            self.field(
-                from,
-                &file[from..to],
-                &format!("key: {}", quoted(&file[from..to])),
-            );
+            self.field(from, &file[from..to], &format!("key: {}", quoted(&file[from..to])));
             let value = &file[to..to + value];
             self.field(to, value, &format!("value: {}", quoted(value)));
             let length = row(record, "length").number(&file[at..]) as usize;
             assert_eq!(to + value.len(), at + length, "one operation a record");
             at += length.next_multiple_of(8);
         }
-        assert!(
-            file[at..].iter().all(|byte| *byte == 0),
-            "nothing behind the records"
-        );
+        assert!(file[at..].iter().all(|byte| *byte == 0), "nothing behind the records");
     }
 }
 
@@ -212,18 +173,12 @@ impl Dump {
 fn meaning(row: &Row, bytes: &[u8]) -> String {
     let field = row.field.as_str();
     if field.ends_with("magic") || field == "name" {
-        let end = bytes
-            .iter()
-            .position(|byte| *byte == 0)
-            .unwrap_or(bytes.len());
+        let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
         return quoted(&bytes[..end]);
     }
     let halves = |radix: fn(u64) -> String| {
         let parts = bytes.chunks(bytes.len() / 8);
-        parts
-            .map(|part| radix(number(part)))
-            .collect::<Vec<_>>()
-            .join(" ")
+        parts.map(|part| radix(number(part))).collect::<Vec<_>>().join(" ")
     };
     match field {
         "control word" => return slots(bytes),

@@ -62,40 +62,23 @@ impl Passage {
 impl Gate {
     /// A gate that can be closed.
     pub fn around(inner: Arc<dyn Storage>) -> Gate {
-        Gate {
-            inner,
-            passage: Passage {
-                watcher: None,
-                turn: Arc::default(),
-            },
-        }
+        Gate { inner, passage: Passage { watcher: None, turn: Arc::default() } }
     }
 
     /// A gate that calls somebody after each operation. Operations pass it one
     /// by one.
     pub fn watched(inner: Arc<dyn Storage>, watcher: Watcher) -> Gate {
-        Gate {
-            inner,
-            passage: Passage {
-                watcher: Some(watcher),
-                turn: Arc::default(),
-            },
-        }
+        Gate { inner, passage: Passage { watcher: Some(watcher), turn: Arc::default() } }
     }
 }
 
 impl Storage for Gate {
     fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>> {
         let inner = match access {
-            Access::Create => self
-                .passage
-                .pass("create", || self.inner.open(name, access))?,
+            Access::Create => self.passage.pass("create", || self.inner.open(name, access))?,
             _ => self.inner.open(name, access)?,
         };
-        Ok(Arc::new(GatedFile {
-            inner,
-            passage: self.passage.clone(),
-        }))
+        Ok(Arc::new(GatedFile { inner, passage: self.passage.clone() }))
     }
 
     fn list(&self, directory: &str) -> io::Result<Vec<String>> {
@@ -111,9 +94,7 @@ impl Storage for Gate {
     }
 
     fn create_directory(&self, directory: &str) -> io::Result<()> {
-        self.passage.pass("create directory", || {
-            self.inner.create_directory(directory)
-        })
+        self.passage.pass("create directory", || self.inner.create_directory(directory))
     }
 
     fn sync_directory(&self, directory: &str) -> io::Result<()> {
@@ -135,18 +116,15 @@ impl File for GatedFile {
     }
 
     fn set_length(&self, length: u64) -> io::Result<()> {
-        self.passage
-            .pass("set length", || self.inner.set_length(length))
+        self.passage.pass("set length", || self.inner.set_length(length))
     }
 
     fn allocate(&self, offset: u64, length: u64) -> io::Result<()> {
-        self.passage
-            .pass("allocate", || self.inner.allocate(offset, length))
+        self.passage.pass("allocate", || self.inner.allocate(offset, length))
     }
 
     fn punch(&self, offset: u64, length: u64) -> io::Result<()> {
-        self.passage
-            .pass("punch", || self.inner.punch(offset, length))
+        self.passage.pass("punch", || self.inner.punch(offset, length))
     }
 
     fn map(&self, length: u64, writable: bool) -> io::Result<Map> {
@@ -158,14 +136,11 @@ impl File for GatedFile {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.passage
-            .pass("write", || self.inner.write_at(bytes, offset))
+        self.passage.pass("write", || self.inner.write_at(bytes, offset))
     }
 
     fn write_mapped(&self, map: &Map, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.passage.pass("write mapped", || {
-            self.inner.write_mapped(map, bytes, offset)
-        })
+        self.passage.pass("write mapped", || self.inner.write_mapped(map, bytes, offset))
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -18,16 +18,8 @@ const LAYERS: &[Layer] = &[
         modules: &["limits", "error", "options", "hash", "format"],
         apart: false,
     },
-    Layer {
-        name: "machine",
-        modules: &["storage"],
-        apart: false,
-    },
-    Layer {
-        name: "parts",
-        modules: &["table", "log"],
-        apart: true,
-    },
+    Layer { name: "machine", modules: &["storage"], apart: false },
+    Layer { name: "parts", modules: &["table", "log"], apart: true },
     Layer {
         name: "deeds",
         modules: &[
@@ -48,11 +40,7 @@ const LAYERS: &[Layer] = &[
         ],
         apart: false,
     },
-    Layer {
-        name: "face",
-        modules: &["stats", "table_handle", "db", "lib"],
-        apart: false,
-    },
+    Layer { name: "face", modules: &["stats", "table_handle", "db", "lib"], apart: false },
 ];
 
 struct Layer {
@@ -66,10 +54,8 @@ pub type Arrows = BTreeMap<String, BTreeMap<String, String>>;
 
 /// The arrows between the modules of a crate, given its sources.
 pub fn arrows(sources: &[&Source], root: &str) -> Arrows {
-    let modules: BTreeSet<String> = sources
-        .iter()
-        .map(|source| module(&source.path, root))
-        .collect();
+    let modules: BTreeSet<String> =
+        sources.iter().map(|source| module(&source.path, root)).collect();
     let exports = sources
         .iter()
         .find(|source| module(&source.path, root) == "lib")
@@ -86,11 +72,7 @@ pub fn arrows(sources: &[&Source], root: &str) -> Arrows {
                 && to != from
             {
                 let place = format!("{}:{line}: {}", source.path, path.join("::"));
-                arrows
-                    .entry(from.clone())
-                    .or_default()
-                    .entry(to)
-                    .or_insert(place);
+                arrows.entry(from.clone()).or_default().entry(to).or_insert(place);
             }
         }
     }
@@ -99,19 +81,9 @@ pub fn arrows(sources: &[&Source], root: &str) -> Arrows {
 
 /// The module that a file is: `table::read`, or `lib` for the root.
 fn module(path: &str, root: &str) -> String {
-    let inside = path
-        .strip_prefix(root)
-        .unwrap_or(path)
-        .trim_start_matches('/');
-    let name = inside
-        .trim_end_matches(".rs")
-        .trim_end_matches("/mod")
-        .replace('/', "::");
-    if name == "main" {
-        "lib".to_owned()
-    } else {
-        name
-    }
+    let inside = path.strip_prefix(root).unwrap_or(path).trim_start_matches('/');
+    let name = inside.trim_end_matches(".rs").trim_end_matches("/mod").replace('/', "::");
+    if name == "main" { "lib".to_owned() } else { name }
 }
 
 /// What the root re-exports, and from which module.
@@ -200,20 +172,14 @@ fn target(
     exports: &BTreeMap<String, Vec<String>>,
 ) -> Option<String> {
     let longest = |path: &[String]| {
-        (1..=path.len())
-            .rev()
-            .map(|n| path[..n].join("::"))
-            .find(|name| modules.contains(name))
+        (1..=path.len()).rev().map(|n| path[..n].join("::")).find(|name| modules.contains(name))
     };
     let first = path.first()?;
-    longest(path)
-        .or_else(|| exports.get(first).and_then(|export| longest(export)))
-        .or_else(|| {
-            let is_constant = first
-                .chars()
-                .all(|c| c.is_ascii_uppercase() || c == '_' || c.is_ascii_digit());
-            (!is_constant).then(|| "lib".to_owned())
-        })
+    longest(path).or_else(|| exports.get(first).and_then(|export| longest(export))).or_else(|| {
+        let is_constant =
+            first.chars().all(|c| c.is_ascii_uppercase() || c == '_' || c.is_ascii_digit());
+        (!is_constant).then(|| "lib".to_owned())
+    })
 }
 
 /// What is wrong with the directions of the arrows.
@@ -252,9 +218,7 @@ fn first(module: &str) -> &str {
 }
 
 fn layer(module: &str) -> Option<usize> {
-    LAYERS
-        .iter()
-        .position(|layer| layer.modules.contains(&module))
+    LAYERS.iter().position(|layer| layer.modules.contains(&module))
 }
 
 /// The shortest cycle through each module that lies on one.

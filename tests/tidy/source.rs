@@ -54,10 +54,7 @@ impl Source {
 
     /// The line, from 1 on, in which an offset of the code lies.
     pub fn line(&self, offset: usize) -> usize {
-        1 + self.code.as_bytes()[..offset]
-            .iter()
-            .filter(|byte| **byte == b'\n')
-            .count()
+        1 + self.code.as_bytes()[..offset].iter().filter(|byte| **byte == b'\n').count()
     }
 
     /// The offsets in the code at which a word stands.
@@ -92,15 +89,9 @@ impl Source {
             if rest.starts_with("mod ") || rest.starts_with("pub(crate) mod ") {
                 let semicolon = code[start..].find(';').map_or(code.len(), |at| start + at);
                 let brace = code[start..].find('{').map_or(code.len(), |at| start + at);
-                let end = if semicolon < brace {
-                    semicolon
-                } else {
-                    self.closing(brace)
-                };
-                let blank: String = code[start..end]
-                    .chars()
-                    .map(|c| if c == '\n' { c } else { ' ' })
-                    .collect();
+                let end = if semicolon < brace { semicolon } else { self.closing(brace) };
+                let blank: String =
+                    code[start..end].chars().map(|c| if c == '\n' { c } else { ' ' }).collect();
                 if blank.len() == end - start {
                     code.replace_range(start..end, &blank);
                 }
@@ -113,13 +104,11 @@ impl Source {
 
 /// The offsets at which a word stands in a text, not as a part of another.
 pub fn words<'a>(text: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
-    text.match_indices(word)
-        .map(|(at, _)| at)
-        .filter(move |&at| {
-            let before = text[..at].chars().next_back();
-            let after = text[at + word.len()..].chars().next();
-            !before.is_some_and(is_word) && !after.is_some_and(is_word)
-        })
+    text.match_indices(word).map(|(at, _)| at).filter(move |&at| {
+        let before = text[..at].chars().next_back();
+        let after = text[at + word.len()..].chars().next();
+        !before.is_some_and(is_word) && !after.is_some_and(is_word)
+    })
 }
 
 /// Whether a character can be part of an identifier.
@@ -150,13 +139,8 @@ fn collect(root: &Path, directory: &Path, found: &mut Vec<Source>) {
             }
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             let text = fs::read_to_string(&path).expect("a source is readable text");
-            let name = path
-                .strip_prefix(root)
-                .expect("the path lies under the root");
-            found.push(Source::parse(
-                &name.to_string_lossy().replace('\\', "/"),
-                &text,
-            ));
+            let name = path.strip_prefix(root).expect("the path lies under the root");
+            found.push(Source::parse(&name.to_string_lossy().replace('\\', "/"), &text));
         }
     }
 }
@@ -172,10 +156,7 @@ enum Kind {
 fn next(bytes: &[u8], i: usize) -> (Kind, usize) {
     let rest = &bytes[i..];
     if rest.starts_with(b"//") {
-        let length = rest
-            .iter()
-            .position(|byte| *byte == b'\n')
-            .unwrap_or(rest.len());
+        let length = rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len());
         return (Kind::Comment, i + length);
     }
     if rest.starts_with(b"/*") {
@@ -188,10 +169,7 @@ fn next(bytes: &[u8], i: usize) -> (Kind, usize) {
             None => (Kind::Code, i + 1),
         },
         byte if byte.is_ascii_alphanumeric() || byte == b'_' => {
-            let word = rest
-                .iter()
-                .take_while(|b| b.is_ascii_alphanumeric() || **b == b'_')
-                .count();
+            let word = rest.iter().take_while(|b| b.is_ascii_alphanumeric() || **b == b'_').count();
             match (&rest[..word], raw_string(&rest[word..])) {
                 (b"r" | b"br" | b"cr", Some(length)) => (Kind::String, i + word + length),
                 _ => (Kind::Code, i + word),
@@ -231,19 +209,10 @@ fn string(rest: &[u8]) -> usize {
 /// The length of a character literal, or `None` for a lifetime.
 fn character(rest: &[u8]) -> Option<usize> {
     if rest.get(1) == Some(&b'\\') {
-        return rest
-            .iter()
-            .skip(3)
-            .position(|byte| *byte == b'\'')
-            .map(|at| at + 4);
+        return rest.iter().skip(3).position(|byte| *byte == b'\'').map(|at| at + 4);
     }
     // The closing quote follows one character, which has up to four bytes.
-    let end = rest
-        .iter()
-        .skip(2)
-        .take(4)
-        .position(|byte| *byte == b'\'')?
-        + 2;
+    let end = rest.iter().skip(2).take(4).position(|byte| *byte == b'\'')? + 2;
     let inside = std::str::from_utf8(&rest[1..end]).ok()?;
     (inside.chars().count() == 1).then_some(end + 1)
 }
@@ -257,8 +226,6 @@ fn raw_string(rest: &[u8]) -> Option<usize> {
     let mut close = vec![b'"'];
     close.resize(hashes + 1, b'#');
     let inside = &rest[hashes + 1..];
-    let end = inside
-        .windows(close.len())
-        .position(|window| window == close)?;
+    let end = inside.windows(close.len()).position(|window| window == close)?;
     Some(hashes + 1 + end + close.len())
 }

@@ -40,11 +40,7 @@ impl Colour {
                 is_terminal && !forbidden && !dumb
             }
         };
-        if wanted {
-            format!("{code}{text}\x1b[0m")
-        } else {
-            text.to_owned()
-        }
+        if wanted { format!("{code}{text}\x1b[0m") } else { text.to_owned() }
     }
 }
 

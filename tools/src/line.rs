@@ -56,10 +56,7 @@ pub fn decode(line: &[u8]) -> Result<Entry, String> {
         return Err(swissdb::Error::KeyTooLong { length: key.len() }.to_string());
     }
     if value.len() > swissdb::MAX_VALUE_LENGTH {
-        return Err(swissdb::Error::ValueTooLong {
-            length: value.len(),
-        }
-        .to_string());
+        return Err(swissdb::Error::ValueTooLong { length: value.len() }.to_string());
     }
     Ok(Entry { key, value })
 }
@@ -120,10 +117,7 @@ mod tests {
     use super::*;
 
     fn entry(key: &[u8], value: &[u8]) -> Entry {
-        Entry {
-            key: key.to_vec(),
-            value: value.to_vec(),
-        }
+        Entry { key: key.to_vec(), value: value.to_vec() }
     }
 
     #[test]
@@ -132,14 +126,8 @@ mod tests {
             (r#"{"key": "a", "value": "b"}"#, entry(b"a", b"b")),
             (r#"{"value":"b","key":"a"}"#, entry(b"a", b"b")),
             (r#"  {"key": "", "value": ""}  "#, entry(b"", b"")),
-            (
-                "{\"key\": \"a\", \"value\": \"\\u00fc\\n\"}\r\n",
-                entry(b"a", b"\xc3\xbc\n"),
-            ),
-            (
-                r#"{"key_b64": "AP8=", "value_b64": ""}"#,
-                entry(b"\x00\xff", b""),
-            ),
+            ("{\"key\": \"a\", \"value\": \"\\u00fc\\n\"}\r\n", entry(b"a", b"\xc3\xbc\n")),
+            (r#"{"key_b64": "AP8=", "value_b64": ""}"#, entry(b"\x00\xff", b"")),
         ] {
             assert_eq!(decode(line.as_bytes()), Ok(expected), "{line}");
         }
@@ -150,39 +138,24 @@ mod tests {
         for (line, reason) in [
             ("", "EOF while parsing a value (column 0)"),
             ("nonsense", "expected ident (column 2)"),
-            (
-                "{\"key\": \"a\", \"value\": \"b",
-                "EOF while parsing a string (column 24)",
-            ),
+            ("{\"key\": \"a\", \"value\": \"b", "EOF while parsing a string (column 24)"),
             (r#"{"key": "a"}"#, "it has no value"),
             (r#"{"value": "a"}"#, "it has no key"),
-            (
-                r#"{"key": "a", "key_b64": "", "value": ""}"#,
-                "it has both key and key_b64",
-            ),
+            (r#"{"key": "a", "key_b64": "", "value": ""}"#, "it has both key and key_b64"),
             (
                 r#"{"key": "a", "value": 3}"#,
                 "invalid type: integer `3`, expected a string (column 23)",
             ),
             (r#"{"key": "a", "valeu": "b"}"#, "unknown field `valeu`"),
-            (
-                r#"{"key": "a", "key": "b", "value": ""}"#,
-                "duplicate field `key`",
-            ),
-            (
-                r#"{"key_b64": "A", "value": "b"}"#,
-                "its key_b64 is not base64",
-            ),
+            (r#"{"key": "a", "key": "b", "value": ""}"#, "duplicate field `key`"),
+            (r#"{"key_b64": "A", "value": "b"}"#, "its key_b64 is not base64"),
             (r#"{"key": "a", "value": "b"} x"#, "trailing characters"),
             (r#"{"key": "\ud800", "value": "b"}"#, "hex escape"),
         ] {
             let found = decode(line.as_bytes()).unwrap_err();
             assert!(found.contains(reason), "{line}: {found}");
         }
-        assert_eq!(
-            decode(b"{\"key\": \"\xff\"}").unwrap_err(),
-            "it is not UTF-8 text (byte 10)"
-        );
+        assert_eq!(decode(b"{\"key\": \"\xff\"}").unwrap_err(), "it is not UTF-8 text (byte 10)");
     }
 
     #[test]
@@ -193,21 +166,12 @@ mod tests {
 
     #[test]
     fn every_entry_survives_writing_and_reading() {
-        for bytes in [
-            &b""[..],
-            b"text",
-            b"\x00\n\"\\",
-            b"\xff\x00",
-            "ü\u{2028}".as_bytes(),
-        ] {
+        for bytes in [&b""[..], b"text", b"\x00\n\"\\", b"\xff\x00", "ü\u{2028}".as_bytes()] {
             let line = encode(bytes, Some(bytes));
             assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);
             assert_eq!(decode(&line), Ok(entry(bytes, bytes)));
         }
-        assert_eq!(
-            encode(b"a", Some(b"\xff")),
-            b"{\"key\": \"a\", \"value_b64\": \"/w==\"}\n"
-        );
+        assert_eq!(encode(b"a", Some(b"\xff")), b"{\"key\": \"a\", \"value_b64\": \"/w==\"}\n");
         assert_eq!(encode(b"a", None), b"{\"key\": \"a\"}\n");
     }
 }

@@ -113,10 +113,7 @@ fn main() -> ExitCode {
 fn refuse(error: &clap::Error) -> ExitCode {
     let text = error.render().to_string();
     match text.strip_prefix("error: ") {
-        Some(text) => status(
-            Err(Failure::Sentence(text.trim_end().to_owned())),
-            Colour::Auto,
-        ),
+        Some(text) => status(Err(Failure::Sentence(text.trim_end().to_owned())), Colour::Auto),
         None => {
             // Nobody is left to tell that the help could not be shown.
             let _ = error.print();

@@ -86,10 +86,7 @@ impl Hash {
 
 /// Opens an existing store so that no byte of it changes.
 pub fn to_read(store: &Store) -> Result<Db, Failure> {
-    Ok(Options::new()
-        .read_only(true)
-        .create(false)
-        .open(&store.path)?)
+    Ok(Options::new().read_only(true).create(false).open(&store.path)?)
 }
 
 /// Opens an existing store and a table of it so that no byte changes.
@@ -112,10 +109,7 @@ pub fn table_to_write(
 ) -> Result<(Db, Table), Failure> {
     let db = to_write(store, writing)?;
     if !db.tables()?.contains(&name.table) {
-        return Err(swissdb::Error::NotFound {
-            what: format!("table {}", name.table),
-        }
-        .into());
+        return Err(swissdb::Error::NotFound { what: format!("table {}", name.table) }.into());
     }
     let table = db.table(&name.table)?;
     Ok((db, table))
@@ -133,19 +127,11 @@ pub fn table_to_extend(
     let mut table_options = TableOptions::new();
     if let Some(bytes) = creation.slot_payload {
         table_options = table_options.payload(bytes);
-        options = if is_default {
-            options.payload(bytes)
-        } else {
-            options
-        };
+        options = if is_default { options.payload(bytes) } else { options };
     }
     if let Some(hash) = creation.hash {
         table_options = table_options.hash(hash.kind());
-        options = if is_default {
-            options.hash(hash.kind())
-        } else {
-            options
-        };
+        options = if is_default { options.hash(hash.kind()) } else { options };
     }
     let db = options.open(&store.path)?;
     let table = match is_default {
@@ -186,11 +172,7 @@ fn agree(db: &Db, name: &TableName, creation: &Creation) -> Result<(), Failure> 
     if let Some(wanted) = creation.hash
         && wanted.kind() != table.hash
     {
-        return Err(fixed(
-            name,
-            &format!("the hash {:?}", table.hash).to_lowercase(),
-            "--hash",
-        ));
+        return Err(fixed(name, &format!("the hash {:?}", table.hash).to_lowercase(), "--hash"));
     }
     Ok(())
 }

@@ -17,9 +17,7 @@ pub struct Output {
 impl Output {
     /// Standard output, held for this command.
     pub fn new() -> Output {
-        Output {
-            buffer: BufWriter::with_capacity(1 << 16, io::stdout().lock()),
-        }
+        Output { buffer: BufWriter::with_capacity(1 << 16, io::stdout().lock()) }
     }
 
     /// Whether people read it.

@@ -29,11 +29,7 @@ impl Progress {
 
     /// Starts to count entries, of which there are `total`.
     pub fn of_entries(total: u64, visible: bool) -> Progress {
-        Progress::start(
-            Some(total),
-            "[{bar:30}] {percent} %, {msg}, {eta} left",
-            visible,
-        )
+        Progress::start(Some(total), "[{bar:30}] {percent} %, {msg}, {eta} left", visible)
     }
 
     fn start(total: Option<u64>, template: &str, visible: bool) -> Progress {
@@ -47,11 +43,7 @@ impl Progress {
             bar.set_style(style.progress_chars("=> "));
         }
         bar.set_message("0 entries");
-        Progress {
-            bar,
-            started: Instant::now(),
-            entries: 0,
-        }
+        Progress { bar, started: Instant::now(), entries: 0 }
     }
 
     /// Notes more entries; the bar stands at `position` now.
@@ -74,11 +66,7 @@ impl Progress {
 
     /// Entries per second since the start.
     fn rate(&self) -> u64 {
-        let seconds = self
-            .started
-            .elapsed()
-            .max(Duration::from_micros(1))
-            .as_secs_f64();
+        let seconds = self.started.elapsed().max(Duration::from_micros(1)).as_secs_f64();
         (self.entries as f64 / seconds) as u64
     }
 

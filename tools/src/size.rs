@@ -8,11 +8,7 @@ pub fn parse(text: &str) -> Result<usize, String> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let unit = unit.trim_start().to_ascii_uppercase();
-    let shift = match unit
-        .strip_suffix("IB")
-        .or(unit.strip_suffix('B'))
-        .unwrap_or(&unit)
-    {
+    let shift = match unit.strip_suffix("IB").or(unit.strip_suffix('B')).unwrap_or(&unit) {
         "" if unit != "IB" => 0,
         "K" => 10,
         "M" => 20,
@@ -82,25 +78,12 @@ mod tests {
 
     #[test]
     fn what_is_no_size_is_refused() {
-        for text in [
-            "",
-            "K",
-            "iB",
-            "-1",
-            "1.5M",
-            "64Q",
-            "64KK",
-            "64 K B",
-            "0x10",
-            "99999999999999999999",
-        ] {
+        for text in
+            ["", "K", "iB", "-1", "1.5M", "64Q", "64KK", "64 K B", "0x10", "99999999999999999999"]
+        {
             assert!(parse(text).is_err(), "{text}");
         }
-        assert!(
-            parse("99999999999T")
-                .unwrap_err()
-                .contains("more than a machine has")
-        );
+        assert!(parse("99999999999T").unwrap_err().contains("more than a machine has"));
     }
 
     #[test]

@@ -9,22 +9,9 @@ fn a_new_log_is_empty_and_durable() {
     let memory = Memory::new();
     let open = Open::create(memory.clone());
     let at = open.appender.position();
-    assert_eq!(
-        (at.file, u64::from(at.offset), at.commit),
-        (1, LOG_START, 0)
-    );
-    let end = super::open(memory.copy().unwrap())
-        .unwrap()
-        .scan(at)
-        .unwrap();
-    assert_eq!(
-        end,
-        End {
-            position: at,
-            durable: 0,
-            bytes: 0
-        }
-    );
+    assert_eq!((at.file, u64::from(at.offset), at.commit), (1, LOG_START, 0));
+    let end = super::open(memory.copy().unwrap()).unwrap().scan(at).unwrap();
+    assert_eq!(end, End { position: at, durable: 0, bytes: 0 });
 }
 
 #[test]
@@ -45,16 +32,10 @@ fn what_was_appended_is_replayed_in_order() {
         open.put(key.as_bytes(), &value);
     }
     let to = open.appender.position();
-    assert_eq!(
-        open.appender.bytes_total(),
-        u64::from(to.offset) - LOG_START
-    );
+    assert_eq!(open.appender.bytes_total(), u64::from(to.offset) - LOG_START);
     for log in [open.log, super::open(memory.copy().unwrap()).unwrap()] {
         let end = log.scan(from).unwrap();
-        assert_eq!(
-            (end.position, end.bytes),
-            (to, u64::from(to.offset) - LOG_START)
-        );
+        assert_eq!((end.position, end.bytes), (to, u64::from(to.offset) - LOG_START));
         let all = contents(&log, from, to);
         assert_eq!(all.len(), 11);
         for (key, value) in all {
@@ -72,35 +53,19 @@ fn a_batch_is_one_record_and_knows_where_its_values_lie() {
     let big = vec![3; 9_000];
     let ops = [
         insert(b"a", b"first"),
-        Op {
-            kind: OpKind::Remove,
-            table: 7,
-            key: b"gone",
-            value: b"",
-        },
+        Op { kind: OpKind::Remove, table: 7, key: b"gone", value: b"" },
         insert(b"long", &big),
-        Op {
-            kind: OpKind::Clear,
-            table: 0,
-            key: b"",
-            value: &[9; 16],
-        },
+        Op { kind: OpKind::Clear, table: 0, key: b"", value: &[9; 16] },
     ];
     let placed = open.append(&ops).unwrap();
     let pin = pins::pin();
     let mut at = placed.offset + RECORD_HEADER as u32;
     for op in &ops {
         let key = at + OP_HEADER as u32;
-        let bytes = open
-            .log
-            .read(&pin, placed.file, key, op.key.len() as u32)
-            .unwrap();
+        let bytes = open.log.read(&pin, placed.file, key, op.key.len() as u32).unwrap();
         assert_eq!(bytes, op.key);
         let value = key + op.key.len() as u32;
-        let bytes = open
-            .log
-            .read(&pin, placed.file, value, op.value.len() as u32)
-            .unwrap();
+        let bytes = open.log.read(&pin, placed.file, value, op.value.len() as u32).unwrap();
         assert_eq!(bytes, op.value);
         at += op.encoded_len() as u32;
     }
@@ -109,10 +74,7 @@ fn a_batch_is_one_record_and_knows_where_its_values_lie() {
     let visit = &mut |record: &Replayed<'_>| {
         let found: Vec<_> = record.ops.clone().map(|op| op.unwrap().0).collect();
         assert_eq!(found, ops);
-        assert_eq!(
-            (record.commit, record.offset, record.end),
-            (1, placed.offset, to)
-        );
+        assert_eq!((record.commit, record.offset, record.end), (1, placed.offset, to));
         visited += 1;
         Ok(())
     };
@@ -191,27 +153,18 @@ fn a_record_that_fits_no_ordinary_file_gets_its_own() {
     let files = open.log.files();
     assert_eq!(files.len(), 2);
     let own = files[1];
-    assert_eq!(
-        (placed.file, u64::from(placed.offset)),
-        (own.number, LOG_START)
-    );
+    assert_eq!((placed.file, u64::from(placed.offset)), (own.number, LOG_START));
     assert!(own.size > 5 << 20 && own.size < 6 << 20);
     open.rotate();
     let last = open.log.files().pop().unwrap();
-    assert!(
-        last.size <= OPTIONS.max_file,
-        "sizes do not grow from a file of its own"
-    );
+    assert!(last.size <= OPTIONS.max_file, "sizes do not grow from a file of its own");
 
     let log = super::open(memory.copy().unwrap()).unwrap();
     let all = contents(&log, from, open.appender.position());
     assert_eq!(all[1].1, value);
     let pin = pins::pin();
     let at = placed.offset + (RECORD_HEADER + OP_HEADER + 5) as u32;
-    assert_eq!(
-        open.log.read(&pin, placed.file, at, 5 << 20).unwrap(),
-        value
-    );
+    assert_eq!(open.log.read(&pin, placed.file, at, 5 << 20).unwrap(), value);
 }
 
 #[test]
@@ -242,10 +195,7 @@ fn real_files_hold_a_log_as_well() {
     let (mut open, end) = Open::recover(files(), from).unwrap();
     assert_eq!(end.position, to);
     open.fill(10, 1_000);
-    assert_eq!(
-        contents(&open.log, from, open.appender.position()).len(),
-        90
-    );
+    assert_eq!(contents(&open.log, from, open.appender.position()).len(), 90);
 }
 
 #[test]
@@ -262,27 +212,15 @@ fn a_read_only_log_changes_nothing() {
         let mut names = files().list("log").unwrap();
         names.sort();
         let read = |name: &String| std::fs::read(directory.path().join("log").join(name)).unwrap();
-        names
-            .iter()
-            .map(|name| (name.clone(), crate::format::crc32(&read(name), 0)))
-            .collect()
+        names.iter().map(|name| (name.clone(), crate::format::crc32(&read(name), 0))).collect()
     };
     let before: Vec<(String, u32)> = look();
-    let options = LogOptions {
-        read_only: true,
-        ..OPTIONS
-    };
+    let options = LogOptions { read_only: true, ..OPTIONS };
     let log = Log::open(files(), options, Arc::new(Poison::new())).unwrap();
     let end = log.scan(from).unwrap();
     assert_eq!(contents(&log, from, end.position).len(), 20);
-    assert!(matches!(
-        log.appender(end.position, false),
-        Err(Error::ReadOnly)
-    ));
-    assert!(matches!(
-        log.rewrite(from, end.position),
-        Err(Error::ReadOnly)
-    ));
+    assert!(matches!(log.appender(end.position, false), Err(Error::ReadOnly)));
+    assert!(matches!(log.rewrite(from, end.position), Err(Error::ReadOnly)));
     assert!(matches!(log.wait_for_file(10), Err(Error::ReadOnly)));
     log.retire(1);
     log.close().unwrap();

@@ -32,10 +32,7 @@ fn a_torn_last_record_is_the_end() {
         let end = super::open(copy).unwrap().scan(from).unwrap();
         assert_eq!(end.position, whole, "torn at {written}");
     }
-    assert_eq!(
-        open.log.scan(from).unwrap().position,
-        open.appender.position()
-    );
+    assert_eq!(open.log.scan(from).unwrap().position, open.appender.position());
 }
 
 #[test]
@@ -49,10 +46,7 @@ fn a_flipped_bit_in_the_last_record_is_the_end() {
     for byte in (0..24 + 12 + 2).step_by(3) {
         let copy = memory.copy().unwrap();
         Raw::of(&copy, 1).flip(u64::from(placed.offset) + byte);
-        assert_eq!(
-            super::open(copy).unwrap().scan(from).unwrap().position,
-            whole
-        );
+        assert_eq!(super::open(copy).unwrap().scan(from).unwrap().position, whole);
     }
 }
 
@@ -64,19 +58,10 @@ fn a_record_may_end_exactly_with_its_file() {
     // Urgent records may use the reserve, to the last byte.
     let room = (1 << 20) - u64::from(from.offset);
     assert_eq!(open.appender.reserve(room, true).unwrap(), Room::Ready);
-    open.appender
-        .append(&[insert(b"k", &vec![5; room as usize - 24 - 12 - 1])])
-        .unwrap();
+    open.appender.append(&[insert(b"k", &vec![5; room as usize - 24 - 12 - 1])]).unwrap();
     assert_eq!(open.appender.position().offset, 1 << 20);
     let full = open.appender.position();
-    assert_eq!(
-        super::open(memory.copy().unwrap())
-            .unwrap()
-            .scan(from)
-            .unwrap()
-            .position,
-        full
-    );
+    assert_eq!(super::open(memory.copy().unwrap()).unwrap().scan(from).unwrap().position, full);
     open.put(b"next", b"file");
     let log = super::open(memory.copy().unwrap()).unwrap();
     assert_eq!(log.scan(from).unwrap().position, open.appender.position());
@@ -109,10 +94,7 @@ fn a_torn_activation_is_the_end_of_the_file_before() {
         let copy = memory.copy().unwrap();
         Raw::of(&copy, 2).flip(512 + byte);
         let (mut after, end) = Open::recover(copy.clone(), from).unwrap();
-        assert_eq!(
-            (end.position.file, u64::from(end.position.offset)),
-            (1, first.end)
-        );
+        assert_eq!((end.position.file, u64::from(end.position.offset)), (1, first.end));
         assert_eq!(end.position.commit, first.last_commit);
         // What the second file held must not come back under its next number.
         after.put(b"new", b"history");
@@ -130,30 +112,12 @@ fn an_activated_file_without_a_record_does_not_count() {
     let first = open.log.files()[0];
     Raw::of(&memory, 2).write(LOG_START, &vec![0; (1 << 20) - LOG_START as usize]);
     let (mut after, end) = Open::recover(memory.clone(), from).unwrap();
-    assert_eq!(
-        (end.position.file, u64::from(end.position.offset)),
-        (1, first.end)
-    );
+    assert_eq!((end.position.file, u64::from(end.position.offset)), (1, first.end));
     assert_eq!(after.appender.position().file, 3);
-    assert_eq!(
-        after
-            .log
-            .files()
-            .iter()
-            .map(|file| file.number)
-            .collect::<Vec<_>>(),
-        [1, 3]
-    );
+    assert_eq!(after.log.files().iter().map(|file| file.number).collect::<Vec<_>>(), [1, 3]);
     after.put(b"goes", b"on");
     let at = after.appender.position();
-    assert_eq!(
-        super::open(memory.copy().unwrap())
-            .unwrap()
-            .scan(from)
-            .unwrap()
-            .position,
-        at
-    );
+    assert_eq!(super::open(memory.copy().unwrap()).unwrap().scan(from).unwrap().position, at);
     drop(open);
 }
 
@@ -181,10 +145,7 @@ fn after_a_crash_stale_records_behind_the_end_are_never_revived() {
     let log = super::open(memory.copy().unwrap()).unwrap();
     assert_eq!(log.scan(from).unwrap().position, open.appender.position());
     let all = contents(&log, from, open.appender.position());
-    assert_eq!(
-        all.iter().map(|(key, _)| &key[..]).collect::<Vec<_>>(),
-        [b"a", b"x"]
-    );
+    assert_eq!(all.iter().map(|(key, _)| &key[..]).collect::<Vec<_>>(), [b"a", b"x"]);
 }
 
 #[test]
@@ -200,10 +161,7 @@ fn a_crash_during_recovery_leaves_the_same_end() {
     }
     let (mut open, _) = Open::recover(memory.clone(), from).unwrap();
     open.put(b"k", b"v");
-    let end = super::open(memory.copy().unwrap())
-        .unwrap()
-        .scan(from)
-        .unwrap();
+    let end = super::open(memory.copy().unwrap()).unwrap().scan(from).unwrap();
     assert_eq!(end.position, open.appender.position());
     assert_eq!(end.position.commit, at.commit + 1);
 }
@@ -220,10 +178,7 @@ fn a_clean_log_goes_on_in_place() {
         drop(open);
         open = Open::reopen(memory.clone(), at).unwrap();
         assert_eq!(open.appender.position(), at);
-        assert_eq!(
-            (open.log.appended(), open.log.durable()),
-            (at.commit, at.commit)
-        );
+        assert_eq!((open.log.appended(), open.log.durable()), (at.commit, at.commit));
     }
     assert_eq!(open.log.files().len(), 1);
     assert_eq!(contents(&open.log, from, open.appender.position()).len(), 5);
@@ -239,11 +194,7 @@ fn a_clean_mark_that_lies_is_found_out() {
     open.rotate();
     let first = open.log.files()[0];
     let offset = first.end as u32;
-    let at = Position {
-        offset,
-        commit: first.last_commit,
-        ..from
-    };
+    let at = Position { offset, commit: first.last_commit, ..from };
     assert_corrupt(Open::reopen(memory, at), "closed cleanly");
 }
 
@@ -272,16 +223,8 @@ fn a_recycled_file_does_not_show_its_earlier_life() {
         assert_eq!(log.scan(from).unwrap().position, open.appender.position());
     }
     let numbers: Vec<u32> = open.log.files().iter().map(|file| file.number).collect();
-    assert!(
-        numbers
-            .iter()
-            .all(|number| old.iter().all(|file| file.number != *number))
-    );
-    assert!(
-        numbers
-            .iter()
-            .all(|number| !salts.contains(&salt_of(*number)))
-    );
+    assert!(numbers.iter().all(|number| old.iter().all(|file| file.number != *number)));
+    assert!(numbers.iter().all(|number| !salts.contains(&salt_of(*number))));
 }
 
 #[test]
@@ -292,10 +235,7 @@ fn a_prepared_file_does_not_bring_back_the_records_of_a_lost_activation() {
     open.rotate();
     // Records that follow each other at the places where others will be put.
     let value = vec![b'v'; 100_000];
-    let end = Position {
-        commit: open.log.files()[0].last_commit,
-        ..from
-    };
+    let end = Position { commit: open.log.files()[0].last_commit, ..from };
     for _ in 0..3 {
         open.put(b"lost", &value);
     }
@@ -329,11 +269,7 @@ fn the_newest_of_two_successors_counts() {
     open.put(b"b", b"");
     assert_eq!(open.appender.position().file, 3);
     let stale = Raw::of(&lost, 2).read(0, 1 << 20);
-    memory
-        .open(&log_file_name(2), Access::Create)
-        .unwrap()
-        .write_at(&stale, 0)
-        .unwrap();
+    memory.open(&log_file_name(2), Access::Create).unwrap().write_at(&stale, 0).unwrap();
     let end = super::open(memory).unwrap().scan(from).unwrap();
     assert_eq!(end.position, open.appender.position());
 }

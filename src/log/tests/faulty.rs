@@ -40,11 +40,7 @@ pub(super) struct Faulty {
 
 impl Faulty {
     pub(super) fn new() -> Faulty {
-        Faulty {
-            memory: Memory::new(),
-            state: Arc::default(),
-            changed: Arc::default(),
-        }
+        Faulty { memory: Memory::new(), state: Arc::default(), changed: Arc::default() }
     }
 
     pub(super) fn set(&self, change: impl FnOnce(&mut State)) {
@@ -65,8 +61,7 @@ struct FaultyFile {
 
 impl FaultyFile {
     fn name(&self) -> String {
-        self.storage
-            .get(|state| state.names.get(&self.id).cloned().unwrap_or_default())
+        self.storage.get(|state| state.names.get(&self.id).cloned().unwrap_or_default())
     }
 }
 
@@ -77,11 +72,7 @@ impl Storage for Faulty {
         state.opened += 1;
         let id = state.opened;
         state.names.insert(id, name.to_owned());
-        Ok(Arc::new(FaultyFile {
-            file,
-            id,
-            storage: self.clone(),
-        }))
+        Ok(Arc::new(FaultyFile { file, id, storage: self.clone() }))
     }
 
     fn list(&self, directory: &str) -> io::Result<Vec<String>> {

@@ -27,9 +27,7 @@ fn a_bit_flip_before_a_known_durable_commit_is_corrupt() {
         places.push((record.file, record.offset, record.commit));
         Ok(())
     };
-    open.log
-        .replay(from, open.appender.position(), visit)
-        .unwrap();
+    open.log.replay(from, open.appender.position(), visit).unwrap();
     let last = places.pop().unwrap();
     for (file, offset, commit) in places.into_iter().step_by(3) {
         for byte in [4, 9, 40] {
@@ -42,11 +40,7 @@ fn a_bit_flip_before_a_known_durable_commit_is_corrupt() {
     let copy = memory.copy().unwrap();
     Raw::of(&copy, last.0).flip(u64::from(last.1) + 30);
     let end = super::open(copy).unwrap().scan(from).unwrap();
-    assert_eq!(
-        end.position.commit,
-        last.2 - 1,
-        "nothing shows that the last one was durable"
-    );
+    assert_eq!(end.position.commit, last.2 - 1, "nothing shows that the last one was durable");
 }
 
 #[test]
@@ -58,15 +52,7 @@ fn without_a_sign_of_durability_a_damaged_record_is_the_end() {
     let placed = open.put(b"b", b"");
     open.put(b"c", b"");
     Raw::of(&memory, 1).flip(u64::from(placed.offset) + 8);
-    assert_eq!(
-        super::open(memory)
-            .unwrap()
-            .scan(from)
-            .unwrap()
-            .position
-            .commit,
-        1
-    );
+    assert_eq!(super::open(memory).unwrap().scan(from).unwrap().position.commit, 1);
 }
 
 #[test]
@@ -78,10 +64,7 @@ fn a_missing_file_is_corrupt_even_if_nothing_was_synced() {
     open.rotate();
     let copy = memory.copy().unwrap();
     copy.remove(&log_file_name(2)).unwrap();
-    assert_corrupt(
-        super::open(copy).unwrap().scan(from),
-        "log file should be there",
-    );
+    assert_corrupt(super::open(copy).unwrap().scan(from), "log file should be there");
     let copy = memory.copy().unwrap();
     copy.remove(&log_file_name(1)).unwrap();
     assert_corrupt(super::open(copy).unwrap().scan(from), "position is in");
@@ -110,10 +93,7 @@ fn a_lost_activation_of_a_durable_file_is_corrupt() {
     for number in [2, 3] {
         let copy = memory.copy().unwrap();
         Raw::of(&copy, number).write(512, &[0; 32]);
-        assert_corrupt(
-            super::open(copy).unwrap().scan(from),
-            "was durable when commit",
-        );
+        assert_corrupt(super::open(copy).unwrap().scan(from), "was durable when commit");
     }
 }
 
@@ -126,10 +106,7 @@ fn an_unreadable_first_block_is_corrupt_for_those_who_need_the_file() {
     for (number, offset) in [(1, 0), (2, 14), (3, 33), (2, 600), (2, 4000)] {
         let copy = memory.copy().unwrap();
         Raw::of(&copy, number).flip(offset);
-        assert_corrupt(
-            super::open(copy).unwrap().scan(from),
-            &log_file_name(number),
-        );
+        assert_corrupt(super::open(copy).unwrap().scan(from), &log_file_name(number));
     }
     let copy = memory.copy().unwrap();
     Raw::of(&copy, 1).flip(0);
@@ -147,14 +124,8 @@ fn a_truncated_file_is_corrupt() {
     let (_open, from) = durable_log(&memory);
     for length in [0, 100, 4_096, 500_000] {
         let copy = memory.copy().unwrap();
-        copy.open(&log_file_name(2), Access::Write)
-            .unwrap()
-            .set_length(length)
-            .unwrap();
-        assert_corrupt(
-            super::open(copy).unwrap().scan(from),
-            "length of the log file",
-        );
+        copy.open(&log_file_name(2), Access::Write).unwrap().set_length(length).unwrap();
+        assert_corrupt(super::open(copy).unwrap().scan(from), "length of the log file");
     }
 }
 
@@ -167,14 +138,7 @@ fn a_file_of_a_newer_version_is_an_error_of_version() {
     let crc = crate::format::crc32(&raw.read(0, 32), 0);
     raw.write(32, &crc.to_le_bytes());
     let opened = super::open(memory);
-    assert!(matches!(
-        opened,
-        Err(Error::Version {
-            found: 2,
-            supported: 1,
-            ..
-        })
-    ));
+    assert!(matches!(opened, Err(Error::Version { found: 2, supported: 1, .. })));
 }
 
 #[test]
@@ -186,10 +150,7 @@ fn a_valid_record_that_cannot_be_decoded_is_never_the_end() {
     let raw = Raw::of(&memory, 1);
     let at = u64::from(placed.offset);
     raw.write(at + 24, &[99]);
-    let crc = crate::format::crc32(
-        &raw.read(at + 4, 24 - 4 + 12 + 2),
-        from.salt ^ placed.offset,
-    );
+    let crc = crate::format::crc32(&raw.read(at + 4, 24 - 4 + 12 + 2), from.salt ^ placed.offset);
     raw.write(at, &crc.to_le_bytes());
     let scanned = super::open(memory).unwrap().scan(from);
     assert!(matches!(scanned, Err(Error::Version { found: 99, .. })));
@@ -201,25 +162,13 @@ fn positions_that_are_not_in_the_log_are_corrupt() {
     let (open, from) = durable_log(&memory);
     let to = open.appender.position();
     for wrong in [
-        Position {
-            salt: from.salt ^ 1,
-            ..from
-        },
-        Position {
-            offset: from.offset + 4,
-            ..from
-        },
+        Position { salt: from.salt ^ 1, ..from },
+        Position { offset: from.offset + 4, ..from },
         Position { offset: 8, ..from },
-        Position {
-            offset: u32::MAX - 7,
-            ..from
-        },
+        Position { offset: u32::MAX - 7, ..from },
         Position { file: 77, ..from },
         Position { commit: 0, ..to },
-        Position {
-            commit: u64::MAX,
-            ..from
-        },
+        Position { commit: u64::MAX, ..from },
     ] {
         let scanned = open.log.scan(wrong);
         if wrong.commit == u64::MAX {
@@ -229,21 +178,10 @@ fn positions_that_are_not_in_the_log_are_corrupt() {
     }
     // Behind the end that the next file states.
     let first = open.log.files()[0];
-    let behind = Position {
-        offset: first.end as u32 + 8,
-        commit: first.last_commit,
-        ..from
-    };
+    let behind = Position { offset: first.end as u32 + 8, commit: first.last_commit, ..from };
     assert_corrupt(open.log.scan(behind), "end of the previous file");
-    let unreached = Position {
-        commit: to.commit + 5,
-        offset: to.offset + 80,
-        ..to
-    };
-    assert_corrupt(
-        open.log.replay(from, unreached, &mut |_| Ok(())),
-        "record of commit",
-    );
+    let unreached = Position { commit: to.commit + 5, offset: to.offset + 80, ..to };
+    assert_corrupt(open.log.replay(from, unreached, &mut |_| Ok(())), "record of commit");
 }
 
 #[test]
@@ -278,27 +216,16 @@ fn forged_headers_in_values_are_neither_proof_nor_a_hang() {
     let mut value = Vec::new();
     for at in 0..20_000u64 {
         let length = 900_000 - 36 * at as u32;
-        let header = RecordHeader {
-            crc: 1,
-            length,
-            commit: 9 + at,
-            durable: 8,
-        };
+        let header = RecordHeader { crc: 1, length, commit: 9 + at, durable: 8 };
         value.extend_from_slice(&header.encode());
         value.extend_from_slice(&[1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     }
     open.put(b"c", &value);
     Raw::of(&memory, 1).flip(u64::from(torn.offset) + 8);
-    let end = super::open(memory.copy().unwrap())
-        .unwrap()
-        .scan(from)
-        .unwrap();
+    let end = super::open(memory.copy().unwrap()).unwrap().scan(from).unwrap();
     assert_eq!(end.position.commit, 1);
     // A real one behind all of them is found.
     open.log.sync_to(u64::MAX).unwrap();
     open.put(b"d", b"");
-    assert_corrupt(
-        super::open(memory).unwrap().scan(from),
-        "record of commit 2",
-    );
+    assert_corrupt(super::open(memory).unwrap().scan(from), "record of commit 2");
 }

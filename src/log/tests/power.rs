@@ -20,9 +20,7 @@ fn lose_power(storage: &Faulty, random: &mut Random) -> Faulty {
         let file = storage.memory.open(&name, Access::Read).unwrap();
         let mut bytes = vec![0; file.length().unwrap() as usize];
         file.read_at(&mut bytes, 0).unwrap();
-        let synced = storage
-            .get(|state| state.synced.get(&name).cloned())
-            .unwrap_or_default();
+        let synced = storage.get(|state| state.synced.get(&name).cloned()).unwrap_or_default();
         // Sometimes hardly anything got written, sometimes nearly all.
         let odds = random.below(8);
         for (at, sector) in bytes.chunks_mut(512).enumerate() {
@@ -50,11 +48,7 @@ fn work(open: &mut Open, random: &mut Random, life: u8, history: &mut Vec<Vec<u8
             1 => open.rotate_noting(history),
             2 => open.log.wait_for_file(100).unwrap(),
             kind => {
-                let length = if kind == 3 {
-                    random.below(200_000)
-                } else {
-                    random.below(900)
-                };
+                let length = if kind == 3 { random.below(200_000) } else { random.below(900) };
                 let mut value = vec![life; length + 2];
                 value[1] = random.below(256) as u8;
                 open.put(b"key", &value);
@@ -95,33 +89,18 @@ fn survive(seed: u64) {
         open = after;
         let found = contents(&open.log, from, end.position);
         let least = if killed_only { history.len() } else { durable };
-        assert!(
-            found.len() >= least,
-            "seed {seed}, life {life}: {} < {least}",
-            found.len()
-        );
+        assert!(found.len() >= least, "seed {seed}, life {life}: {} < {least}", found.len());
         history.truncate(found.len());
         for (at, (found, kept)) in found.iter().zip(&history).enumerate() {
-            assert!(
-                found.1 == *kept,
-                "seed {seed}, life {life}: commit {} is another",
-                at + 1
-            );
+            assert!(found.1 == *kept, "seed {seed}, life {life}: commit {} is another", at + 1);
         }
-        assert_eq!(
-            found.len(),
-            history.len(),
-            "seed {seed}, life {life}: nothing is made up"
-        );
+        assert_eq!(found.len(), history.len(), "seed {seed}, life {life}: nothing is made up");
         if random.below(2) == 0 {
             // A second loss of power right after recovery changes nothing.
             drop(open);
             storage = lose_power(&storage, &mut random);
             let (after, again) = Open::recover(storage.clone(), from).unwrap();
-            assert_eq!(
-                again.position.commit, end.position.commit,
-                "seed {seed}, life {life}"
-            );
+            assert_eq!(again.position.commit, end.position.commit, "seed {seed}, life {life}");
             open = after;
         }
     }

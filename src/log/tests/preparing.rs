@@ -23,20 +23,11 @@ fn a_full_device_is_an_error_for_those_who_wait_and_poisons_nothing() {
     };
     assert!(full.is_full(), "{full}");
     assert!(appended > 90);
-    assert_eq!(
-        names(&storage),
-        ["00000001.log"],
-        "no half-made file is left"
-    );
+    assert_eq!(names(&storage), ["00000001.log"], "no half-made file is left");
     // Removing is still possible, by the reserve.
     for _ in 0..500 {
         assert_eq!(open.appender.reserve(48, true).unwrap(), Room::Ready);
-        let remove = Op {
-            kind: OpKind::Remove,
-            table: 0,
-            key: b"key",
-            value: b"",
-        };
+        let remove = Op { kind: OpKind::Remove, table: 0, key: b"key", value: b"" };
         open.appender.append(&[remove]).unwrap();
     }
     assert_eq!(open.appender.reserve(48, false).unwrap(), Room::Wait);
@@ -75,10 +66,7 @@ fn a_full_device_does_not_keep_a_crashed_store_from_opening() {
     assert!(open.appender.can_continue());
     assert_eq!(open.appender.position().file, open.log.files()[1].number);
     let copy = storage.memory.copy().unwrap();
-    assert_eq!(
-        super::open(copy).unwrap().scan(from).unwrap().position,
-        open.appender.position()
-    );
+    assert_eq!(super::open(copy).unwrap().scan(from).unwrap().position, open.appender.position());
 }
 
 #[test]
@@ -88,10 +76,7 @@ fn a_write_that_fails_while_preparing_poisons() {
     storage.set(|state| state.fail_write = true);
     assert!(matches!(open.log.wait_for_file(100), Err(Error::Io { .. })));
     storage.set(|state| state.fail_write = false);
-    assert!(matches!(
-        open.log.wait_for_file(100),
-        Err(Error::Poisoned { .. })
-    ));
+    assert!(matches!(open.log.wait_for_file(100), Err(Error::Poisoned { .. })));
 }
 
 #[test]
@@ -105,28 +90,19 @@ fn numbers_are_never_used_twice() {
     open.put(b"large", &vec![0; 5 << 20]);
     assert_eq!(open.appender.position().file, 3);
     open.log.wait_for_file(100).unwrap();
-    assert_eq!(
-        names(&storage),
-        ["00000001.log", "00000003.log", "00000004.log"]
-    );
+    assert_eq!(names(&storage), ["00000001.log", "00000003.log", "00000004.log"]);
     drop(open);
     // After a crash the prepared file is prepared anew under the next number.
     let (open, _) = Open::recover(storage.clone(), from).unwrap();
     assert_eq!(open.appender.position().file, 5);
-    assert_eq!(
-        names(&storage),
-        ["00000001.log", "00000003.log", "00000005.log"]
-    );
+    assert_eq!(names(&storage), ["00000001.log", "00000003.log", "00000005.log"]);
 }
 
 #[test]
 fn a_file_in_hand_that_is_too_small_is_given_back() {
     let mut open = Open::create(Memory::new());
     open.log.wait_for_file(100).unwrap();
-    assert_eq!(
-        open.appender.reserve(1_000_000, false).unwrap(),
-        Room::Ready
-    );
+    assert_eq!(open.appender.reserve(1_000_000, false).unwrap(), Room::Ready);
     let large = vec![0; 6 << 20];
     let placed = open.put(b"large", &large);
     assert_eq!(placed.file, 3);

@@ -26,10 +26,7 @@ fn a_sync_covers_everything_appended_before_it() {
     storage.set(|state| state.syncs.clear());
     open.log.sync_to(5).unwrap();
     open.log.sync_to(u64::MAX).unwrap();
-    assert!(
-        storage.get(|state| state.syncs.is_empty()),
-        "nothing was left to sync"
-    );
+    assert!(storage.get(|state| state.syncs.is_empty()), "nothing was left to sync");
 }
 
 #[test]
@@ -56,9 +53,7 @@ fn one_leader_syncs_for_all_who_wait() {
     let log = &open.log;
     std::thread::scope(|scope| {
         scope.spawn(|| log.sync_to(1).unwrap());
-        until("the first leader syncs", || {
-            storage.get(|state| state.syncs.len() == 1)
-        });
+        until("the first leader syncs", || storage.get(|state| state.syncs.len() == 1));
         open.appender.append(&[insert(b"a", b"")]).unwrap();
         for _ in 0..20 {
             scope.spawn(|| {
@@ -85,9 +80,7 @@ fn writers_on_many_threads_get_their_commits_durable() {
             let (log, appender) = (&log, &appender);
             scope.spawn(move || {
                 for round in 0..50u8 {
-                    let placed = lock(appender)
-                        .append(&[insert(&[thread, round], b"")])
-                        .unwrap();
+                    let placed = lock(appender).append(&[insert(&[thread, round], b"")]).unwrap();
                     log.sync_to(placed.commit).unwrap();
                     assert!(log.durable() >= placed.commit);
                 }
@@ -96,11 +89,8 @@ fn writers_on_many_threads_get_their_commits_durable() {
     });
     let all = contents(&log, from, lock(&appender).position());
     for thread in 0..8 {
-        let rounds: Vec<u8> = all
-            .iter()
-            .filter(|(key, _)| key[0] == thread)
-            .map(|(key, _)| key[1])
-            .collect();
+        let rounds: Vec<u8> =
+            all.iter().filter(|(key, _)| key[0] == thread).map(|(key, _)| key[1]).collect();
         assert_eq!(rounds, (0..50).collect::<Vec<u8>>());
     }
     assert!(storage.get(|state| state.syncs.len()) < 8 * 50 + 10);
@@ -117,22 +107,13 @@ fn a_failing_sync_poisons_and_wakes_those_who_wait() {
     let log = &open.log;
     let outcomes: Vec<Result<()>> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..5).map(|_| scope.spawn(|| log.sync_to(1))).collect();
-        until("somebody leads", || {
-            storage.get(|state| state.syncs.len() == 1)
-        });
+        until("somebody leads", || storage.get(|state| state.syncs.len() == 1));
         storage.set(|state| state.hold_sync = false);
-        threads
-            .into_iter()
-            .map(|thread| thread.join().unwrap())
-            .collect()
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
-    let failed = outcomes
-        .iter()
-        .filter(|outcome| matches!(outcome, Err(Error::Io { .. })));
+    let failed = outcomes.iter().filter(|outcome| matches!(outcome, Err(Error::Io { .. })));
     assert_eq!(failed.count(), 1);
-    let rest = outcomes
-        .iter()
-        .filter(|outcome| matches!(outcome, Err(Error::Poisoned { .. })));
+    let rest = outcomes.iter().filter(|outcome| matches!(outcome, Err(Error::Poisoned { .. })));
     assert_eq!(rest.count(), 4);
     storage.set(|state| (state.fail_sync, state.syncs) = (false, Vec::new()));
     // Nothing is written or synced any more, whatever the device says now.
@@ -140,15 +121,10 @@ fn a_failing_sync_poisons_and_wakes_those_who_wait() {
     assert!(poisoned(log.sync_to(1)));
     assert!(poisoned(log.wait_for_file(10)));
     assert!(poisoned(log.close()));
-    assert!(poisoned(
-        open.appender.append(&[insert(b"k", b"")]).map(drop)
-    ));
+    assert!(poisoned(open.appender.append(&[insert(b"k", b"")]).map(drop)));
     assert!(poisoned(open.appender.reserve(10, true).map(drop)));
     assert!(storage.get(|state| state.syncs.is_empty()));
-    assert!(
-        log.read(&pins::pin(), 1, 4096, 24).is_some(),
-        "reading goes on"
-    );
+    assert!(log.read(&pins::pin(), 1, 4096, 24).is_some(), "reading goes on");
 }
 
 #[test]
@@ -162,16 +138,11 @@ fn a_leader_that_panics_poisons_and_wakes_those_who_wait() {
     let log = &open.log;
     std::thread::scope(|scope| {
         let leader = scope.spawn(|| log.sync_to(1));
-        until("somebody leads", || {
-            storage.get(|state| state.syncs.len() == 1)
-        });
+        until("somebody leads", || storage.get(|state| state.syncs.len() == 1));
         let follower = scope.spawn(|| log.sync_to(1));
         storage.set(|state| state.hold_sync = false);
         assert!(leader.join().is_err());
-        assert!(matches!(
-            follower.join().unwrap(),
-            Err(Error::Poisoned { .. })
-        ));
+        assert!(matches!(follower.join().unwrap(), Err(Error::Poisoned { .. })));
     });
 }
 
@@ -233,17 +204,10 @@ fn the_keeper_prepares_the_next_file_ahead() {
     let log = open.log.clone();
     with_keeper(&log, Duration::from_secs(100), || {
         open.fill(2, 1_000);
-        assert_eq!(
-            storage.list("log").unwrap().len(),
-            1,
-            "not before it is needed"
-        );
+        assert_eq!(storage.list("log").unwrap().len(), 1, "not before it is needed");
         open.fill(2, 100_000);
         until("a file is prepared", || {
-            storage
-                .list("log")
-                .unwrap()
-                .contains(&"00000002.log".to_owned())
+            storage.list("log").unwrap().contains(&"00000002.log".to_owned())
         });
         // From now on nobody has to wait, if the keeper is given time.
         for _ in 0..40 {

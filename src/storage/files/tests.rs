@@ -27,20 +27,13 @@ fn what_is_written_is_read_by_calls_and_maps_alike() {
     file.allocate(0, 8192).unwrap();
     assert_eq!(file.length().unwrap(), 8192);
     let writable = file.map(8192, true).unwrap();
-    let readable = files
-        .open("a", Access::Read)
-        .unwrap()
-        .map(4096, false)
-        .unwrap();
+    let readable = files.open("a", Access::Read).unwrap().map(4096, false).unwrap();
     file.write_at(b"by a call", 11).unwrap();
     file.write_mapped(&writable, b"by the map", 51).unwrap();
     assert_eq!(bytes(&*file, 51, 10), b"by the map");
     let mut out = [0; 50];
     readable.copy_out(11, &mut out).unwrap();
-    assert_eq!(
-        (&out[..9], &out[40..]),
-        (&b"by a call"[..], &b"by the map"[..])
-    );
+    assert_eq!((&out[..9], &out[40..]), (&b"by a call"[..], &b"by the map"[..]));
 
     assert!(file.write_mapped(&writable, &[1; 8], 8185).is_err());
     assert!(file.write_mapped(&readable, &[1; 8], 0).is_err());
@@ -53,10 +46,7 @@ fn what_is_written_is_read_by_calls_and_maps_alike() {
 #[test]
 fn on_a_copy_on_write_file_system_a_map_shows_what_calls_write() {
     let file = tempfile::tempfile().unwrap();
-    let file = RealFile {
-        file,
-        copy_on_write: true,
-    };
+    let file = RealFile { file, copy_on_write: true };
     file.set_length(4096).unwrap();
     let map = file.map(4096, true).unwrap();
     file.write_mapped(&map, b"by a call", 13).unwrap();
@@ -95,18 +85,11 @@ fn names_are_listed_renamed_and_removed() {
     files.create_directory("").unwrap();
     files.create_directory("log").unwrap();
     files.create_directory("log").unwrap();
-    files
-        .open("log/1", Access::Create)
-        .unwrap()
-        .write_at(b"one", 0)
-        .unwrap();
+    files.open("log/1", Access::Create).unwrap().write_at(b"one", 0).unwrap();
     files.open("log/2", Access::Create).unwrap();
     let again = files.open("log/1", Access::Create).err().unwrap();
     assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
-    assert!(
-        files.list("").unwrap().is_empty(),
-        "directories are no files"
-    );
+    assert!(files.list("").unwrap().is_empty(), "directories are no files");
     files.rename("log/1", "log/2").unwrap();
     assert_eq!(files.list("log").unwrap(), ["2"]);
     let file = files.open("log/2", Access::Read).unwrap();
@@ -115,10 +98,7 @@ fn names_are_listed_renamed_and_removed() {
     files.remove("log/2").unwrap();
     assert_eq!(bytes(&*file, 0, 3), b"one");
     assert!(files.open("log/2", Access::Write).is_err());
-    assert_eq!(
-        files.path("log/2"),
-        directory.path().join("not/yet/there/log/2")
-    );
+    assert_eq!(files.path("log/2"), directory.path().join("not/yet/there/log/2"));
 }
 
 #[test]
@@ -137,11 +117,7 @@ fn names_do_not_lead_out_of_the_store() {
 fn one_holds_the_lock_for_writing_and_says_who_it_is() {
     let directory = tempfile::tempdir().unwrap();
     let files = Files::new(directory.path());
-    fs::write(
-        directory.path().join(LOCK),
-        "4294967295 and more from somebody else",
-    )
-    .unwrap();
+    fs::write(directory.path().join(LOCK), "4294967295 and more from somebody else").unwrap();
     let held = lock(&files, true).ok().unwrap();
     let text = fs::read_to_string(directory.path().join(LOCK)).unwrap();
     assert_eq!(text, format!("{}\n", std::process::id()));
@@ -157,15 +133,8 @@ fn many_hold_the_lock_for_reading_and_nobody_knows_who() {
     let directory = tempfile::tempdir().unwrap();
     let files = Files::new(directory.path());
     drop(lock(&files, true));
-    let readers = (
-        lock(&files, false).ok().unwrap(),
-        lock(&files, false).ok().unwrap(),
-    );
-    assert_eq!(
-        lock(&files, true).err(),
-        Some(None),
-        "the number in the file is an old one"
-    );
+    let readers = (lock(&files, false).ok().unwrap(), lock(&files, false).ok().unwrap());
+    assert_eq!(lock(&files, true).err(), Some(None), "the number in the file is an old one");
     drop(readers);
     assert!(lock(&files, true).is_ok());
 }

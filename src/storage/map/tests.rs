@@ -11,10 +11,7 @@ fn numbered(count: usize) -> Arc<[AtomicU64]> {
 }
 
 fn contents(words: &[AtomicU64]) -> Vec<u8> {
-    words
-        .iter()
-        .flat_map(|word| word.load(Relaxed).to_ne_bytes())
-        .collect()
+    words.iter().flat_map(|word| word.load(Relaxed).to_ne_bytes()).collect()
 }
 
 #[test]
@@ -25,11 +22,7 @@ fn bytes_are_loaded_from_every_offset_and_length() {
         for length in 0..=model.len() - offset {
             let mut out = vec![0; length];
             load_bytes(&words, offset, &mut out);
-            assert_eq!(
-                out,
-                model[offset..offset + length],
-                "offset {offset}, length {length}"
-            );
+            assert_eq!(out, model[offset..offset + length], "offset {offset}, length {length}");
         }
     }
 }
@@ -92,12 +85,7 @@ fn nothing_beyond_the_end_of_a_map_is_touched() {
 fn anonymous_memory_is_zero_and_takes_what_is_written() {
     let map = Map::anonymous(HUGE_PAGE + 4096).unwrap();
     assert_eq!(map.len(), HUGE_PAGE + 4096);
-    assert!(
-        map.words()
-            .iter()
-            .step_by(64)
-            .all(|word| word.load(Relaxed) == 0)
-    );
+    assert!(map.words().iter().step_by(64).all(|word| word.load(Relaxed) == 0));
     map.populate_write(HUGE_PAGE - 4096, 8192);
     map.populate_read(0, usize::MAX);
     map.copy_in(HUGE_PAGE - 1, b"across").unwrap();
@@ -133,10 +121,7 @@ fn a_file_and_its_maps_are_the_same_bytes() {
 
     let refused = readable.copy_in(0, &[1]).unwrap_err();
     assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
-    assert!(
-        readable.wipe_on_fork().is_err(),
-        "a map of a file is not wiped"
-    );
+    assert!(readable.wipe_on_fork().is_err(), "a map of a file is not wiped");
 }
 
 #[test]
@@ -146,11 +131,7 @@ fn impossible_maps_of_files_are_refused() {
     file.set_len(100).unwrap();
     for length in [101, 99, u64::MAX] {
         let refused = Map::file(&file, length, false).unwrap_err();
-        assert_eq!(
-            refused.kind(),
-            io::ErrorKind::InvalidInput,
-            "{length} bytes"
-        );
+        assert_eq!(refused.kind(), io::ErrorKind::InvalidInput, "{length} bytes");
     }
     assert_eq!(Map::file(&file, 0, true).unwrap().len(), 0);
 }

@@ -33,10 +33,7 @@ fn nothing_is_read_or_mapped_beyond_the_end() {
     let memory = Memory::new();
     let file = file(&memory, "a");
     file.set_length(100).unwrap();
-    assert_eq!(
-        file.read_at(&mut [0; 2], 99).unwrap_err().kind(),
-        io::ErrorKind::UnexpectedEof
-    );
+    assert_eq!(file.read_at(&mut [0; 2], 99).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     assert!(file.read_at(&mut [0; 2], u64::MAX).is_err());
     assert!(file.map(104, false).is_err() && file.map(99, false).is_err());
     let map = file.map(96, true).unwrap();
@@ -97,10 +94,7 @@ fn older_maps_of_a_file_that_grew_keep_what_they_held() {
 #[test]
 fn names_are_listed_renamed_and_removed() {
     let memory = Memory::new();
-    assert!(
-        memory.open("log/1", Access::Create).is_err(),
-        "there is no log yet"
-    );
+    assert!(memory.open("log/1", Access::Create).is_err(), "there is no log yet");
     assert!(memory.list("log").is_err());
     memory.create_directory("log").unwrap();
     file(&memory, "log/1").write_at(b"one", 0).unwrap();
@@ -112,19 +106,13 @@ fn names_are_listed_renamed_and_removed() {
     let replaced = memory.open("log/2", Access::Read).unwrap();
     memory.rename("log/1", "log/2").unwrap();
     assert_eq!(memory.list("log").unwrap(), ["2"]);
-    assert_eq!(
-        bytes(&*memory.open("log/2", Access::Read).unwrap(), 0, 3),
-        b"one"
-    );
+    assert_eq!(bytes(&*memory.open("log/2", Access::Read).unwrap(), 0, 3), b"one");
     assert_eq!(bytes(&*replaced, 0, 3), b"two");
 
     let again = memory.open("log/2", Access::Create).err().unwrap();
     assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
     memory.remove("log/2").unwrap();
-    assert_eq!(
-        memory.remove("log/2").unwrap_err().kind(),
-        io::ErrorKind::NotFound
-    );
+    assert_eq!(memory.remove("log/2").unwrap_err().kind(), io::ErrorKind::NotFound);
     assert!(memory.open("log/2", Access::Write).is_err());
     memory.sync_directory("log").unwrap();
 }
@@ -173,8 +161,7 @@ fn threads_may_write_while_the_file_grows() {
             let file = &file;
             scope.spawn(move || {
                 for round in 0..rounds {
-                    file.write_at(&[thread as u8 + 1; 13], (round * 3 + thread) * 13)
-                        .unwrap();
+                    file.write_at(&[thread as u8 + 1; 13], (round * 3 + thread) * 13).unwrap();
                 }
             });
         }

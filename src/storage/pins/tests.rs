@@ -17,10 +17,7 @@ impl Canary {
     fn new(number: u64, living: &Arc<AtomicUsize>) -> Box<Canary> {
         living.fetch_add(1, SeqCst);
         let words = std::array::from_fn(|_| AtomicU64::new(number));
-        Box::new(Canary {
-            words,
-            living: Arc::clone(living),
-        })
+        Box::new(Canary { words, living: Arc::clone(living) })
     }
 
     fn number(&self) -> u64 {
@@ -69,10 +66,7 @@ fn nested_pins_keep_the_outer_epoch_in_whatever_order_they_go() {
     let first = advance();
     let inner = pin();
     drop(outer);
-    assert!(
-        !quiescent(first),
-        "the inner pin holds what the outer one held"
-    );
+    assert!(!quiescent(first), "the inner pin holds what the outer one held");
     drop(inner);
     assert!(eventually(|| quiescent(first)));
 }
@@ -81,9 +75,7 @@ fn nested_pins_keep_the_outer_epoch_in_whatever_order_they_go() {
 fn slots_of_ended_threads_are_taken_again() {
     let of_a_thread = || {
         let slot = |pin: Pin| ptr::from_ref(pin.slot).addr();
-        thread::spawn(move || (slot(pin()), slot(pin())))
-            .join()
-            .unwrap()
+        thread::spawn(move || (slot(pin()), slot(pin()))).join().unwrap()
     };
     // Threads of other tests take slots too, but not always the same ones.
     let mut seen = std::collections::HashSet::new();
@@ -102,9 +94,7 @@ fn a_replaced_value_outlives_the_pins_that_may_use_it() {
     let pin = pin();
     let old = protected.load(&pin);
     let retired = protected.replace(Canary::new(2, &living));
-    let Err(retired) = retired.try_free() else {
-        panic!("freed under a pin")
-    };
+    let Err(retired) = retired.try_free() else { panic!("freed under a pin") };
     drop(retired);
     assert_eq!((old.number(), living.load(SeqCst)), (1, 2));
     assert_eq!(protected.load(&pin).number(), 2);
@@ -183,10 +173,7 @@ fn readers_never_see_a_freed_value() {
         let mut waiting = Vec::new();
         for number in 1..=rounds {
             waiting.push(protected.replace(Canary::new(number, &living)));
-            waiting = waiting
-                .into_iter()
-                .filter_map(|retired| retired.try_free().err())
-                .collect();
+            waiting = waiting.into_iter().filter_map(|retired| retired.try_free().err()).collect();
             if waiting.len() > 10 {
                 waiting.clear();
             }

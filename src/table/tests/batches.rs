@@ -21,18 +21,13 @@ pub(super) fn write(
     model: &mut Model,
     batch: &[Operation],
 ) -> crate::error::Result<()> {
-    let hashes: Vec<u64> = batch
-        .iter()
-        .map(|(key, _)| store.writer.hash(key))
-        .collect();
+    let hashes: Vec<u64> = batch.iter().map(|(key, _)| store.writer.hash(key)).collect();
     let intents: Vec<_> = batch
         .iter()
         .zip(&hashes)
         .map(|((key, value), hash)| (*hash, &key[..], value.is_some()))
         .collect();
-    store
-        .writer
-        .prepare_batch(&mut store.ws, &intents, &*store.log)?;
+    store.writer.prepare_batch(&mut store.ws, &intents, &*store.log)?;
     store.set_full(true);
     store.file.unreadable.store(true, Ordering::Relaxed);
     for (key, value) in batch {
@@ -85,9 +80,7 @@ fn a_batch_for_a_new_table_makes_all_the_room_it_needs() {
     for payload in [24, 504] {
         let mut store = Store::new(Setup::new(payload));
         let mut model = Model::new();
-        let batch: Vec<_> = (0..3000)
-            .map(|i| (key(i, payload), Some(vec![i as u8; 5])))
-            .collect();
+        let batch: Vec<_> = (0..3000).map(|i| (key(i, payload), Some(vec![i as u8; 5]))).collect();
         write(&mut store, &mut model, &batch).unwrap();
         store.check(&model);
         let batch: Vec<_> = (0..3000).map(|i| (key(i, payload), None)).collect();
@@ -126,12 +119,7 @@ fn a_batch_during_a_checkpoint_finds_its_frames_and_blocks() {
         let frozen = model.clone();
         store.checkpoint_with(&mut |store| {
             let batch: Vec<_> = (0..100)
-                .map(|_| {
-                    (
-                        key(random.below(2000), 128),
-                        (random.below(2) > 0).then(|| vec![3; 9]),
-                    )
-                })
+                .map(|_| (key(random.below(2000), 128), (random.below(2) > 0).then(|| vec![3; 9])))
                 .collect();
             write(store, &mut model, &batch).unwrap();
         });
@@ -165,12 +153,7 @@ fn a_batch_in_a_pool_of_clean_frames_does_not_evict_what_it_needs() {
     for round in 0..40 {
         for _ in 0..3 {
             let batch: Vec<_> = (0..20 + round % 20)
-                .map(|_| {
-                    (
-                        key(random.below(900), 504),
-                        (random.below(4) > 0).then(|| vec![3; 9]),
-                    )
-                })
+                .map(|_| (key(random.below(900), 504), (random.below(4) > 0).then(|| vec![3; 9])))
                 .collect();
             write(&mut store, &mut model, &batch).unwrap();
         }

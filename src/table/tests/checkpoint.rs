@@ -75,9 +75,7 @@ impl Store {
     }
 
     fn write(&self, bytes: &[u8], block: u32) {
-        self.file
-            .write_at(bytes, u64::from(block) * BLOCK as u64)
-            .unwrap();
+        self.file.write_at(bytes, u64::from(block) * BLOCK as u64).unwrap();
     }
 
     /// Writes one directory page and its dirty pages, letting others change
@@ -86,11 +84,7 @@ impl Store {
         let Some(mut captured) = self.writer.hand_out(&self.ws) else {
             return false;
         };
-        let before: Vec<_> = captured
-            .dirty
-            .iter()
-            .map(|page| self.frame(page.frame))
-            .collect();
+        let before: Vec<_> = captured.dirty.iter().map(|page| self.frame(page.frame)).collect();
         between(self);
         let directory = self.write_pages(at, &mut captured, &before);
         self.writer.wrote(&captured, directory);
@@ -101,10 +95,7 @@ impl Store {
         let geometry: Geometry = self.writer.table.geometry;
         for (dirty, before) in captured.dirty.iter().zip(before) {
             let mut bytes = self.frame(dirty.frame);
-            assert!(
-                bytes == *before,
-                "a frame changed while a checkpoint wrote it"
-            );
+            assert!(bytes == *before, "a frame changed while a checkpoint wrote it");
             let segment = &mut captured.page.segments[dirty.segment];
             let record = PageRecord {
                 table: TABLE,
@@ -113,10 +104,7 @@ impl Store {
                 generation: at.generation as u32,
             };
             let crc = seal(&mut bytes, &geometry, record);
-            segment.pages[dirty.page] = PageRef {
-                block: dirty.block,
-                crc,
-            };
+            segment.pages[dirty.page] = PageRef { block: dirty.block, crc };
             self.write(&bytes[..], dirty.block);
         }
         let bytes = captured.page.encode();
@@ -142,11 +130,7 @@ impl Store {
         }
         let bytes = encode_free_map(&self.writer.blocks.free_map(), file_blocks);
         self.write(&bytes, block);
-        let map = Run {
-            block,
-            blocks,
-            crc: crc32(&bytes, 0),
-        };
+        let map = Run { block, blocks, crc: crc32(&bytes, 0) };
         at.runs = Some(Header {
             depth,
             root,
@@ -176,11 +160,7 @@ impl Store {
 
     fn take_run(&mut self, blocks: usize, bytes: &[u8]) -> Result<Run> {
         let block = self.writer.blocks.take_run(&self.ws.epoch, blocks as u32)?;
-        Ok(Run {
-            block,
-            blocks: blocks as u32,
-            crc: crc32(bytes, 0),
-        })
+        Ok(Run { block, blocks: blocks as u32, crc: crc32(bytes, 0) })
     }
 
     /// The header is durable: the rest is taking apart what was.
@@ -235,9 +215,7 @@ impl Store {
     /// Bytes of the file.
     pub(super) fn read(&self, block: u32, blocks: u32) -> Vec<u8> {
         let mut bytes = vec![0; blocks as usize * BLOCK];
-        self.file
-            .read_at(&mut bytes, u64::from(block) * BLOCK as u64)
-            .unwrap();
+        self.file.read_at(&mut bytes, u64::from(block) * BLOCK as u64).unwrap();
         bytes
     }
 
@@ -293,11 +271,7 @@ impl Store {
 
     /// The device has no more room, or has it again.
     pub(super) fn set_full(&self, full: bool) {
-        let room = if full {
-            self.file.length().unwrap().min(4096)
-        } else {
-            u64::MAX
-        };
+        let room = if full { self.file.length().unwrap().min(4096) } else { u64::MAX };
         self.file.room.store(room, Ordering::Relaxed);
     }
 }

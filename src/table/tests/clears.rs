@@ -66,9 +66,7 @@ fn the_file_is_what_it_was_until_the_checkpoint_after_a_clear() {
     for steps in [0, 3, 50] {
         let mut at = store.begin();
         for _ in 0..steps {
-            store.step(&at, &mut |store| {
-                change(store, &mut model, &mut random, 500)
-            });
+            store.step(&at, &mut |store| change(store, &mut model, &mut random, 500));
         }
         if steps == 50 {
             store.write_root(&mut at).unwrap();
@@ -106,10 +104,7 @@ fn a_directory_that_was_not_loaded_is_cleared_as_well() {
         again.check(&model);
         // Nothing but the new root and its two pages is in use.
         let usage = reopened.writer.blocks.usage();
-        assert!(
-            usage.total - usage.free > 5,
-            "what was reached before is still retired"
-        );
+        assert!(usage.total - usage.free > 5, "what was reached before is still retired");
     }
 }
 
@@ -144,10 +139,7 @@ fn a_scan_across_a_clear_says_so() {
         panic!("the table has many segments")
     };
     clear(&mut store, &mut model, 1);
-    assert_eq!(
-        table.scan_segment(next, clears, &mut copy).unwrap(),
-        Scanned::Cleared
-    );
+    assert_eq!(table.scan_segment(next, clears, &mut copy).unwrap(), Scanned::Cleared);
     let again = table.scan_segment(0, table.clears(), &mut copy).unwrap();
     assert_eq!((again, copy.len()), (Scanned::Whole(None), 0));
 }

@@ -24,14 +24,10 @@ fn keys_of_one_hash_fill_a_segment_and_then_get_an_error() {
     let mut model = Model::new();
     let insert = |store: &mut Store, model: &mut Model, i: u32| {
         let (key, value) = (i.to_le_bytes().to_vec(), vec![i as u8; 9]);
-        store
-            .insert(&key, &value)
-            .inspect(|()| drop(model.insert(key, value)))
+        store.insert(&key, &value).inspect(|()| drop(model.insert(key, value)))
     };
     let batch = |from: u32, n: u32| -> Vec<Operation> {
-        (from..from + n)
-            .map(|i| (i.to_le_bytes().to_vec(), Some(vec![1; 7])))
-            .collect()
+        (from..from + n).map(|i| (i.to_le_bytes().to_vec(), Some(vec![1; 7]))).collect()
     };
     let collide = |result: Result<()>| matches!(result, Err(Error::HashCollisions { .. }));
     // Sixteen pages of one group: seven of eight slots.
@@ -107,10 +103,7 @@ fn directory_pages_split_when_their_records_do_not_fit() {
     }
     let totals = store.writer.totals;
     let (_, depth) = store.writer.table.root();
-    assert!(
-        totals.segments > 60 && depth >= 2,
-        "{totals:?}, root of {depth} bits"
-    );
+    assert!(totals.segments > 60 && depth >= 2, "{totals:?}, root of {depth} bits");
     store.check(&model);
     store.checkpoint();
     store.reopen().check(&model);
@@ -138,8 +131,5 @@ fn the_root_doubles_over_directory_pages_that_are_not_loaded() {
     reopened.check_entries(&model);
     let again = reopened.reopen();
     again.check_entries(&model);
-    assert_eq!(
-        scan(&again.writer.table, &again.log).unwrap().len(),
-        model.len()
-    );
+    assert_eq!(scan(&again.writer.table, &again.log).unwrap().len(), model.len());
 }

@@ -51,10 +51,7 @@ fn directory(store: &Store) -> Vec<(u32, DirectoryPage)> {
 #[test]
 fn a_flipped_page_is_reported_with_its_block_and_the_others_stay_readable() {
     let (store, model) = filled(504, 3000);
-    let segments: Vec<_> = directory(&store)
-        .into_iter()
-        .flat_map(|(_, d)| d.segments)
-        .collect();
+    let segments: Vec<_> = directory(&store).into_iter().flat_map(|(_, d)| d.segments).collect();
     for (i, segment) in segments.iter().enumerate().step_by(7) {
         let page = segment.pages[i % segment.pages.len()];
         let mut reopened = store.reopen();
@@ -70,11 +67,7 @@ fn a_flipped_page_is_reported_with_its_block_and_the_others_stay_readable() {
                 bad += 1;
             }
         }
-        assert!(
-            bad > 0 && good > model.len() * 9 / 10,
-            "{bad} of {}",
-            model.len()
-        );
+        assert!(bad > 0 && good > model.len() * 9 / 10, "{bad} of {}", model.len());
         let mut errors = 0;
         for key in model.keys() {
             if let Some(block) = block_of(reopened.insert(key, b"new").map(drop)) {
@@ -84,10 +77,7 @@ fn a_flipped_page_is_reported_with_its_block_and_the_others_stay_readable() {
             }
         }
         assert!(errors > 0);
-        assert_eq!(
-            block_of(scan(&reopened.writer.table, &reopened.log)),
-            Some(page.block)
-        );
+        assert_eq!(block_of(scan(&reopened.writer.table, &reopened.log)), Some(page.block));
     }
 }
 
@@ -146,10 +136,7 @@ fn a_page_that_rots_while_its_frame_was_evicted_is_not_copied_on() {
         model.insert(key, value);
     }
     store.checkpoint();
-    let pages: Vec<_> = directory(&store)
-        .into_iter()
-        .flat_map(|(_, d)| d.segments)
-        .collect();
+    let pages: Vec<_> = directory(&store).into_iter().flat_map(|(_, d)| d.segments).collect();
     for page in pages.iter().flat_map(|segment| &segment.pages) {
         store.flip(page.block, 700);
     }
@@ -174,29 +161,14 @@ fn a_directory_page_that_names_impossible_blocks_is_damage() {
     let (block, page) = directory(&store).remove(0);
     let total = store.writer.blocks.total();
     // Beyond the file; and beyond what fits a page word, above a sound number.
-    let wrong = |b| {
-        [
-            total,
-            total + 7,
-            u32::MAX,
-            b | 1 << 30,
-            b | 1 << 31,
-            b | 3 << 30,
-        ]
-    };
+    let wrong = |b| [total, total + 7, u32::MAX, b | 1 << 30, b | 1 << 31, b | 3 << 30];
     for i in 0..wrong(0).len() {
         let mut page = page.clone();
-        let pages = page
-            .segments
-            .iter_mut()
-            .flat_map(|segment| &mut segment.pages);
+        let pages = page.segments.iter_mut().flat_map(|segment| &mut segment.pages);
         pages.for_each(|page| page.block = wrong(page.block)[i]);
         let bytes = page.encode();
         let mut reopened = store.reopen();
-        reopened
-            .file
-            .write_at(&bytes[..], u64::from(block) * BLOCK as u64)
-            .unwrap();
+        reopened.file.write_at(&bytes[..], u64::from(block) * BLOCK as u64).unwrap();
         reopened.attach_again(block, crc32(&bytes[..], 0));
         assert!(block_of(reopened.get(key)).is_some());
         assert!(block_of(reopened.insert(key, b"x")).is_some());
@@ -215,10 +187,7 @@ fn random_damage_behind_sound_checksums_never_panics_or_hangs() {
     crate::format::mutate::each(&page.encode()[..], 150, |bytes| {
         rounds += 1;
         let mut reopened = store.reopen();
-        reopened
-            .file
-            .write_at(bytes, u64::from(block) * BLOCK as u64)
-            .unwrap();
+        reopened.file.write_at(bytes, u64::from(block) * BLOCK as u64).unwrap();
         reopened.attach_again(block, crc32(bytes, 0));
         for key in &keys {
             let _ = reopened.get(key);
@@ -226,9 +195,7 @@ fn random_damage_behind_sound_checksums_never_panics_or_hangs() {
             if random.below(2) == 0 {
                 // What it says of counts may be wrong; it must end in an answer.
                 let _ =
-                    reopened
-                        .writer
-                        .prepare_insert(&mut reopened.ws, place, key, &*reopened.log);
+                    reopened.writer.prepare_insert(&mut reopened.ws, place, key, &*reopened.log);
             }
         }
         let _ = scan(&reopened.writer.table, &reopened.log);
@@ -241,10 +208,7 @@ fn rotten_spilled_bytes_are_damage_for_those_who_need_them() {
     let mut store = Store::new(Setup::constant(56, 77));
     let insert = |store: &mut Store, key: &[u8], value: &[u8], spilled: &[u8]| {
         let log = store.log.clone();
-        let ready = store
-            .writer
-            .prepare_insert(&mut store.ws, 77, key, &*log)
-            .unwrap();
+        let ready = store.writer.prepare_insert(&mut store.ws, 77, key, &*log).unwrap();
         let mut address = log.append(77, spilled);
         address.crc ^= 1;
         store.writer.put(ready, 77, key, value, Some(address));
@@ -256,17 +220,11 @@ fn rotten_spilled_bytes_are_damage_for_those_who_need_them() {
     // The value of the first; the key of the second, when it may be another one.
     assert!(matches!(store.get(b"key"), Err(Error::Corrupt(at)) if at.path.ends_with("log")));
     assert!(matches!(store.get(&[3; 70]), Err(Error::Corrupt(_))));
-    assert!(matches!(
-        store.insert(&[3; 70], b"v"),
-        Err(Error::Corrupt(_))
-    ));
+    assert!(matches!(store.insert(&[3; 70], b"v"), Err(Error::Corrupt(_))));
     assert!(matches!(store.remove(&[3; 70]), Err(Error::Corrupt(_))));
     // Bytes that agree with the key that is asked for are that key.
     assert_eq!(store.get(&key).unwrap().as_deref(), Some(&b"value"[..]));
-    assert_eq!(
-        store.get(b"another").unwrap().as_deref(),
-        Some(&b"value"[..])
-    );
+    assert_eq!(store.get(b"another").unwrap().as_deref(), Some(&b"value"[..]));
     assert_eq!(store.get(b"yek").unwrap(), None);
     assert_eq!(store.get(&[3; 71]).unwrap(), None);
     assert!(store.remove(b"key").unwrap() && store.remove(&key).unwrap());

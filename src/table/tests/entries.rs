@@ -57,18 +57,7 @@ fn every_length_around_the_payload_is_kept() {
     for payload in [24, 56, 504] {
         let mut store = Store::new(Setup::new(payload));
         let mut model = Model::new();
-        let edges = [
-            0,
-            1,
-            7,
-            8,
-            9,
-            payload - 24,
-            payload - 23,
-            payload - 1,
-            payload,
-            payload + 1,
-        ];
+        let edges = [0, 1, 7, 8, 9, payload - 24, payload - 23, payload - 1, payload, payload + 1];
         for key_length in edges {
             for value_length in edges {
                 let key = vec![key_length as u8; key_length];
@@ -129,10 +118,7 @@ fn churn_at_a_steady_load_keeps_the_capacity() {
         }
         let after = store.writer.totals;
         // A segment that chance fills beyond 75 in a hundred grows, once.
-        assert!(
-            after.slots * 4 <= before.slots * 5,
-            "{before:?} became {after:?}"
-        );
+        assert!(after.slots * 4 <= before.slots * 5, "{before:?} became {after:?}");
         store.check_segments();
     }
 }
@@ -149,18 +135,12 @@ fn a_segment_at_74_in_a_hundred_is_rebuilt_at_its_size() {
     for i in 45..live {
         store.insert(&i.to_le_bytes(), b"v").unwrap();
     }
-    assert_eq!(
-        (store.writer.totals.segments, store.writer.totals.slots),
-        (1, before)
-    );
+    assert_eq!((store.writer.totals.segments, store.writer.totals.slots), (1, before));
     for i in live..live + 3000 {
         assert!(store.remove(&(i - live).to_le_bytes()).unwrap());
         store.insert(&i.to_le_bytes(), b"v").unwrap();
     }
-    assert_eq!(
-        (store.writer.totals.segments, store.writer.totals.slots),
-        (1, before)
-    );
+    assert_eq!((store.writer.totals.segments, store.writer.totals.slots), (1, before));
     store.check_segments();
 }
 
@@ -206,10 +186,7 @@ fn equal_control_bytes_are_told_apart_by_the_keys() {
         store.check_entries(&model);
         for i in 0..600u64 {
             let key = [&i.to_le_bytes()[..], &[7; 40]].concat();
-            let place = store
-                .find_hashed(hash(i), &key)
-                .unwrap()
-                .expect("it was inserted");
+            let place = store.find_hashed(hash(i), &key).unwrap().expect("it was inserted");
             assert_eq!(store.value_at(place), vec![i as u8; 30]);
             if i % 3 == 0 {
                 assert!(store.remove_hashed(hash(i), &key).unwrap());

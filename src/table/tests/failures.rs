@@ -266,20 +266,11 @@ fn a_device_that_does_not_read_is_an_error_until_it_does() {
     store.checkpoint();
     let mut reopened = store.reopen();
     let some = model.keys().next().unwrap().clone();
-    reopened
-        .file
-        .unreadable
-        .store(true, std::sync::atomic::Ordering::Relaxed);
+    reopened.file.unreadable.store(true, std::sync::atomic::Ordering::Relaxed);
     assert!(matches!(reopened.get(&some), Err(Error::Io { .. })));
-    assert!(matches!(
-        reopened.insert(&some, b"x"),
-        Err(Error::Io { .. })
-    ));
+    assert!(matches!(reopened.insert(&some, b"x"), Err(Error::Io { .. })));
     assert!(matches!(reopened.remove(&some), Err(Error::Io { .. })));
-    reopened
-        .file
-        .unreadable
-        .store(false, std::sync::atomic::Ordering::Relaxed);
+    reopened.file.unreadable.store(false, std::sync::atomic::Ordering::Relaxed);
     reopened.check(&model);
     assert!(reopened.file.length().unwrap() > 0);
 }

@@ -40,25 +40,14 @@ pub(super) struct Log {
 
 impl Log {
     fn new(slots: usize) -> Log {
-        Log {
-            slots: (0..slots).map(|_| OnceLock::new()).collect(),
-            next: AtomicU32::new(0),
-        }
+        Log { slots: (0..slots).map(|_| OnceLock::new()).collect(), next: AtomicU32::new(0) }
     }
 
     pub(super) fn append(&self, hash: u64, bytes: &[u8]) -> Address {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        self.slots[number as usize]
-            .set(bytes.into())
-            .expect("each slot is written once");
+        self.slots[number as usize].set(bytes.into()).expect("each slot is written once");
         let (file, offset) = (number / PER_FILE + 1, number % PER_FILE);
-        Address {
-            hash,
-            len: bytes.len() as u32,
-            crc: crc32fast::hash(bytes),
-            file,
-            offset,
-        }
+        Address { hash, len: bytes.len() as u32, crc: crc32fast::hash(bytes), file, offset }
     }
 }
 
@@ -70,13 +59,7 @@ impl Spilled for Log {
     }
 
     fn damage(&self, address: &Address) -> Error {
-        Error::corrupt(
-            "log",
-            address.offset.into(),
-            "spilled bytes",
-            address.crc,
-            "other ones",
-        )
+        Error::corrupt("log", address.offset.into(), "spilled bytes", address.crc, "other ones")
     }
 }
 
@@ -145,30 +128,16 @@ pub(super) struct Setup {
 impl Setup {
     pub(super) fn new(payload: usize) -> Setup {
         let frames = 1 << 14;
-        Setup {
-            payload,
-            hash_id: 1,
-            hash_key: [0x5eed, 0xfeed],
-            frames,
-            limit: frames,
-        }
+        Setup { payload, hash_id: 1, hash_key: [0x5eed, 0xfeed], frames, limit: frames }
     }
 
     /// Every key has the same hash.
     pub(super) fn constant(payload: usize, hash: u64) -> Setup {
-        Setup {
-            hash_id: 255,
-            hash_key: [hash, 0],
-            ..Setup::new(payload)
-        }
+        Setup { hash_id: 255, hash_key: [hash, 0], ..Setup::new(payload) }
     }
 
     pub(super) fn pool(self, frames: usize, limit: usize) -> Setup {
-        Setup {
-            frames,
-            limit,
-            ..self
-        }
+        Setup { frames, limit, ..self }
     }
 }
 
@@ -186,11 +155,7 @@ pub(super) struct Store {
 
 fn open_file(storage: &Memory, access: Access) -> Arc<Faulty> {
     let inner = storage.open(FILE, access).unwrap();
-    Arc::new(Faulty {
-        inner,
-        room: u64::MAX.into(),
-        unreadable: false.into(),
-    })
+    Arc::new(Faulty { inner, room: u64::MAX.into(), unreadable: false.into() })
 }
 
 impl Store {
@@ -198,8 +163,7 @@ impl Store {
     pub(super) fn new(setup: Setup) -> Store {
         let storage = Memory::new();
         let file = open_file(&storage, Access::Create);
-        file.set_length(u64::from(FIRST_BLOCKS) * BLOCK as u64)
-            .unwrap();
+        file.set_length(u64::from(FIRST_BLOCKS) * BLOCK as u64).unwrap();
         let free = vec![((1 << FIRST_BLOCKS) - 1) & !3];
         let blocks = Blocks::open(file.clone(), FILE.into(), free, FIRST_BLOCKS, false).unwrap();
         let opening = Opening {
@@ -235,22 +199,8 @@ impl Store {
         let pool = Pool::new(frames.clone(), setup.limit);
         let writer = Writer::new(opening, blocks, frames, epoch.clone());
         let tables = BTreeMap::from([(TABLE, writer.table.clone())]);
-        let ws = Workspace {
-            pool,
-            epoch,
-            generation: 1,
-            frozen: None,
-            tables,
-        };
-        Store {
-            setup,
-            writer,
-            ws,
-            log,
-            storage,
-            file,
-            header: None,
-        }
+        let ws = Workspace { pool, epoch, generation: 1, frozen: None, tables };
+        Store { setup, writer, ws, log, storage, file, header: None }
     }
 
     /// The file as a killed process would leave it, open for reading.
@@ -265,9 +215,7 @@ impl Store {
     }
 
     pub(super) fn insert_hashed(&mut self, hash: u64, key: &[u8], value: &[u8]) -> Result<()> {
-        let ready = self
-            .writer
-            .prepare_insert(&mut self.ws, hash, key, &*self.log)?;
+        let ready = self.writer.prepare_insert(&mut self.ws, hash, key, &*self.log)?;
         let shape = self.writer.table.geometry.shape(key.len(), value.len());
         let address = spilled_part(shape, key.len(), value.len()).map(|(start, length)| {
             let whole = [key, value].concat();
@@ -286,9 +234,7 @@ impl Store {
     }
 
     pub(super) fn remove_hashed(&mut self, hash: u64, key: &[u8]) -> Result<bool> {
-        let place = self
-            .writer
-            .prepare_remove(&mut self.ws, hash, key, &*self.log)?;
+        let place = self.writer.prepare_remove(&mut self.ws, hash, key, &*self.log)?;
         if let Some(place) = place {
             self.writer.erase(place);
             self.writer.assert_invariants(place);
@@ -317,12 +263,7 @@ impl Store {
         let lengths = lengths(group, place.slot);
         let address = address(table.slot(group, place.slot), lengths);
         let bytes = self.log.checked(&address).unwrap();
-        bytes[if lengths.key_spilled() {
-            lengths.key_len()
-        } else {
-            0
-        }..]
-            .to_vec()
+        bytes[if lengths.key_spilled() { lengths.key_len() } else { 0 }..].to_vec()
     }
 }
 
@@ -348,11 +289,7 @@ fn get_sized<const N: usize>(table: &Table, log: &Log, key: &[u8]) -> Result<Opt
     if let Some(value) = slot.value() {
         return Ok(Some(value.to_vec()));
     }
-    let skip = if slot.lengths.key_spilled() {
-        key.len()
-    } else {
-        0
-    };
+    let skip = if slot.lengths.key_spilled() { key.len() } else { 0 };
     Ok(Some(log.checked(&slot.address())?[skip..].to_vec()))
 }
 
@@ -370,10 +307,7 @@ pub(super) fn scan(table: &Table, log: &Log) -> Result<BTreeMap<Vec<u8>, Vec<u8>
         }
         for i in 0..copy.len() {
             let (key, value) = entry(&copy, i, log)?;
-            assert!(
-                entries.insert(key, value).is_none(),
-                "an entry was shown twice"
-            );
+            assert!(entries.insert(key, value).is_none(), "an entry was shown twice");
         }
     }
     Ok(entries)

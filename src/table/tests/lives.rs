@@ -27,13 +27,9 @@ fn change(store: &mut Store, model: &mut Model, random: &mut Random, keys: usize
     let key = key(random.below(keys), store.setup.payload);
     let outcome = if random.below(5) < 3 {
         let value = value(random, store.setup.payload);
-        store
-            .insert(&key, &value)
-            .map(|()| drop(model.insert(key, value)))
+        store.insert(&key, &value).map(|()| drop(model.insert(key, value)))
     } else {
-        store
-            .remove(&key)
-            .map(|was| assert_eq!(was, model.remove(&key).is_some()))
+        store.remove(&key).map(|was| assert_eq!(was, model.remove(&key).is_some()))
     };
     match outcome {
         Ok(()) => true,
@@ -60,12 +56,7 @@ impl Life {
 
     fn changes(&mut self, n: usize) {
         for _ in 0..n {
-            if !change(
-                &mut self.store,
-                &mut self.model,
-                &mut self.random,
-                self.keys,
-            ) {
+            if !change(&mut self.store, &mut self.model, &mut self.random, self.keys) {
                 self.refused += 1;
             }
         }
@@ -73,13 +64,7 @@ impl Life {
 
     fn checkpoint(&mut self, n: usize) {
         let frozen = self.model.clone();
-        let Life {
-            store,
-            model,
-            random,
-            keys,
-            ..
-        } = self;
+        let Life { store, model, random, keys, .. } = self;
         let outcome = store.try_checkpoint_with(&mut |store| {
             for _ in 0..n {
                 change(store, model, random, *keys);
@@ -92,13 +77,7 @@ impl Life {
     }
 
     fn failing_checkpoint(&mut self, steps: usize, n: usize) {
-        let Life {
-            store,
-            model,
-            random,
-            keys,
-            ..
-        } = self;
+        let Life { store, model, random, keys, .. } = self;
         let mut work = |store: &mut Store| {
             for _ in 0..n {
                 change(store, model, random, *keys);
@@ -179,10 +158,7 @@ struct Told(u64, usize);
 
 impl Drop for Told {
     fn drop(&mut self) {
-        eprintln!(
-            "the life of seed {} with a payload of {} failed",
-            self.0, self.1
-        );
+        eprintln!("the life of seed {} with a payload of {} failed", self.0, self.1);
     }
 }
 

@@ -15,10 +15,7 @@ use crate::table::layout::PageWord;
 use super::harness::{Model, Setup, Store, change, fill};
 
 fn copy(words: &[AtomicU64]) -> Vec<u64> {
-    words
-        .iter()
-        .map(|word| word.load(Ordering::Relaxed))
-        .collect()
+    words.iter().map(|word| word.load(Ordering::Relaxed)).collect()
 }
 
 /// The pages of a store, each with its words.
@@ -89,10 +86,7 @@ fn what_a_reader_validates_is_what_it_was() {
                 other += 1;
             }
         }
-        assert!(
-            same > 20 && other > 5,
-            "{same} rounds without reuse, {other} with it"
-        );
+        assert!(same > 20 && other > 5, "{same} rounds without reuse, {other} with it");
         store.check(&model);
     }
 }

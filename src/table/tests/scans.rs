@@ -18,14 +18,8 @@ fn scan_with(store: &mut Store, between: &mut dyn FnMut(&mut Store)) -> HashMap<
     let (mut shown, mut from) = (HashMap::new(), Some(0));
     let mut copy = SegmentCopy::default();
     while let Some(hash) = from {
-        let scanned = store
-            .writer
-            .table
-            .scan_segment(hash, clears, &mut copy)
-            .unwrap();
-        let Scanned::Whole(next) = scanned else {
-            panic!("nobody is in the way")
-        };
+        let scanned = store.writer.table.scan_segment(hash, clears, &mut copy).unwrap();
+        let Scanned::Whole(next) = scanned else { panic!("nobody is in the way") };
         from = next;
         for i in 0..copy.len() {
             let (key, _) = entry(&copy, i, &store.log).unwrap();
@@ -98,9 +92,8 @@ fn an_entry_that_is_removed_and_inserted_again_is_shown_at_most_once() {
                     continue;
                 }
                 copies += 1;
-                let mut keys: Vec<_> = (0..copy.len())
-                    .map(|i| copy.get(i).unwrap().key().unwrap())
-                    .collect();
+                let mut keys: Vec<_> =
+                    (0..copy.len()).map(|i| copy.get(i).unwrap().key().unwrap()).collect();
                 keys.sort_unstable();
                 let twice = keys.windows(2).find(|pair| pair[0] == pair[1]);
                 assert_eq!(twice, None, "an entry was shown twice");

@@ -20,14 +20,7 @@ const KEYS: u64 = 1500;
 
 fn key(i: u64) -> Vec<u8> {
     let mut key = i.to_le_bytes().to_vec();
-    key.resize(
-        if i.is_multiple_of(7) {
-            140
-        } else {
-            8 + (i % 20) as usize
-        },
-        i as u8,
-    );
+    key.resize(if i.is_multiple_of(7) { 140 } else { 8 + (i % 20) as usize }, i as u8);
     key
 }
 
@@ -37,17 +30,9 @@ fn lasts(i: u64) -> bool {
 }
 
 fn value(i: u64, version: u64) -> Vec<u8> {
-    let words = [
-        i,
-        version,
-        i.wrapping_mul(31) ^ version.wrapping_mul(0x9E37_79B9_7F4A_7C15),
-    ];
+    let words = [i, version, i.wrapping_mul(31) ^ version.wrapping_mul(0x9E37_79B9_7F4A_7C15)];
     let mut value: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-    let length = if version.is_multiple_of(11) {
-        300
-    } else {
-        24 + (version % 60) as usize
-    };
+    let length = if version.is_multiple_of(11) { 300 } else { 24 + (version % 60) as usize };
     value.resize(length, version as u8);
     value
 }
@@ -55,10 +40,7 @@ fn value(i: u64, version: u64) -> Vec<u8> {
 /// The version in a value, which must be one of this key.
 fn version(i: u64, found: &[u8]) -> u64 {
     let version = u64::from_le_bytes(found[8..16].try_into().unwrap());
-    assert!(
-        found == value(i, version),
-        "key {i} has a value that was never written for it"
-    );
+    assert!(found == value(i, version), "key {i} has a value that was never written for it");
     version
 }
 
@@ -111,10 +93,7 @@ fn scan(shared: &Shared) -> u64 {
             }
         }
         seen.sort_unstable();
-        assert!(
-            seen.windows(2).all(|pair| pair[0] < pair[1]),
-            "an entry was shown twice"
-        );
+        assert!(seen.windows(2).all(|pair| pair[0] < pair[1]), "an entry was shown twice");
         scans += from.is_none() as u64;
     }
     scans
@@ -147,9 +126,8 @@ fn run(setup: Setup, rounds: u64, clear: bool) {
     };
     let shared = &shared;
     std::thread::scope(|scope| {
-        let mut readers: Vec<_> = (1..4)
-            .map(|seed| scope.spawn(move || read(shared, seed)))
-            .collect();
+        let mut readers: Vec<_> =
+            (1..4).map(|seed| scope.spawn(move || read(shared, seed))).collect();
         readers.push(scope.spawn(move || scan(shared)));
         let stop = Stop(shared);
         let mut random = Random(99);
@@ -169,10 +147,7 @@ fn run(setup: Setup, rounds: u64, clear: bool) {
             }
             if clear && round.is_multiple_of(3000) {
                 shared.clearing.fetch_add(1, Ordering::AcqRel);
-                shared
-                    .written
-                    .iter()
-                    .for_each(|version| version.store(0, Ordering::Release));
+                shared.written.iter().for_each(|version| version.store(0, Ordering::Release));
                 store.checkpoint();
                 store.writer.clear(&mut store.ws, [round, 1]).unwrap();
                 shared.clearing.fetch_add(1, Ordering::AcqRel);

@@ -22,11 +22,7 @@ impl Store {
     pub(super) fn check(&self, model: &Model) {
         self.check_entries(model);
         for (key, value) in model {
-            assert_eq!(
-                self.get(key).unwrap().as_ref(),
-                Some(value),
-                "of key {key:?}"
-            );
+            assert_eq!(self.get(key).unwrap().as_ref(), Some(value), "of key {key:?}");
         }
     }
 
@@ -37,10 +33,7 @@ impl Store {
         assert_eq!(self.writer.table.len(), model.len() as u64);
         let entries = scan(&self.writer.table, &self.log).unwrap();
         let expected: BTreeMap<_, _> = model.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
-        assert!(
-            entries == expected,
-            "the scan shows other entries than there are"
-        );
+        assert!(entries == expected, "the scan shows other entries than there are");
         if self.ws.frozen.is_none() {
             self.check_reserved();
             self.check_blocks();
@@ -55,10 +48,7 @@ impl Store {
             let word = table.route(hash).unwrap();
             let census = self.writer.census(word).unwrap();
             if let Some(breach) = census.breaches.first() {
-                panic!(
-                    "{} at {:?}: {}",
-                    breach.invariant, breach.place, breach.text
-                );
+                panic!("{} at {:?}: {}", breach.invariant, breach.place, breach.text);
             }
             sums.used += census.used as u64;
             sums.tombstones += census.tombstones as u64;
@@ -76,9 +66,7 @@ impl Store {
         let (mut copy, mut from) = (SegmentCopy::default(), Some(0));
         while let Some(hash) = from {
             let scanned = table.scan_segment(hash, table.clears(), &mut copy).unwrap();
-            let Scanned::Whole(next) = scanned else {
-                panic!("nobody is in the way")
-            };
+            let Scanned::Whole(next) = scanned else { panic!("nobody is in the way") };
             from = next;
             for slot in (0..copy.len()).filter_map(|i| copy.get(i)) {
                 if slot.lengths.spilled() {
@@ -96,21 +84,12 @@ impl Store {
     fn check_reserved(&self) {
         let pool = &self.ws.pool;
         let frames = pool.of_table(TABLE);
-        let count = |state| {
-            frames
-                .iter()
-                .filter(|f| pool.info(**f).state == state)
-                .count()
-        };
+        let count = |state| frames.iter().filter(|f| pool.info(**f).state == state).count();
         assert_eq!(count(State::Superseded), 0);
         assert_eq!(pool.dirty(), count(State::Dirty));
         assert_eq!(pool.in_use(), frames.len());
         let lines: HashSet<u32> = self.writer.dirty.iter().copied().collect();
-        assert_eq!(
-            lines.len(),
-            self.writer.dirty.len(),
-            "a directory page is dirty twice"
-        );
+        assert_eq!(lines.len(), self.writer.dirty.len(), "a directory page is dirty twice");
         let dirty = count(State::Dirty) + self.writer.dirty.len();
         assert_eq!(self.writer.blocks.reserved(), dirty + self.writer.standing);
     }
@@ -120,11 +99,7 @@ impl Store {
         let free = self.writer.blocks.free_map();
         let is_free = |b: u32| free[b as usize / 64] >> (b % 64) & 1 == 1;
         let memory = self.blocks_of_memory();
-        let disk = self
-            .header
-            .as_ref()
-            .map(|h| self.blocks_of_header(h))
-            .unwrap_or_default();
+        let disk = self.header.as_ref().map(|h| self.blocks_of_header(h)).unwrap_or_default();
         let total = self.writer.blocks.total();
         assert!(!is_free(0) && !is_free(1));
         for block in 2..total {
@@ -136,12 +111,7 @@ impl Store {
                 is_free(block)
             );
         }
-        assert!(
-            memory
-                .iter()
-                .chain(&disk)
-                .all(|block| (2..total).contains(block))
-        );
+        assert!(memory.iter().chain(&disk).all(|block| (2..total).contains(block)));
         // What is free by the bits: that, or retired and soon to be.
         let bits = free.iter().map(|word| word.count_ones()).sum::<u32>();
         assert!(self.writer.blocks.usage().free <= bits);
@@ -198,9 +168,7 @@ impl Store {
         }
         let (entries, _) = self.read_root(header);
         let pages: BTreeSet<u32> = entries.iter().map(|entry| entry.block).collect();
-        pages
-            .into_iter()
-            .for_each(|block| self.add_directory(block, &mut owned));
+        pages.into_iter().for_each(|block| self.add_directory(block, &mut owned));
         owned.0
     }
 

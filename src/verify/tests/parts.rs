@@ -20,14 +20,12 @@ pub(super) fn store() -> Memory {
     let memory = Memory::new();
     let db = Options::new().open_on(Arc::new(memory.clone())).unwrap();
     for i in 0..1200 {
-        db.insert(format!("key {i:05}"), format!("the value of {i}"))
-            .unwrap();
+        db.insert(format!("key {i:05}"), format!("the value of {i}")).unwrap();
     }
     db.remove("key 00007").unwrap();
     db.insert("value spilled", "v".repeat(200)).unwrap();
     db.insert("k".repeat(100), "key spilled").unwrap();
-    db.insert("b".repeat(100), "both spilled ".repeat(20))
-        .unwrap();
+    db.insert("b".repeat(100), "both spilled ".repeat(20)).unwrap();
     db.table("other").unwrap().insert("a", "b").unwrap();
     db.close().unwrap();
     memory
@@ -39,14 +37,12 @@ pub(super) fn open(memory: &Memory, name: &str) -> Arc<dyn File> {
 
 pub(super) fn read(file: &Arc<dyn File>, block: u32) -> Box<[u8; BLOCK]> {
     let mut bytes = Box::new([0; BLOCK]);
-    file.read_at(&mut bytes[..], u64::from(block) * BLOCK as u64)
-        .unwrap();
+    file.read_at(&mut bytes[..], u64::from(block) * BLOCK as u64).unwrap();
     bytes
 }
 
 pub(super) fn write(file: &Arc<dyn File>, block: u32, bytes: &[u8]) {
-    file.write_at(bytes, u64::from(block) * BLOCK as u64)
-        .unwrap();
+    file.write_at(bytes, u64::from(block) * BLOCK as u64).unwrap();
 }
 
 /// A table file, taken apart.
@@ -66,24 +62,12 @@ impl Parts {
         let (entries, live) = decode_root(&root[..], 0, header.live_count).unwrap();
         let directory: Vec<_> = entries
             .iter()
-            .map(|entry| {
-                (
-                    entry.block,
-                    DirectoryPage::decode(&read(file, entry.block)).unwrap(),
-                )
-            })
+            .map(|entry| (entry.block, DirectoryPage::decode(&read(file, entry.block)).unwrap()))
             .collect();
         let segments = directory.iter().flat_map(|(_, page)| &page.segments);
-        let blocks = segments
-            .flat_map(|segment| &segment.pages)
-            .map(|page| page.block);
+        let blocks = segments.flat_map(|segment| &segment.pages).map(|page| page.block);
         let pages = blocks.map(|block| (block, read(file, block))).collect();
-        Parts {
-            header,
-            live,
-            directory,
-            pages,
-        }
+        Parts { header, live, directory, pages }
     }
 
     /// Puts the table together again, with checksums that hold.
@@ -92,14 +76,8 @@ impl Parts {
             let crc = crate::format::group::page_crc(bytes);
             bytes[12..16].copy_from_slice(&crc.to_le_bytes());
             write(file, *block, &bytes[..]);
-            let segments = self
-                .directory
-                .iter_mut()
-                .flat_map(|(_, page)| &mut page.segments);
-            for page in segments
-                .flat_map(|s| &mut s.pages)
-                .filter(|page| page.block == *block)
-            {
+            let segments = self.directory.iter_mut().flat_map(|(_, page)| &mut page.segments);
+            for page in segments.flat_map(|s| &mut s.pages).filter(|page| page.block == *block) {
                 page.crc = crc;
             }
         }
@@ -107,10 +85,7 @@ impl Parts {
         for (block, page) in &self.directory {
             let bytes = page.encode();
             write(file, *block, &bytes[..]);
-            entries.push(RootEntry {
-                block: *block,
-                crc: crc32(&bytes[..], 0),
-            });
+            entries.push(RootEntry { block: *block, crc: crc32(&bytes[..], 0) });
         }
         let root = encode_root(&entries, &self.live);
         write(file, self.header.root.block, &root);

@@ -40,13 +40,7 @@ pub struct PutArguments {
 
 /// Runs `put`.
 pub fn put(arguments: &PutArguments) -> Outcome {
-    let PutArguments {
-        store,
-        table,
-        writing,
-        creation,
-        ..
-    } = arguments;
+    let PutArguments { store, table, writing, creation, .. } = arguments;
     let key = arguments.key.bytes()?;
     let value = arguments.value.bytes()?;
     let (db, table) = opening::table_to_extend(store, table, writing, creation)?;

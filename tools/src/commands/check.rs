@@ -39,11 +39,7 @@ pub fn verify(arguments: &VerifyArguments, colour: Colour) -> Outcome {
         false => text(&mut output, arguments, &report, colour)?,
     }
     output.finish()?;
-    Ok(if report.is_clean() {
-        Answer::Yes
-    } else {
-        Answer::No
-    })
+    Ok(if report.is_clean() { Answer::Yes } else { Answer::No })
 }
 
 fn document(report: &Report) -> Value {

@@ -16,8 +16,5 @@ pub struct Arguments {
 
 /// Runs the command.
 pub fn run(arguments: &Arguments, _colour: Colour) -> Outcome {
-    Err(Failure::Sentence(format!(
-        "cannot inspect {} yet",
-        arguments.store.path.display()
-    )))
+    Err(Failure::Sentence(format!("cannot inspect {} yet", arguments.store.path.display())))
 }

@@ -66,13 +66,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Outcome {
     // The input first: a mistyped name must not leave an empty store behind.
     let mut input = Input::open(arguments.file.as_deref())?;
-    let Arguments {
-        store,
-        table,
-        writing,
-        creation,
-        ..
-    } = arguments;
+    let Arguments { store, table, writing, creation, .. } = arguments;
     let (db, table) = opening::table_to_extend(store, table, writing, creation)?;
     let mut progress = Progress::of_bytes(input.length);
     let outcome = transfer(&mut input, &db, &table, &mut progress);
@@ -163,11 +157,7 @@ impl Input {
     fn open(path: Option<&Path>) -> Result<Input, Failure> {
         let path = path.filter(|path| *path != Path::new("-"));
         let (reader, name, length): (Box<dyn BufRead>, _, _) = match path {
-            None => (
-                Box::new(io::stdin().lock()),
-                "standard input".to_owned(),
-                None,
-            ),
+            None => (Box::new(io::stdin().lock()), "standard input".to_owned(), None),
             Some(path) => {
                 let name = path.display().to_string();
                 let failed = |error: io::Error| unreadable(&name, &error);
@@ -177,21 +167,10 @@ impl Input {
                     return Err(unreadable(&name, &"it is a directory"));
                 }
                 let length = about.is_file().then_some(about.len());
-                (
-                    Box::new(BufReader::with_capacity(1 << 16, file)),
-                    name,
-                    length,
-                )
+                (Box::new(BufReader::with_capacity(1 << 16, file)), name, length)
             }
         };
-        Ok(Input {
-            reader,
-            name,
-            length,
-            position: 0,
-            number: 0,
-            line: Vec::new(),
-        })
+        Ok(Input { reader, name, length, position: 0, number: 0, line: Vec::new() })
     }
 
     /// The next line with its line end, or `None` at the end.
@@ -212,20 +191,13 @@ impl Input {
             return Err(self.no_entry(&format!("it has more than {} bytes", line::MAX_LINE)));
         }
         self.position += self.line.len() as u64;
-        Ok(if self.line.is_empty() {
-            None
-        } else {
-            Some(&self.line)
-        })
+        Ok(if self.line.is_empty() { None } else { Some(&self.line) })
     }
 
     /// Reads on to the end of the line, or until it has so many bytes.
     fn read_until(&mut self, length: u64) -> Result<(), Failure> {
         let rest = length - self.line.len() as u64;
-        match (&mut self.reader)
-            .take(rest)
-            .read_until(b'\n', &mut self.line)
-        {
+        match (&mut self.reader).take(rest).read_until(b'\n', &mut self.line) {
             Ok(_) => Ok(()),
             Err(error) => Err(unreadable(&self.name, &error)),
         }

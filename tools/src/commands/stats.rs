@@ -38,10 +38,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
     if let Some(name) = &arguments.table {
         stats.tables.retain(|table| table.name == *name);
         if stats.tables.is_empty() {
-            return Err(swissdb::Error::NotFound {
-                what: format!("table {name}"),
-            }
-            .into());
+            return Err(swissdb::Error::NotFound { what: format!("table {name}") }.into());
         }
     }
     let mut output = Output::new();
@@ -106,10 +103,7 @@ fn text(output: &mut Output, stats: &Stats) -> Result<(), Failure> {
         let utilisation = format!("{:.1} %", t.utilisation() * 100.0);
         for (name, value) in [
             ("entries", count(t.entries)),
-            (
-                "capacity",
-                format!("{} slots, {utilisation} used", count(t.capacity)),
-            ),
+            ("capacity", format!("{} slots, {utilisation} used", count(t.capacity))),
             ("growth left", format!("{} slots", count(t.growth_left))),
             ("tombstones", count(t.tombstones)),
             ("slot payload", format!("{} bytes", t.payload)),
@@ -117,14 +111,7 @@ fn text(output: &mut Output, stats: &Stats) -> Result<(), Failure> {
             ("segments", count(t.segments)),
             ("root depth", t.root_depth.to_string()),
             ("table file", show(t.file_bytes)),
-            (
-                "blocks",
-                format!(
-                    "{} used, {} free",
-                    count(t.blocks_used),
-                    count(t.blocks_free)
-                ),
-            ),
+            ("blocks", format!("{} used, {} free", count(t.blocks_used), count(t.blocks_free))),
             ("values in log", show(t.live_log_bytes)),
         ] {
             output.line(format_args!("  {name:<14} {value}"))?;
@@ -134,11 +121,6 @@ fn text(output: &mut Output, stats: &Stats) -> Result<(), Failure> {
     let live: u64 = stats.log_files.iter().map(|file| file.live).sum();
     output.line("log")?;
     output.line(format_args!("  {:<14} {}", "files", stats.log_files.len()))?;
-    output.line(format_args!(
-        "  {:<14} {}, {} live",
-        "size",
-        show(bytes),
-        show(live)
-    ))?;
+    output.line(format_args!("  {:<14} {}, {} live", "size", show(bytes), show(live)))?;
     output.line(format_args!("  {:<14} {}", "commits", count(stats.commits)))
 }
