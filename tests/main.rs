@@ -24,6 +24,8 @@ mod durability;
 mod filling;
 // Stores of earlier days, and the document that describes them.
 mod golden;
+// The parts of a store, one by one.
+mod inspect;
 // Iteration while entries come, go, change and move.
 mod iteration;
 // Killed between any two operations on files.

@@ -85,10 +85,22 @@ pub struct Record {
     pub commit: u64,
     /// The last commit known to be durable when it was written.
     pub durable: u64,
+    /// Whether it is part of the log: it lies before the end that a later file
+    /// states.
+    pub in_log: bool,
     /// Its operations, as far as they can be decoded.
     pub operations: Vec<Operation>,
-    /// Why it is not part of the log, or not all of it can be decoded.
+    /// Why it does not follow the record before, or not all of it can be
+    /// decoded.
     pub damage: Option<Damage>,
+}
+
+impl Record {
+    /// Where it ends in the file, in bytes; the next one begins at a multiple
+    /// of 8.
+    pub fn end(&self) -> u64 {
+        self.offset + u64::from(self.length)
+    }
 }
 
 /// What an operation does.
@@ -249,11 +261,15 @@ impl Iterator for Records {
             self.commit = Some(record.commit);
             return Some(Piece::Record(record));
         }
-        let from = self.at;
-        let (next, used) = self.search(from + RECORD_ALIGN as u64)?;
+        let (from, length) = (self.at, self.window.length);
+        // What cannot be read cannot be searched either.
+        let (next, used) = match self.search(from) {
+            Some(found) => found,
+            None if from < length => (length, true),
+            None => return None,
+        };
         self.at = next;
-        (used || next < self.window.length)
-            .then_some(Piece::Gap(Gap { offset: from, length: next - from }))
+        (used || next < length).then_some(Piece::Gap(Gap { offset: from, length: next - from }))
     }
 }
 
@@ -274,35 +290,32 @@ impl Records {
             let text = format!("commit {commit} follows commit {}", before.unwrap_or(0));
             damage.get_or_insert(Damage::new(offset, text));
         }
-        if offset >= end {
-            let text = "it lies behind the end of the log in this file, and means nothing";
-            damage = Some(Damage::new(offset, text));
-        }
-        Some(Record { offset, length, commit, durable, operations, damage })
+        let in_log = offset < end;
+        Some(Record { offset, length, commit, durable, in_log, operations, damage })
     }
 
-    /// The next record from an offset on, or else the end of the file; and
-    /// whether a byte before it is not zero.
+    /// The next record behind an offset where there is none, or else the end
+    /// of the file; and whether a byte before it is not zero.
     fn search(&mut self, from: u64) -> Option<(u64, bool)> {
         let mut at = from;
-        let mut used = !is_zero(self.window.bytes(from - RECORD_ALIGN as u64, RECORD_ALIGN)?);
+        let mut used = false;
         while at < self.window.length {
             let left = self.window.length - at;
             let piece = self.window.bytes(at, left.min(WINDOW as u64) as usize)?;
             // Zeros hold no record.
             let zeros = piece.chunks(RECORD_ALIGN).take_while(|word| is_zero(word)).count();
             let skip = (zeros * RECORD_ALIGN).min(piece.len()) as u64;
-            at += skip;
-            if skip > 0 || at >= self.window.length {
+            if skip > 0 {
+                at += skip;
                 continue;
             }
             used = true;
-            if self.plausible(at) && self.record(at).is_some() {
+            if at != from && self.plausible(at) && self.record(at).is_some() {
                 return Some((at, used));
             }
             at += RECORD_ALIGN as u64;
         }
-        (self.window.length > from - RECORD_ALIGN as u64).then_some((self.window.length, used))
+        (at > from).then_some((at, used))
     }
 
     /// Whether a record may begin here, and whether it is worth the effort of

@@ -133,9 +133,10 @@ impl Walk<'_> {
     /// Reads root or free map and checks its checksum. It is returned even if
     /// that does not hold: what it leads to has checksums of its own.
     fn read_run(&mut self, run: Run, invariant: &'static str, what: &str) -> Option<Vec<u8>> {
-        let inside = (0..run.blocks).fold(true, |inside, i| {
-            self.reach(run.block.saturating_add(i), self.table.header_at) && inside
-        });
+        let mut inside = true;
+        for i in 0..run.blocks {
+            inside &= self.reach(run.block.saturating_add(i), self.table.header_at);
+        }
         if !inside {
             return None;
         }

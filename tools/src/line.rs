@@ -99,6 +99,15 @@ fn encode(key: &[u8], value: Option<&[u8]>) -> Vec<u8> {
     line
 }
 
+/// A name and a value for bytes in a JSON document: text where they are text,
+/// else base64 under a name that says so.
+pub fn text_or_base64(name: &str, bytes: &[u8]) -> (String, String) {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => (name.to_owned(), text.to_owned()),
+        Err(_) => (format!("{name}_b64"), STANDARD.encode(bytes)),
+    }
+}
+
 fn field(line: &mut Vec<u8>, name: &str, bytes: &[u8]) {
     match std::str::from_utf8(bytes) {
         Ok(text) if bytes.len() <= LONG => {
