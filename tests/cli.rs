@@ -6,6 +6,8 @@
 //! and the files that it leaves are looked at. What follows kills, damage and
 //! wrong arguments is in `cli/mistakes.rs`.
 
+#[path = "cli/inspect.rs"]
+mod inspect;
 #[path = "cli/mistakes.rs"]
 mod mistakes;
 #[path = "cli/tool.rs"]

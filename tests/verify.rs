@@ -10,6 +10,8 @@
 use std::fs;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use swissdb::{Error, Options, Report, verify};
 
@@ -19,7 +21,7 @@ use crate::support::{Random, TestStore, copy_directory, files_below, key, value}
 const BLOCK: usize = 4096;
 
 fn patient() -> Options {
-    Options::new().sync_interval(std::time::Duration::from_secs(3600))
+    Options::new().sync_interval(Duration::from_secs(3600))
 }
 
 /// A small store that was closed, with every kind of entry in it.
@@ -34,6 +36,9 @@ fn closed() -> TestStore {
     store.close();
     store
 }
+
+/// Something that happens to the files of a store.
+type Damage = &'static dyn Fn(&Path);
 
 fn report(path: &Path) -> Report {
     verify(path).unwrap_or_else(|error| panic!("verify: {error}"))
@@ -142,7 +147,7 @@ fn what_lies_behind_the_end_of_the_log_means_nothing() {
 #[test]
 fn damage_that_keeps_a_store_closed_is_in_the_report() {
     let store = closed();
-    let cases: [(&str, &dyn Fn(&Path), &str); 6] = [
+    let cases: [(&str, Damage, &str); 6] = [
         ("both headers", &|s| overwrite(&s.join("default.swiss"), &[40, 4136]), "I1"),
         ("no table", &|s| fs::remove_file(s.join("default.swiss")).expect("remove"), "I1"),
         ("no log", &|s| fs::remove_dir_all(s.join("log")).expect("remove"), "I17"),
@@ -288,4 +293,58 @@ fn what_is_no_store_is_not_found() {
     assert!(matches!(verify(empty.path()), Err(Error::NotFound { .. })));
     let absent = empty.path().join("absent");
     assert!(matches!(verify(absent), Err(Error::NotFound { .. })));
+}
+
+#[test]
+fn a_new_table_whose_creation_was_lost_with_the_power_is_left_over() {
+    let store = TestStore::on_disk(patient());
+    store.insert("a", "b").expect("insert");
+    store.table("new").expect("table").insert("c", "d").expect("insert");
+    let copy = store.copy_as_killed();
+    // Nothing of the log was durable, but the table's file is.
+    let path = copy.path().join("log/00000001.log");
+    let mut log = fs::read(&path).expect("read");
+    log[BLOCK..].fill(0);
+    fs::write(&path, log).expect("write");
+    assert!(copy.path().join("new.swiss").exists());
+    assert!(report(copy.path()).is_clean());
+    let db = swissdb::Db::open(copy.path()).expect("nothing durable was lost");
+    assert_eq!((db.len(), db.tables().expect("tables")), (0, vec!["default".to_owned()]));
+    assert!(!copy.path().join("new.swiss").exists());
+    db.close().expect("close");
+    assert!(report(copy.path()).is_clean());
+}
+
+#[test]
+fn a_store_verifies_while_others_write_and_checkpoint() {
+    let store = TestStore::on_disk(Options::new().max_log_file(1 << 20));
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut random = Random::new(29);
+            while !stop.load(Ordering::Relaxed) {
+                let i = random.below(3_000);
+                match random.below(4) {
+                    0 => drop(store.remove(key(i)).expect("remove")),
+                    1 => store.insert(key(i), value(i, 2_000)).expect("insert"),
+                    _ => store.insert(key(i), value(i, 20)).expect("insert"),
+                }
+            }
+        });
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                store.checkpoint().expect("checkpoint");
+            }
+        });
+        for round in 0..60 {
+            std::thread::sleep(Duration::from_millis(10));
+            let report = store.verify();
+            let report = report.unwrap_or_else(|error| panic!("round {round}: {error}"));
+            if !report.is_clean() {
+                stop.store(true, Ordering::Relaxed);
+                panic!("round {round}: {report}");
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
 }

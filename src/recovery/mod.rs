@@ -234,7 +234,10 @@ impl Opened {
         let to = end.position;
         for table in &self.tables {
             let log = table.found.header.log;
-            if log.commit > to.commit {
+            // The file of a new table is durable before the log in front of its
+            // record is: where that was lost, the file is left over.
+            let created = table.found.header.state != TableState::Pending;
+            if log.commit > to.commit && created {
                 let expected = format!("to go on to commit {}, for this table has it", log.commit);
                 let path = self.storage.path(&log_file_name(to.file));
                 return Err(Error::corrupt(path, to.offset.into(), "the log", expected, "its end"));

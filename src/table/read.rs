@@ -176,7 +176,7 @@ impl Table {
     }
 
     /// The segment of a key, and the key's hash.
-    #[inline]
+    #[inline(always)]
     fn find_segment(&self, key: &[u8]) -> Try<(u64, DirectoryWord)> {
         let line = self.root.load(Ordering::Acquire) as u32;
         let head = line_of(&self.arena, line)?;
@@ -193,7 +193,7 @@ impl Table {
     }
 
     /// The segment of a hash below the root at `line`.
-    #[inline]
+    #[inline(always)]
     fn descend(&self, line: u32, depth: u8, hash: u64) -> Try<DirectoryWord> {
         let index = prefix_index(hash, 0, depth);
         let word = self.load_word(line.wrapping_add(ROOT_HEAD as u32), index)?;
@@ -218,13 +218,13 @@ impl Table {
     }
 
     /// Word `index` of a run of lines.
-    #[inline]
+    #[inline(always)]
     fn load_word(&self, line: u32, index: usize) -> Try<u64> {
         let line = line_of(&self.arena, line.wrapping_add((index / LINE_WORDS) as u32))?;
         Ok(line[index % LINE_WORDS].load(Ordering::Acquire))
     }
 
-    #[inline]
+    #[inline(always)]
     fn attempt<const N: usize, L: Spilled>(
         &self,
         key: &[u8],
@@ -259,6 +259,20 @@ impl Table {
         if self.epoch.unchanged(seen) { Ok(Found::Absent) } else { Err(Stop::Changed) }
     }
 
+    /// Whether neither a group nor the epoch has changed: what was loaded from
+    /// the group since belongs together.
+    #[inline(always)]
+    fn is_unchanged_since(
+        &self,
+        line: &[AtomicU64; group::CONTROL_WORDS],
+        version: u64,
+        seen: u64,
+    ) -> bool {
+        fence(Ordering::Acquire);
+        line[group::VERSION_AND_CRC].load(Ordering::Relaxed) == version
+            && self.epoch.unchanged(seen)
+    }
+
     /// Looks for a key in one group; `None` says to go on to the next.
     #[inline(always)]
     fn search_group<const N: usize, L: Spilled>(
@@ -274,11 +288,6 @@ impl Table {
         if version & 1 == 1 {
             return Err(Stop::Changed);
         }
-        let unchanged = || {
-            fence(Ordering::Acquire);
-            control_line[group::VERSION_AND_CRC].load(Ordering::Relaxed) == version
-                && self.epoch.unchanged(wanted.seen)
-        };
         let control = control_line[group::CONTROL].load(Ordering::Relaxed);
         for slot in group::match_h2(control, group::h2(wanted.hash)) {
             let fps = control_line[group::FINGERPRINTS].load(Ordering::Relaxed);
@@ -298,7 +307,7 @@ impl Table {
                 let Some(log) = log else {
                     return Ok(Some(Found::Spilled));
                 };
-                if !unchanged() {
+                if !self.is_unchanged_since(control_line, version, wanted.seen) {
                     return Err(Stop::Changed);
                 }
                 let is = spilled_key_is(log, &address, wanted.key);
@@ -315,10 +324,14 @@ impl Table {
             for (to, from) in out.words.iter_mut().zip(words) {
                 *to = from.load(Ordering::Relaxed).to_le();
             }
-            return if unchanged() { Ok(Some(Found::Here)) } else { Err(Stop::Changed) };
+            return if self.is_unchanged_since(control_line, version, wanted.seen) {
+                Ok(Some(Found::Here))
+            } else {
+                Err(Stop::Changed)
+            };
         }
         let ends = group::match_empty(control).any();
-        if !unchanged() {
+        if !self.is_unchanged_since(control_line, version, wanted.seen) {
             return Err(Stop::Changed);
         }
         Ok(ends.then_some(Found::Absent))
@@ -332,7 +345,7 @@ impl Table {
 }
 
 /// A line of the arena, if there is one of that number.
-#[inline]
+#[inline(always)]
 fn line_of(arena: &Arena, line: u32) -> Try<&[AtomicU64; LINE_WORDS]> {
     let (words, start) = arena.chunk_of(line).ok_or(Stop::Changed)?;
     debug_assert!(start + LINE_WORDS <= words.len());
