@@ -112,11 +112,14 @@ pub(crate) fn collect(store: &Store) -> Stats {
     });
     let log_files = log_files.collect();
     let signals = &store.signals;
+    let commits = store.log.appended().max(core.position().commit);
+    // What a reader finds in the files, it found after a crash or a close.
+    let durable = if store.options.read_only { commits } else { store.log.durable() };
     Stats {
         tables: core.writers().map(table).collect(),
         log_files,
-        commits: store.log.appended().max(core.position().commit),
-        durable_commit: store.log.durable(),
+        commits,
+        durable_commit: durable,
         dirty_frames: core.ws.pool.dirty(),
         frames: core.ws.pool.in_use(),
         frame_limit: signals.limit(),
