@@ -124,26 +124,47 @@ impl Logs {
             }
         }
         let oldest = places.iter().map(|place| place.at).min_by_key(|at| at.commit)?;
-        let log = match self.open_log() {
-            Ok(log) => log,
-            Err(error) => {
-                self.add_error(error, findings);
-                return None;
-            }
-        };
-        let end = self.walk(&log, oldest, &mut places, findings)?;
+        let walked = self.walk_while_files_move(oldest, &mut places, findings);
+        let end = walked.map_err(|error| self.add_error(error, findings)).ok()?;
         self.judge_places(&places, end, findings);
         Some(end)
     }
 
-    /// Walks from the beginning of a file by the oldest L to the end.
+    /// Walks the log, again if need be: the log that is open may recycle a
+    /// file that holds nothing, and so it may be gone when its turn comes.
+    fn walk_while_files_move(
+        &self,
+        oldest: Position,
+        places: &mut [Place<'_>],
+        findings: &mut Findings,
+    ) -> Result<Position> {
+        let mut tries = 0;
+        loop {
+            places.iter_mut().for_each(|place| place.met = false);
+            let walked = self.open_log().and_then(|log| self.walk(&log, oldest, places));
+            match walked {
+                Err(Error::Io { source, .. })
+                    if source.kind() == ErrorKind::NotFound && tries < TRIES =>
+                {
+                    tries += 1;
+                }
+                Ok((end, records)) => {
+                    findings.checked().log_records += records;
+                    return Ok(end);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Walks from the beginning of a file by the oldest L to the end. Returns
+    /// that, and the number of records.
     fn walk(
         &self,
         log: &Log,
         oldest: Position,
         places: &mut [Place<'_>],
-        findings: &mut Findings,
-    ) -> Option<Position> {
+    ) -> Result<(Position, u64)> {
         let mut records = 0;
         let mut visit = |record: &Replayed<'_>| {
             records += 1;
@@ -157,12 +178,9 @@ impl Logs {
         if let Some(start) = self.start_of(oldest) {
             let _ = log.replay(start, oldest, &mut visit);
         }
-        let found = log.scan(oldest).and_then(|end| {
-            log.replay(oldest, end.position, &mut visit)?;
-            Ok(end.position)
-        });
-        findings.checked().log_records += records;
-        found.map_err(|error| self.add_error(error, findings)).ok()
+        let end = log.scan(oldest)?.position;
+        log.replay(oldest, end, &mut visit)?;
+        Ok((end, records))
     }
 
     fn judge_places(&self, places: &[Place<'_>], end: Position, findings: &mut Findings) {
@@ -240,22 +258,11 @@ impl Logs {
         Some(Position { offset: LOG_START as u32, commit, ..at })
     }
 
-    /// Opens the log for walking. A file may be recycled by the log that is
-    /// open, and so be gone when its turn comes.
+    /// Opens the log for walking.
     fn open_log(&self) -> Result<Arc<Log>> {
-        let mut tries = 0;
-        loop {
-            // Nothing is written, so the largest size does not matter.
-            let options = LogOptions { max_file: crate::log::MIN_FILE, read_only: true };
-            match Log::open(self.storage.clone(), options, Arc::new(Poison::new())) {
-                Err(Error::Io { source, .. })
-                    if source.kind() == ErrorKind::NotFound && tries < TRIES =>
-                {
-                    tries += 1;
-                }
-                other => return other,
-            }
-        }
+        // Nothing is written, so the largest size does not matter.
+        let options = LogOptions { max_file: crate::log::MIN_FILE, read_only: true };
+        Log::open(self.storage.clone(), options, Arc::new(Poison::new()))
     }
 
     fn add_error(&self, error: Error, findings: &mut Findings) {
