@@ -1,9 +1,9 @@
 //! The invariants of a segment, as code.
 //!
-//! Stated once, used twice: `verify` asks for every violation of every
-//! segment; debug builds ask after each change. There the changed group is
-//! looked at every time, the whole segment whenever it was replaced and at
-//! every 64th change.
+//! Debug builds ask after each change: the changed group is looked at every
+//! time, the whole segment whenever it was replaced and at every 64th change.
+//! `verify` states the same invariants, and more, for bytes that it has read
+//! itself, from disk or from memory; the two share the ids of format.md.
 
 use std::sync::atomic::Ordering;
 
