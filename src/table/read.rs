@@ -47,7 +47,7 @@ use crate::storage::map::prefetch;
 
 use super::arena::{Arena, LINE_WORDS};
 use super::layout::{DirectoryWord, ROOT_HEAD, RootWord, page_word, prefix_index};
-use super::segment::{address, spilled_key_is};
+use super::segment::{address, key_is, spilled_key_is};
 use super::{Spilled, Table};
 
 /// How often a reader starts over before it lets the writer run.
@@ -392,26 +392,6 @@ fn lengths_of(line: &[AtomicU64; group::CONTROL_WORDS], slot: usize) -> Lengths 
     let key = line[group::KEY_LENGTHS + ((slot / 4) & 1)].load(Ordering::Relaxed);
     let value = line[group::VALUE_LENGTHS + ((slot / 4) & 1)].load(Ordering::Relaxed);
     Lengths { key: group::half(key, slot % 4), value: group::half(value, slot % 4) }
-}
-
-/// Whether a slot's inline key, which fits it, is this one.
-#[inline]
-fn key_is(slot: &[AtomicU64], key: &[u8]) -> bool {
-    debug_assert!(key.len() <= slot.len() * 8);
-    let (words, tail) = key.as_chunks::<8>();
-    for (word, slot) in words.iter().zip(slot) {
-        if u64::from_le_bytes(*word) != slot.load(Ordering::Relaxed) {
-            return false;
-        }
-    }
-    if tail.is_empty() {
-        return true;
-    }
-    let mut last = [0; 8];
-    last[..tail.len()].copy_from_slice(tail);
-    let mask = !(u64::MAX << (8 * tail.len()));
-    let word = slot.get(words.len()).map_or(0, |word| word.load(Ordering::Relaxed));
-    word & mask == u64::from_le_bytes(last)
 }
 
 #[cold]

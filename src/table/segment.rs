@@ -91,20 +91,24 @@ pub(crate) fn address(words: &[AtomicU64], lengths: Lengths) -> Address {
     Address::from_words(std::array::from_fn(|i| words[start + i].load(Ordering::Relaxed)))
 }
 
-/// Whether a slot's inline key is this one.
+/// Whether a slot's inline key, which fits it, is this one.
 #[inline]
-pub(crate) fn key_is(words: &[AtomicU64], key: &[u8]) -> bool {
-    let mut chunks = key.chunks_exact(8);
-    let mut word = 0;
-    for chunk in &mut chunks {
-        let here = words[word].load(Ordering::Relaxed).to_le_bytes();
-        if here != chunk {
+pub(crate) fn key_is(slot: &[AtomicU64], key: &[u8]) -> bool {
+    debug_assert!(key.len() <= slot.len() * 8);
+    let (words, tail) = key.as_chunks::<8>();
+    for (word, slot) in words.iter().zip(slot) {
+        if u64::from_le_bytes(*word) != slot.load(Ordering::Relaxed) {
             return false;
         }
-        word += 1;
     }
-    let rest = chunks.remainder();
-    rest.is_empty() || words[word].load(Ordering::Relaxed).to_le_bytes()[..rest.len()] == *rest
+    if tail.is_empty() {
+        return true;
+    }
+    let mut last = [0; 8];
+    last[..tail.len()].copy_from_slice(tail);
+    let mask = !(u64::MAX << (8 * tail.len()));
+    let word = slot.get(words.len()).map_or(0, |word| word.load(Ordering::Relaxed));
+    word & mask == u64::from_le_bytes(last)
 }
 
 /// Whether a spilled key is this one. A full hash that agrees while the bytes
