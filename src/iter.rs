@@ -84,8 +84,11 @@ impl Iter {
                 continue;
             };
             if slot.lengths.key_spilled() {
-                let bytes = log.checked(&slot.address());
-                let key = bytes.map(|bytes| bytes[..slot.lengths.key_len()].into());
+                let address = slot.address();
+                let key = log.checked(&address).and_then(|bytes| {
+                    let key = bytes.get(..slot.lengths.key_len());
+                    key.map(Into::into).ok_or_else(|| log.damage(&address))
+                });
                 self.spilled_keys.push((i, key));
             }
         }

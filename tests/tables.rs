@@ -194,6 +194,22 @@ fn a_dropped_table_is_gone_and_its_name_is_free() {
 }
 
 #[test]
+fn an_iteration_ends_where_its_table_is_dropped() {
+    let store = TestStore::on_disk(Options::new());
+    for len in [8, 300] {
+        let table = store.table("t").expect("table");
+        for i in 0..200 {
+            table.insert(key(i), value(i, len)).expect("insert");
+        }
+        let mut iter = table.iter();
+        iter.next().expect("an entry").expect("a sound one");
+        assert!(store.drop_table("t").expect("drop"));
+        assert!(iter.next().is_none(), "an entry of {len} bytes came after the drop");
+        assert_eq!(table.len(), 0);
+    }
+}
+
+#[test]
 fn dropping_survives_kill_at_once_and_after_a_checkpoint() {
     for checkpoint in [false, true] {
         let mut store = TestStore::on_disk(Options::new());

@@ -47,9 +47,7 @@ impl Store {
         let bytes = RECORD_HEADER as u64 + op.encoded_len();
         let commit = self.commit(bytes, false, |core| {
             let log = LogBytes::new(&self.log, &*self.storage);
-            let Core { ws, appender, tables, .. } = core;
-            let writer = tables.get_mut(usize::from(op.table)).and_then(|w| w.as_deref_mut());
-            let writer = writer.ok_or_else(|| no_table(table))?;
+            let (writer, ws, appender) = core.parts(op.table).ok_or_else(|| no_table(table))?;
             let hash = writer.hash(key);
             let ready = writer.prepare_insert(ws, hash, key, &log)?;
             let unfinished = Unfinished(&self.poison);
@@ -59,9 +57,7 @@ impl Store {
             let address = address_of(&writer.table, hash, &op, placed.file, key_at);
             writer.put(ready, hash, key, value, address);
             drop(unfinished);
-            if cfg!(debug_assertions) {
-                writer.assert_place(ready);
-            }
+            writer.assert_place(ready);
             Ok(placed.commit)
         })?;
         self.make_durable(commit)
@@ -74,9 +70,7 @@ impl Store {
         let bytes = RECORD_HEADER as u64 + op.encoded_len();
         let commit = self.commit(bytes, true, |core| {
             let log = LogBytes::new(&self.log, &*self.storage);
-            let Core { ws, appender, tables, .. } = core;
-            let writer = tables.get_mut(usize::from(op.table)).and_then(|w| w.as_deref_mut());
-            let writer = writer.ok_or_else(|| no_table(table))?;
+            let (writer, ws, appender) = core.parts(op.table).ok_or_else(|| no_table(table))?;
             let hash = writer.hash(key);
             let Some(place) = writer.prepare_remove(ws, hash, key, &log)? else {
                 return Ok(None);

@@ -91,8 +91,17 @@ impl Core {
     /// A table, with what all tables share.
     #[inline]
     pub(crate) fn writer_mut(&mut self, id: u16) -> Option<(&mut Writer, &mut Workspace)> {
+        self.parts(id).map(|(writer, ws, _)| (writer, ws))
+    }
+
+    /// A table, with what all tables share and the end of the log.
+    #[inline]
+    pub(crate) fn parts(
+        &mut self,
+        id: u16,
+    ) -> Option<(&mut Writer, &mut Workspace, &mut Option<Appender>)> {
         let writer = self.tables.get_mut(usize::from(id))?.as_deref_mut()?;
-        Some((writer, &mut self.ws))
+        Some((writer, &mut self.ws, &mut self.appender))
     }
 
     /// Adds a table.

@@ -315,6 +315,9 @@ impl Writer {
         let word = table.make_array(&mut lines, record, &[table.leaf(descriptor)])?;
         table.root_words(root, 0, 0).0.store(word.encode(), Ordering::Relaxed);
         table.set_root(root);
+        // Whoever iterates looks its next entry up again, and finds nothing.
+        self.totals = super::Totals::default();
+        self.publish_counts();
         Ok(())
     }
 

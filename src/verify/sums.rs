@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::segment::Census;
+
 /// Sums over segments.
 #[derive(Default, PartialEq, Eq)]
 pub(super) struct Sums {
@@ -9,6 +11,16 @@ pub(super) struct Sums {
     pub(super) used: u64,
     pub(super) tombstones: u64,
     pub(super) segments: u64,
+}
+
+impl Sums {
+    /// Adds a segment of so many slots.
+    pub(super) fn add(&mut self, slots: u64, census: &Census) {
+        self.segments += 1;
+        self.slots += slots;
+        self.used += census.used;
+        self.tombstones += census.tombstones;
+    }
 }
 
 /// What sums differ in, if they do.

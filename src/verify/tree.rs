@@ -255,10 +255,7 @@ impl Walk<'_> {
             on_disk: Some(self.table.header.table_id),
         };
         let census = segment.census();
-        self.sums.segments += 1;
-        self.sums.slots += segment.slots();
-        self.sums.used += census.used;
-        self.sums.tombstones += census.tombstones;
+        self.sums.add(segment.slots(), &census);
         let checked = self.findings.checked();
         checked.segments += 1;
         checked.entries += census.used;
