@@ -16,10 +16,21 @@
 //! All tables are covered: those that did not change get their L advanced.
 //! Then log files that every L has passed, and in which nothing was live as of
 //! those Ls, go back to the log.
+//!
+//! Space at the end of a table file goes back to the device in two ways. If
+//! more than a quarter of what the file takes is free at its end after a
+//! checkpoint, holes are punched there ([`tail`](crate::table::blocks)). And
+//! the *last* checkpoint, before the store is closed, writes a free map that
+//! ends right behind the last block in use; once both headers that say so are
+//! durable and nobody reads any more, the file is truncated there
+//! ([`end_files`]). A crash before that leaves a file that is longer than its
+//! free map, which is as good. A table that did not change is written all the
+//! same then, if its file gets shorter by an eighth.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use crate::error::{Error, Result};
 use crate::format::directory::{encode_free_map, encode_root, free_map_blocks};
@@ -38,6 +49,8 @@ use crate::table::{Totals, Writer};
 const BITE: usize = 1024;
 /// Blocks that are written with one call at most.
 const RUN: usize = 256;
+/// Free blocks at the end of a table file that are worth giving back.
+const WORTH_PUNCHING: u32 = 256;
 
 /// What a checkpoint is to say of a table.
 struct Portion {
@@ -59,6 +72,9 @@ struct Checkpoint<'a> {
     store: &'a Store,
     position: Position,
     generation: u64,
+    /// Whether it is the last before the store is closed.
+    last: bool,
+    /// Whether the header says that the store was closed.
     clean: bool,
     portions: Vec<Portion>,
 }
@@ -76,14 +92,22 @@ pub(crate) fn checkpoint_exclusively(store: &Store, clean: bool) -> Result<()> {
         return Err(Error::ReadOnly);
     }
     store.poison.check()?;
+    let began = Instant::now();
     let outcome = run(store, clean);
+    if outcome.is_ok() {
+        store.signals.checkpointed(began);
+    }
     let dirty = store.core_to_look().ws.pool.dirty();
     store.signals.ended(&outcome, dirty);
+    if outcome.is_ok() {
+        // Log files may have been let go, and blocks of the tables.
+        store.space.ask();
+    }
     outcome
 }
 
-fn run(store: &Store, clean: bool) -> Result<()> {
-    let mut checkpoint = Checkpoint::begin(store, clean)?;
+fn run(store: &Store, last: bool) -> Result<()> {
+    let mut checkpoint = Checkpoint::begin(store, last)?;
     if let Err(error) = checkpoint.write_tables() {
         checkpoint.give_up(&error);
         return Err(error);
@@ -92,12 +116,32 @@ fn run(store: &Store, clean: bool) -> Result<()> {
         store.poison.set(&error);
         return Err(error);
     }
-    checkpoint.finish()
+    checkpoint.finish()?;
+    if !last {
+        checkpoint.give_back_tails();
+    }
+    Ok(())
+}
+
+/// After the last checkpoint: table files end where they are no longer used.
+/// `alone` says that nobody can read any more; otherwise that part only takes
+/// no space. What the operating system does not do is left undone: the files
+/// are whole either way.
+pub(crate) fn end_files(store: &Store, alone: bool) {
+    let mut core = store.core_to_look();
+    let Core { ws, tables, .. } = &mut *core;
+    for writer in tables.iter_mut().flatten() {
+        if alone {
+            let _ = writer.blocks.cut(&ws.epoch);
+        } else {
+            while matches!(writer.blocks.give_back_tail(&ws.epoch, 1), Ok(blocks) if blocks > 0) {}
+        }
+    }
 }
 
 impl<'a> Checkpoint<'a> {
     /// Step 1: the state to write is frozen.
-    fn begin(store: &'a Store, clean: bool) -> Result<Checkpoint<'a>> {
+    fn begin(store: &'a Store, last: bool) -> Result<Checkpoint<'a>> {
         let mut core = store.core_to_look();
         let core = &mut *core;
         store.poison.check()?;
@@ -107,8 +151,13 @@ impl<'a> Checkpoint<'a> {
         core.checkpointed_bytes = core.appender.as_ref().map_or(0, |a| a.bytes_total());
         let mut portions = Vec::new();
         for writer in core.tables.iter_mut().flatten() {
-            let dirty = writer.is_dirty();
+            let runs = [writer.root_run, writer.map_run];
+            let dirty = writer.is_dirty() || last && writer.blocks.is_worth_cutting(runs);
             if dirty {
+                if last {
+                    // All that is free lower down is to be chosen from.
+                    writer.blocks.reclaim(&core.ws.epoch, 1);
+                }
                 writer.freeze(generation);
             }
             portions.push(Portion {
@@ -126,8 +175,8 @@ impl<'a> Checkpoint<'a> {
         }
         // After a crash on a full device there may be no file yet in which the
         // log can go on; then the next opening must not believe that it can.
-        let clean = clean && core.appender.as_ref().is_some_and(|a| a.can_continue());
-        Ok(Checkpoint { store, position: core.position(), generation, clean, portions })
+        let clean = last && core.appender.as_ref().is_some_and(|a| a.can_continue());
+        Ok(Checkpoint { store, position: core.position(), generation, last, clean, portions })
     }
 
     /// Step 2: everything but the headers.
@@ -147,7 +196,8 @@ impl<'a> Checkpoint<'a> {
             let (blocks, table) = (&writer.blocks, &writer.table);
             (blocks.file().clone(), blocks.maps().clone(), table.path.clone(), table.geometry)
         })?;
-        let mut buffer = RunBuffer::new(&*file, &maps, &path);
+        let written = &self.store.signals.table_bytes;
+        let mut buffer = RunBuffer::new(&*file, &maps, &path, written);
         loop {
             let handed = self.with_writer(id, |writer, core_ws| writer.hand_out(core_ws))?;
             let Some(mut captured) = handed else { break };
@@ -178,7 +228,7 @@ impl<'a> Checkpoint<'a> {
     }
 
     fn write_root_and_free_map(&mut self, i: usize) -> Result<()> {
-        let id = self.portions[i].id;
+        let (id, last) = (self.portions[i].id, self.last);
         let live = &self.portions[i].live;
         let (file, path, root, root_bytes, map, map_bytes, total) =
             self.with_writer(id, |writer, ws| -> Result<_> {
@@ -186,12 +236,12 @@ impl<'a> Checkpoint<'a> {
                 writer.release_standing();
                 let root_blocks = (root_bytes.len() / BLOCK) as u32;
                 let root = writer.blocks.take_run(&ws.epoch, root_blocks)?;
-                let (map, map_blocks) = take_map_run(writer, &ws.epoch)?;
                 for run in [writer.root_run, writer.map_run] {
                     (run.block..run.block + run.blocks)
                         .for_each(|block| writer.blocks.die_with_checkpoint(block));
                 }
-                let total = writer.blocks.total();
+                let (map, total) = writer.blocks.take_map_run(&ws.epoch, last)?;
+                let map_blocks = free_map_blocks(total);
                 let map_bytes = encode_free_map(&writer.blocks.free_map(), total);
                 let root = Run { block: root, blocks: root_blocks, crc: crc32(&root_bytes, 0) };
                 let map = Run { block: map, blocks: map_blocks, crc: crc32(&map_bytes, 0) };
@@ -201,6 +251,7 @@ impl<'a> Checkpoint<'a> {
         for (run, bytes) in [(root, root_bytes), (map, map_bytes)] {
             let offset = u64::from(run.block) * BLOCK as u64;
             file.write_at(&bytes, offset).map_err(|e| Error::io("write to", &path, e))?;
+            self.store.signals.table_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         }
         let portion = &mut self.portions[i];
         (portion.root, portion.free_map, portion.file_blocks) = (root, map, total);
@@ -220,6 +271,7 @@ impl<'a> Checkpoint<'a> {
                 self.header(portion, writer, next_table_id)
             })?;
             write_header(&file, &header, 0).map_err(|e| Error::io("write to", path, e))?;
+            self.store.signals.table_bytes.fetch_add(2 * BLOCK as u64, Ordering::Relaxed);
         }
         Ok(())
     }
@@ -258,12 +310,30 @@ impl<'a> Checkpoint<'a> {
             while self.with_writer(portion.id, |writer, ws| writer.finish_some(ws, BITE))? {}
             self.with_writer(portion.id, |writer, ws| {
                 writer.finish(ws, portion.root, portion.free_map, portion.file_blocks);
-                writer.reserve_standing(ws);
+                if !self.last {
+                    writer.reserve_standing(ws);
+                }
             })?;
         }
-        self.store.core_to_look().ws.frozen = None;
+        {
+            let mut core = self.store.core_to_look();
+            core.ws.frozen = None;
+            core.checkpointed_commit = self.position.commit;
+        }
         self.recycle();
         Ok(())
+    }
+
+    /// Gives the free ends of table files back, where that is worth it. A
+    /// failure is no reason to fail: it costs nothing but space.
+    fn give_back_tails(&self) {
+        for portion in self.portions.iter().filter(|portion| portion.dirty) {
+            let bite = |writer: &mut Writer, ws: &mut crate::table::Workspace| {
+                let enough = (writer.blocks.allocated() / 4).max(WORTH_PUNCHING);
+                writer.blocks.give_back_tail(&ws.epoch, enough)
+            };
+            while matches!(self.with_writer(portion.id, bite), Ok(Ok(blocks)) if blocks > 0) {}
+        }
     }
 
     /// Gives log files back that nothing needs any more.
@@ -272,7 +342,10 @@ impl<'a> Checkpoint<'a> {
             return;
         }
         for file in self.store.log.files() {
-            let passed = !file.active && file.last_commit <= self.position.commit;
+            // The log may have gone on in another file since L was taken: then
+            // L is the end of one that holds nothing any more, but is named.
+            let before = file.number < self.position.file;
+            let passed = before && !file.active && file.last_commit <= self.position.commit;
             let live = |portion: &Portion| portion.live.contains_key(&file.number);
             if passed && !self.portions.iter().any(live) {
                 self.store.log.retire(file.number);
@@ -316,34 +389,25 @@ impl<'a> Checkpoint<'a> {
     }
 }
 
-/// Takes the blocks of the free map, whose number depends on the length of the
-/// file, which taking may double.
-fn take_map_run(
-    writer: &mut Writer,
-    epoch: &crate::storage::epoch::ReuseEpoch,
-) -> Result<(u32, u32)> {
-    loop {
-        let wanted = free_map_blocks(writer.blocks.total());
-        let run = writer.blocks.take_run(epoch, wanted)?;
-        if free_map_blocks(writer.blocks.total()) == wanted {
-            return Ok((run, wanted));
-        }
-        writer.blocks.give_back_run();
-    }
-}
-
 /// Blocks in a row, gathered to be written with one call.
 struct RunBuffer<'a> {
     file: &'a dyn File,
     maps: &'a BlockMaps,
     path: &'a Path,
+    /// Counts what was written.
+    written: &'a AtomicU64,
     bytes: Vec<[u8; BLOCK]>,
     first: u32,
 }
 
 impl<'a> RunBuffer<'a> {
-    fn new(file: &'a dyn File, maps: &'a BlockMaps, path: &'a Path) -> RunBuffer<'a> {
-        RunBuffer { file, maps, path, bytes: Vec::with_capacity(RUN), first: 0 }
+    fn new(
+        file: &'a dyn File,
+        maps: &'a BlockMaps,
+        path: &'a Path,
+        written: &'a AtomicU64,
+    ) -> RunBuffer<'a> {
+        RunBuffer { file, maps, path, written, bytes: Vec::with_capacity(RUN), first: 0 }
     }
 
     /// The place for the bytes of a block.
@@ -363,6 +427,7 @@ impl<'a> RunBuffer<'a> {
             let bytes = self.bytes.as_flattened();
             let written = self.file.write_at(bytes, offset);
             written.map_err(|e| Error::io("write to", self.path, e))?;
+            self.written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
             // So that whoever reads a page whose frame was given up does not
             // fault: it is in the page cache now.
             self.maps.newest().populate_read(offset as usize, bytes.len());

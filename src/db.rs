@@ -1,10 +1,13 @@
 //! The handle of an open store.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::batch::Batch;
+use crate::census::Census;
 use crate::checkpoint;
+use crate::compact::{CompactProgress, Compacted};
 use crate::error::{Error, Result};
 use crate::format::header::DEFAULT_TABLE;
 use crate::handle::Handle;
@@ -15,6 +18,7 @@ use crate::storage::Storage;
 use crate::storage::files::Files;
 use crate::storage::memory::Memory;
 use crate::store::Store;
+use crate::survey::Survey;
 use crate::table::Table as TableCore;
 use crate::table_handle::Table;
 use crate::value::Value;
@@ -302,10 +306,103 @@ impl Db {
         checkpoint::checkpoint(self.store(), false)
     }
 
+    /// Makes the store as small as it gets, and waits until it is: segments as
+    /// full as may be, table files without gaps, a log of which less than a
+    /// twentieth is garbage. Readers and writers go on. The space at the end of
+    /// the table files is given back when this returns; the files get shorter
+    /// when the store is closed.
+    ///
+    /// Costs reading everything and writing most of it again; memory as always.
+    /// A store gives space back by itself, so this is for one that will not
+    /// change for a while, or is about to be copied. The next inserts are slower,
+    /// because full segments have to grow.
+    ///
+    /// ```
+    /// let db = swissdb::Db::in_memory()?;
+    /// for i in 0..10_000u32 {
+    ///     db.insert(i.to_be_bytes(), [7; 40])?;
+    /// }
+    /// let compacted = db.compact()?;
+    /// assert!(compacted.finished);
+    /// # Ok::<(), swissdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], for one if the device is too full to write anything
+    /// again; [`Error::Corrupt`] if a page cannot be read; [`Error::Poisoned`],
+    /// [`Error::ReadOnly`]. Nothing is lost then, and some of it is done.
+    pub fn compact(&self) -> Result<Compacted> {
+        self.compact_with(|_| ControlFlow::Continue(()))
+    }
+
+    /// As [`Db::compact`], telling a function how far it is, some times a
+    /// second or more often. If it returns [`ControlFlow::Break`] the compaction
+    /// ends soon; what was done is kept.
+    ///
+    /// # Errors
+    ///
+    /// As [`Db::compact`].
+    pub fn compact_with(
+        &self,
+        mut progress: impl FnMut(&CompactProgress) -> ControlFlow<()>,
+    ) -> Result<Compacted> {
+        crate::compact::compact(self.store(), &mut progress)
+    }
+
     /// What the store consists of, and what it has done since it was opened.
     /// Takes the writer lock for a moment.
     pub fn stats(&self) -> Stats {
         crate::stats::collect(self.store())
+    }
+
+    /// Looks at every entry of the default table: sizes of keys and values, how
+    /// far searches go, how segments are filled. `progress` is called now and
+    /// then with the number of entries counted so far.
+    ///
+    /// Takes about as long as reading the table file once. Readers go on, and a
+    /// writer waits for one segment at most; what changes meanwhile is counted
+    /// as it is when its turn comes.
+    ///
+    /// ```
+    /// let db = swissdb::Db::in_memory()?;
+    /// db.insert("apple", "red")?;
+    /// db.insert("banana", "yellow")?;
+    /// let survey = db.survey(|_entries| ())?;
+    /// assert_eq!(survey.census.entries, 2);
+    /// assert_eq!(survey.census.key_bytes.max(), Some(6));
+    /// assert_eq!(survey.census.value_bytes.mean(), 4.5);
+    /// assert_eq!(survey.inline, 2); // both fit their slots
+    /// # Ok::<(), swissdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Closed`], [`Error::Io`]. Damage is no error: what cannot be read
+    /// is counted as [`Census::unreadable`](crate::Census::unreadable) and passed over.
+    pub fn survey(&self, mut progress: impl FnMut(u64)) -> Result<Survey> {
+        crate::survey::take(self.store(), &self.table, &mut progress)
+    }
+
+    /// How long keys and values are, and which slot payload would make the
+    /// default table smallest. Looks at every slot, a segment at a time, and
+    /// reads nothing of the log; writers go on, and what they change meanwhile
+    /// may be counted or not.
+    ///
+    /// ```
+    /// let db = swissdb::Db::in_memory()?;
+    /// for i in 0..1000u32 {
+    ///     db.insert(i.to_be_bytes(), [1; 20])?;
+    /// }
+    /// assert_eq!(db.census()?.entries, 1000);
+    /// # Ok::<(), swissdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Closed`]; damaged segments are counted and passed over.
+    pub fn census(&self) -> Result<Census> {
+        crate::census::take(self.store(), &self.table, &mut |_| ())
     }
 
     /// Checks everything: every page, every entry, every spilled value, the
@@ -332,8 +429,9 @@ impl Db {
     ///
     /// [`Error::Io`], [`Error::Poisoned`] if it could not be closed cleanly;
     /// every commit is in the log even then, and the lock is given back.
-    pub fn close(self) -> Result<()> {
-        self.handle.close()
+    pub fn close(mut self) -> Result<()> {
+        let alone = Arc::get_mut(&mut self.handle).is_some();
+        self.handle.close(alone)
     }
 }
 

@@ -1,15 +1,18 @@
 //! The store and its background threads, as one thing to own.
 //!
 //! Every public handle holds one of these; the last to go closes the store.
-//! Two threads run while the store is open for writing: the log's keeper, and
-//! the one that runs checkpoints. A reader has none.
+//! Three threads run while the store is open for writing: the log's keeper,
+//! the one that runs checkpoints, and the one that gives space back. A reader
+//! has none.
 
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use crate::checkpoint;
+use crate::compact;
 use crate::error::{Error, Result};
 use crate::store::Store;
+use crate::upkeep;
 
 /// The store and its threads; dropped with the last handle.
 pub(crate) struct Handle {
@@ -25,6 +28,7 @@ impl Handle {
         if !read_only {
             handle.spawn("swissdb-log", |store| store.log.keep(store.options.sync_interval))?;
             handle.spawn("swissdb-checkpoint", checkpoint::keep)?;
+            handle.spawn("swissdb-upkeep", upkeep::keep)?;
         }
         Ok(handle)
     }
@@ -39,8 +43,9 @@ impl Handle {
         Ok(())
     }
 
-    /// Closes the store; see [`Db::close`](crate::Db::close).
-    pub(crate) fn close(&self) -> Result<()> {
+    /// Closes the store; see [`Db::close`](crate::Db::close). `alone` says that
+    /// there is no other handle, so that nobody reads any more.
+    pub(crate) fn close(&self, alone: bool) -> Result<()> {
         let store = &*self.store;
         if !store.mark_closed() {
             return Err(crate::store::closed());
@@ -50,7 +55,7 @@ impl Handle {
             Err(crate::table::read::forked())
         } else {
             self.stop_threads();
-            self.write_last()
+            self.write_last(alone)
         };
         store.unlock();
         outcome
@@ -58,6 +63,7 @@ impl Handle {
 
     fn stop_threads(&self) {
         self.store.signals.stop();
+        self.store.space.stop();
         self.store.log.stop();
         let threads = std::mem::take(
             &mut *self.threads.lock().unwrap_or_else(|poisoned| poisoned.into_inner()),
@@ -68,9 +74,11 @@ impl Handle {
         }
     }
 
-    fn write_last(&self) -> Result<()> {
+    fn write_last(&self, alone: bool) -> Result<()> {
         if !self.store.options.read_only {
+            compact::leave_log_small(&self.store);
             checkpoint::checkpoint(&self.store, true)?;
+            checkpoint::end_files(&self.store, alone);
         }
         self.store.log.close()
     }
@@ -80,7 +88,7 @@ impl Drop for Handle {
     fn drop(&mut self) {
         if !self.store.is_closed() {
             // There is nobody to tell; every commit is in the log.
-            let _ = self.close();
+            let _ = self.close(true);
         }
     }
 }

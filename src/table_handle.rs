@@ -103,6 +103,12 @@ impl Table {
     pub fn stats(&self) -> crate::stats::TableStats {
         crate::stats::of_table(&self.handle.store, &self.core)
     }
+
+    /// Looks at every entry; see [`Db::survey`](crate::Db::survey).
+    pub fn survey(&self, mut progress: impl FnMut(u64)) -> Result<crate::Survey> {
+        self.check()?;
+        crate::survey::take(&self.handle.store, &self.core, &mut progress)
+    }
 }
 
 /// Changes of named tables.

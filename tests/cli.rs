@@ -8,8 +8,12 @@
 
 #[path = "cli/inspect.rs"]
 mod inspect;
+#[path = "cli/map.rs"]
+mod map;
 #[path = "cli/mistakes.rs"]
 mod mistakes;
+#[path = "cli/stats.rs"]
+mod stats;
 #[path = "cli/tool.rs"]
 mod tool;
 
@@ -248,9 +252,19 @@ fn every_help_tells_its_exit_statuses() {
     for part in ["Exit status:", "Examples:", "load", "checkpoint"] {
         assert!(help.text().contains(part), "{part:?} not in {}", help.text());
     }
-    for command in
-        ["load", "dump", "put", "get", "del", "scan", "stats", "inspect", "verify", "checkpoint"]
-    {
+    for command in [
+        "load",
+        "dump",
+        "put",
+        "get",
+        "del",
+        "scan",
+        "stats",
+        "inspect",
+        "map",
+        "verify",
+        "checkpoint",
+    ] {
         for option in ["--help", "-h"] {
             let help = place.run(&[command, option]).yes();
             assert!(help.text().contains("Exit status: 0"), "{}", help.text());

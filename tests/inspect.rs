@@ -4,6 +4,15 @@
 //! shown of damaged ones, and it changes nothing. Method: the golden store for
 //! what is known to the byte; stores that were just made for sums over all
 //! parts; and flipped bits, behind which everything else must still be there.
+//! The bytes with their names are in `inspect/fields.rs`, what is asked for one
+//! by one in `inspect/single.rs`, arbitrary bytes in `inspect/garbage.rs`.
+
+#[path = "inspect/fields.rs"]
+mod fields;
+#[path = "inspect/garbage.rs"]
+mod garbage;
+#[path = "inspect/single.rs"]
+mod single;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,7 +21,7 @@ use std::path::{Path, PathBuf};
 use swissdb::inspect::{self, Kind, Piece, Slot, State};
 use swissdb::{Db, Error, Options};
 
-use crate::support::{Model, Random, TestStore, copy_directory, files_below, key, value};
+use crate::support::{Model, TestStore, files_below, key, value};
 
 fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1")
@@ -220,42 +229,10 @@ fn records_behind_a_damaged_one_are_found() {
 }
 
 #[test]
-fn random_bytes_are_shown_without_a_panic() {
-    let (store, _) = closed();
-    let mut random = Random::new(23);
-    let names = ["default.swiss", "log/00000001.log"];
-    for _ in 0..30 {
-        let copy = tempfile::tempdir().expect("a temporary directory");
-        copy_directory(store.path(), copy.path());
-        let path = copy.path().join(names[random.below(2) as usize]);
-        let mut bytes = fs::read(&path).expect("read");
-        for _ in 0..1 + random.below(30) {
-            let at = random.below(bytes.len().min(200_000) as u64) as usize;
-            bytes[at] = random.next() as u8;
-        }
-        bytes.truncate(bytes.len() - random.below(3) as usize * 4096);
-        fs::write(&path, bytes).expect("write");
-        drop(inspect::header(copy.path(), "default").expect("header"));
-        if let Ok(directory) = inspect::directory(copy.path(), "default") {
-            for segment in directory.flat_map(|page| page.segments).take(4) {
-                drop(inspect::segment(copy.path(), "default", segment.number));
-            }
-        }
-        for file in &inspect::log(copy.path()).expect("log").files {
-            file.pieces().expect("pieces").for_each(drop);
-        }
-    }
-}
-
-#[test]
 fn looking_changes_no_byte_and_needs_no_open_store() {
     let (mut store, _) = closed();
     let before = files_below(store.path());
-    inspect::header(store.path(), "default").expect("header");
-    inspect::segment(store.path(), "default", 0).expect("segment");
-    for file in &inspect::log(store.path()).expect("log").files {
-        file.pieces().expect("pieces").for_each(drop);
-    }
+    garbage::look_at_everything(store.path(), &key(1));
     assert_eq!(files_below(store.path()), before);
     // Others may read meanwhile, but not write.
     let directory = inspect::directory(store.path(), "default").expect("directory");

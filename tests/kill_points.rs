@@ -109,10 +109,13 @@ fn points_of(steps: &[Step]) -> Vec<Point> {
 /// Checks every `stride`-th point of a scenario; other seeds, other points.
 fn check_scenario(steps: &[Step], stride: usize) {
     let states = states(steps);
-    let points = points_of(steps);
-    eprintln!("{} operations in {} steps", points.len(), steps.len());
+    check_points(&points_of(steps), &states, stride);
+}
+
+fn check_points(points: &[Point], states: &[State], stride: usize) {
+    eprintln!("{} operations in {} steps", points.len(), states.len() - 1);
     assert!(points.len() > 20, "the operations were watched");
-    for point in some(&points, stride) {
+    for point in some(points, stride) {
         check(point, &states[point.done..states.len().min(point.done + 2)]);
     }
 }
@@ -227,6 +230,24 @@ fn changes_of_log_files_may_be_killed_anywhere() {
     steps.extend((1..5).map(large));
     steps.push(checkpoint());
     check_scenario(&steps, 9);
+}
+
+#[test]
+fn giving_space_back_may_be_killed_anywhere() {
+    // After the clear most of the table file is free: a hole is punched, and
+    // closing cuts the file off.
+    let mut steps: Vec<Step> = Vec::new();
+    for i in 0..8 {
+        steps.push(batch(1000 * i..1000 * (i + 1), 60));
+        steps.push(checkpoint());
+    }
+    let full = steps.len();
+    steps.extend([clear(), checkpoint(), insert(1, 20), checkpoint(), insert(2, 400)]);
+    let states = states(&steps);
+    let points: Vec<Point> = points_of(&steps).into_iter().filter(|p| p.done >= full).collect();
+    let named = |name: &str| points.iter().any(|point| point.name.contains(name));
+    assert!(named("punch") && named("set length"));
+    check_points(&points, &states, 1);
 }
 
 #[test]

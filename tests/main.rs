@@ -18,8 +18,12 @@ mod cases;
 mod concurrency;
 // Bytes that rotted, were cut off or are missing.
 mod damage;
+// A simulated disk that forgets what was not synced.
+mod disk;
 // What survives closing and a kill, and what is durable when.
 mod durability;
+// Where table files end.
+mod endings;
 // How well the slots are used while a store is filled.
 mod filling;
 // Stores of earlier days, and the document that describes them.
@@ -34,11 +38,21 @@ mod kill_points;
 mod kills;
 // What a caller may get wrong.
 mod limits;
+// What lies where in a store, all at once.
+mod map;
 // Random operations against a map of the standard library.
 mod model;
+// A table with another slot payload, written anew.
+mod rewrite;
 // Keys and values of every size.
 mod sizes;
+// What `survey` and `stats` say of a store.
+mod survey;
+// Power that goes off at any moment.
+mod power;
 // Named tables, and batches across them.
 mod tables;
 // The full check of a store.
 mod verify;
+
+

@@ -8,13 +8,21 @@ use crate::format::directory::RootEntry;
 use crate::format::header;
 use crate::format::{BLOCK, crc32};
 
-use super::{Damage, Store, TableFile};
+use super::fields::{Field, tables};
+use super::header::Run;
+use super::{Damage, Raw, Store, TableFile};
+
+/// The longest root that is read, in blocks: 2^23 entries, and a million log
+/// files. A longer one cannot be; it would only take memory.
+const MAX_ROOT_BLOCKS: u32 = (64 << 20) / BLOCK as u32 + (16 << 20) / BLOCK as u32;
 
 /// The root of a table, and an iterator over its directory pages in hash
 /// order.
 pub struct Directory {
     /// Its depth in bits: it has 2^depth entries.
     pub depth: u8,
+    /// Where it lies, as the header says.
+    pub run: Run,
     /// The live bytes of this table by log files.
     pub live: BTreeMap<u32, u64>,
     /// What is wrong with it.
@@ -22,6 +30,7 @@ pub struct Directory {
     pub(super) store: Store,
     pub(super) file: TableFile,
     pub(super) header: Arc<header::Header>,
+    bytes: Vec<u8>,
     entries: Vec<RootEntry>,
     next_entry: usize,
     next_page: u64,
@@ -52,6 +61,48 @@ pub struct DirectoryPage {
     pub segments: Vec<SegmentRecord>,
     /// What is wrong with it.
     pub damage: Option<Damage>,
+    raw: Raw,
+}
+
+impl DirectoryPage {
+    /// Its bytes, field by field; none if they cannot be read.
+    pub fn fields(&self) -> Vec<Field> {
+        let base = u64::from(self.block) * BLOCK as u64;
+        self.raw.bytes().map_or_else(Vec::new, |bytes| tables::directory_page(bytes, base))
+    }
+
+    /// The bytes of the record of a segment, field by field.
+    pub(super) fn segment_fields(&self, segment: u64) -> Vec<Field> {
+        let first = self.segments.first().map_or(0, |first| first.number);
+        let at = self.raw.bytes().and_then(|bytes| {
+            tables::segment_record(bytes, usize::try_from(segment.checked_sub(first)?).ok()?)
+        });
+        let Some((at, length)) = at else { return Vec::new() };
+        let from = u64::from(self.block) * BLOCK as u64 + at as u64;
+        let range = from..from + length as u64;
+        self.fields().into_iter().filter(|field| range.contains(&field.offset)).collect()
+    }
+}
+
+/// A block that looks like a directory page, decoded for itself: nothing is
+/// known of where it stood in the directory. `None` if it does not.
+pub(super) fn stray(block: u32, bytes: Box<[u8; BLOCK]>, payload: u16) -> Option<DirectoryPage> {
+    let found = format::DirectoryPage::decode(&bytes).ok()?;
+    let mut page = DirectoryPage {
+        number: 0,
+        first_entry: 0,
+        entries: 0,
+        block,
+        crc: crc32(&bytes[..], 0),
+        depth: found.depth,
+        prefix: found.prefix,
+        generation: found.generation,
+        segments: Vec::new(),
+        damage: None,
+        raw: Raw::new(bytes),
+    };
+    page.fill_segments(found.segments, payload, 0);
+    Some(page)
 }
 
 /// What a directory page says of a segment.
@@ -88,11 +139,13 @@ impl Directory {
     pub(super) fn new(store: Store, file: TableFile, header: header::Header) -> Directory {
         let mut directory = Directory {
             depth: header.root_depth,
+            run: Run::of(header.root),
             live: BTreeMap::new(),
             damage: None,
             store,
             file,
             header: Arc::new(header),
+            bytes: Vec::new(),
             entries: Vec::new(),
             next_entry: 0,
             next_page: 0,
@@ -111,11 +164,16 @@ impl Directory {
         if end > length {
             return Err(Damage::new(offset, "the root lies behind the end of the file"));
         }
+        if run.blocks > MAX_ROOT_BLOCKS {
+            let text = format!("a root of {} blocks is longer than one can be", run.blocks);
+            return Err(Damage::new(offset, text));
+        }
         let mut bytes = vec![0; run.blocks as usize * BLOCK];
         let read = self.file.file.read_at(&mut bytes, offset);
         read.map_err(|error| Damage::unreadable(offset, &error))?;
         let decoded = format::decode_root(&bytes, self.depth, self.header.live_count);
         let found = crc32(&bytes, 0);
+        self.bytes = bytes;
         match decoded {
             Ok((entries, live)) => (self.entries, self.live) = (entries, live),
             Err(fault) if found == run.crc => return Err(Damage::of(fault, offset)),
@@ -130,6 +188,23 @@ impl Directory {
         }
     }
 
+    /// The bytes of the root, field by field; none if they cannot be read.
+    pub fn fields(&self) -> impl Iterator<Item = Field> {
+        let (depth, live) = (self.depth, self.header.live_count);
+        let base = u64::from(self.run.block) * BLOCK as u64;
+        self.bytes.chunks(BLOCK).enumerate().flat_map(move |(part, bytes)| {
+            tables::root(bytes, base + (part * BLOCK) as u64, part as u32, depth, live)
+        })
+    }
+
+    /// The entries of the root that stand in its `part`th block, with the
+    /// number of the first.
+    pub(super) fn entries_in(&self, part: u32) -> (usize, &[RootEntry]) {
+        let first = part as usize * (BLOCK / 8);
+        let end = (first + BLOCK / 8).min(self.entries.len());
+        (first, self.entries.get(first..end).unwrap_or_default())
+    }
+
     fn read_page(&mut self, entry: RootEntry, first_entry: usize, entries: usize) -> DirectoryPage {
         let mut page = DirectoryPage {
             number: self.next_page,
@@ -142,6 +217,7 @@ impl Directory {
             generation: 0,
             segments: Vec::new(),
             damage: None,
+            raw: Raw::default(),
         };
         if let Err(damage) = self.fill_page(&mut page) {
             page.damage = Some(damage);
@@ -154,22 +230,52 @@ impl Directory {
         let offset = u64::from(page.block) * BLOCK as u64;
         let crc = crc32(&bytes[..], 0);
         let decoded = format::DirectoryPage::decode(&bytes);
+        page.raw = Raw::new(bytes);
         let found = decoded.map_err(|fault| Damage::of(fault, offset))?;
         (page.depth, page.prefix) = (found.depth, found.prefix);
         page.generation = found.generation;
-        let slots = match crate::format::group::Geometry::new(self.header.payload.into()) {
-            Some(geometry) => geometry.slots_per_page() as u64,
-            None => 0,
-        };
-        let mut prefix = u64::from(found.prefix);
-        for segment in found.segments {
-            let pages: Vec<PageRef> = segment
-                .pages
-                .iter()
-                .map(|page| PageRef { block: page.block, crc: page.crc })
-                .collect();
-            page.segments.push(SegmentRecord {
-                number: self.next_segment,
+        self.next_segment =
+            page.fill_segments(found.segments, self.header.payload, self.next_segment);
+        if crc != page.crc {
+            let text = format!("checksum {crc:08x}, the root says {:08x}", page.crc);
+            return Err(Damage::new(offset, text));
+        }
+        if found.table_id != self.header.table_id {
+            let (found, own) = (found.table_id, self.header.table_id);
+            let text = format!("a directory page of table {found}, but this is table {own}");
+            return Err(Damage::new(offset + 4, text));
+        }
+        let wanted = ((page.first_entry as u64) << (32 - u32::from(self.depth))) as u32;
+        let fits = page.depth <= self.depth && 1 << (self.depth - page.depth) == page.entries;
+        if !fits || page.prefix != wanted {
+            let text = format!(
+                "prefix {:08x}/{}, but it stands in {} entries of the root from {wanted:08x}/{} on",
+                page.prefix, page.depth, page.entries, self.depth
+            );
+            return Err(Damage::new(offset + 6, text));
+        }
+        Ok(())
+    }
+}
+
+impl DirectoryPage {
+    /// Takes over segment records, numbered from `next` on; returns the number
+    /// behind the last.
+    fn fill_segments(
+        &mut self,
+        segments: Vec<format::SegmentRecord>,
+        payload: u16,
+        mut next: u64,
+    ) -> u64 {
+        let geometry = crate::format::group::Geometry::new(payload.into());
+        let slots = geometry.map_or(0, |geometry| geometry.slots_per_page() as u64);
+        let mut prefix = u64::from(self.prefix);
+        for segment in segments {
+            let pages = segment.pages.iter();
+            let pages: Vec<_> =
+                pages.map(|page| PageRef { block: page.block, crc: page.crc }).collect();
+            self.segments.push(SegmentRecord {
+                number: next,
                 prefix: prefix as u32,
                 depth: segment.depth,
                 used: segment.used,
@@ -178,15 +284,9 @@ impl Directory {
                 pages,
             });
             prefix += 1 << (32 - segment.depth);
-            self.next_segment += 1;
+            next += 1;
         }
-        match crc == page.crc {
-            true => Ok(()),
-            false => {
-                let text = format!("checksum {crc:08x}, the root says {:08x}", page.crc);
-                Err(Damage::new(offset, text))
-            }
-        }
+        next
     }
 }
 

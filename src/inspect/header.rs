@@ -5,7 +5,8 @@ use crate::format::BLOCK;
 use crate::format::header as format;
 use crate::format::record;
 
-use super::{Damage, TableFile};
+use super::fields::{Field, tables};
+use super::{Damage, Raw, TableFile};
 
 /// A copy of a header.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +20,15 @@ pub struct HeaderCopy {
     pub damage: Option<Damage>,
     /// What it says; of a damaged copy, what could still be read.
     pub header: Option<Header>,
+    raw: Raw,
+}
+
+impl HeaderCopy {
+    /// Its bytes, field by field; none if they cannot be read.
+    pub fn fields(&self) -> Vec<Field> {
+        let base = u64::from(self.copy) * BLOCK as u64;
+        self.raw.bytes().map_or_else(Vec::new, |bytes| tables::header(bytes, base))
+    }
 }
 
 /// What a header says. The meaning of each field is in format.md, section 3.1.
@@ -92,9 +102,14 @@ pub struct Run {
     pub crc: u32,
 }
 
+impl Run {
+    pub(super) fn of(run: format::Run) -> Run {
+        Run { block: run.block, blocks: run.blocks, crc: run.crc }
+    }
+}
+
 impl Header {
     fn of(header: &format::Header) -> Header {
-        let run = |run: format::Run| Run { block: run.block, blocks: run.blocks, crc: run.crc };
         let record::Position { file, salt, offset, commit } = header.log;
         Header {
             table_id: header.table_id,
@@ -117,9 +132,9 @@ impl Header {
             segments: header.segments,
             generation: header.generation,
             log: Position { file, salt, offset, commit },
-            root: run(header.root),
+            root: Run::of(header.root),
             live_count: header.live_count,
-            free_map: run(header.free_map),
+            free_map: Run::of(header.free_map),
             file_blocks: header.file_blocks,
             next_table_id: header.next_table_id,
             clears: header.clears,
@@ -143,14 +158,19 @@ pub(super) fn read(file: &TableFile) -> Vec<HeaderCopy> {
 
 fn read_copy(file: &TableFile, copy: u32) -> HeaderCopy {
     let base = u64::from(copy) * BLOCK as u64;
-    let (header, damage) = match file.block(copy) {
-        Err(damage) => (None, Some(damage)),
-        Ok(bytes) => match format::Header::decode(&bytes) {
-            Ok(header) => (Some(header), None),
-            Err(fault) => (format::Header::glimpse(&bytes).ok(), Some(Damage::of(fault, base))),
-        },
+    let bytes = match file.block(copy) {
+        Ok(bytes) => bytes,
+        Err(damage) => {
+            let (damage, raw) = (Some(damage), Raw::default());
+            return HeaderCopy { copy, counts: false, damage, header: None, raw };
+        }
     };
-    HeaderCopy { copy, counts: false, damage, header: header.as_ref().map(Header::of) }
+    let (header, damage) = match format::Header::decode(&bytes) {
+        Ok(header) => (Some(header), None),
+        Err(fault) => (format::Header::glimpse(&bytes).ok(), Some(Damage::of(fault, base))),
+    };
+    let header = header.as_ref().map(Header::of);
+    HeaderCopy { copy, counts: false, damage, header, raw: Raw::new(bytes) }
 }
 
 /// The header that counts.

@@ -27,12 +27,29 @@
 //! header     both copies of a table file's header
 //! directory  root, directory pages, and the segments they speak of
 //! segment    one segment: pages, groups, slots
-//! log        log files and their records
+//! block      what a block of a table file is, and what it holds
+//! key        where a key would be, and every step of the search for it
+//! news       what the log says of a key that the table file does not show yet
+//! log        log files
+//! records    their records, and what lies between them
+//! map        what lies where, all at once
+//! fields     bytes, and what they are
 //! ```
+//!
+//! Every part knows its bytes: `fields()` shows them one by one, each with its
+//! name in format.md. No number that stands in a file is believed before it is
+//! bounded, so that no bytes whatever can make a panic, an endless loop, or a
+//! demand for more memory than the files themselves are long.
 
+mod block;
 mod directory;
+mod fields;
 mod header;
+mod key;
 mod log;
+mod map;
+mod news;
+mod records;
 mod segment;
 
 use std::path::{Path, PathBuf};
@@ -43,9 +60,15 @@ use crate::format::{BLOCK, Fault, is_table_name};
 use crate::storage::files::Files;
 use crate::storage::{Access, File, Lock, LockOutcome, Storage};
 
+pub use block::{Block, Content, FreeMapPart, Role, RootPart, RootRun};
 pub use directory::{Directory, DirectoryPage, PageRef, SegmentRecord};
+pub use fields::Field;
 pub use header::{Header, HeaderCopy, Position, Run, State};
-pub use log::{Activation, Gap, Kind, Log, LogFile, Operation, Piece, Record, Records};
+pub use key::{Candidate, Search, SearchResult, Step, Verdict};
+pub use log::{Activation, Log, LogFile};
+pub use map::{BlockUse, FileDamage, LogSpace, LogState, StoreMap, map, map_with};
+pub use news::{Newer, News};
+pub use records::{Gap, Kind, Operation, Piece, Record, Records};
 pub use segment::{Address, Entry, Group, Page, Segment, Slot};
 
 /// Something that the format does not allow.
@@ -91,7 +114,10 @@ impl std::fmt::Display for Damage {
 ///
 /// [`Error::NotFound`], [`Error::Locked`], [`Error::Io`].
 pub fn tables(path: impl AsRef<Path>) -> Result<Vec<String>> {
-    let store = Store::open(path.as_ref())?;
+    tables_of(&Store::open(path.as_ref())?)
+}
+
+fn tables_of(store: &Store) -> Result<Vec<String>> {
     let names = store.storage.list("");
     let names = names.map_err(|error| Error::io("list", store.storage.path(""), error))?;
     let mut names: Vec<String> = names
@@ -148,6 +174,58 @@ pub fn log(path: impl AsRef<Path>) -> Result<Log> {
     log::read(Store::open(path.as_ref())?)
 }
 
+/// What a block of a table file is, and what it holds. Costs a walk through
+/// the directory.
+///
+/// ```
+/// use swissdb::inspect::{Content, Role};
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("store");
+/// swissdb::Db::open(&path)?.close()?;
+/// let block = swissdb::inspect::block(&path, "default", 1)?;
+/// assert_eq!(block.roles, [Role::Header { copy: 1 }]);
+/// assert!(matches!(block.content, Content::Header(_)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+///
+/// As [`header`]; [`Error::NotFound`] if the file has not so many blocks. That
+/// no header is valid is no error: the block is shown for itself then.
+pub fn block(path: impl AsRef<Path>, table: &str, number: u64) -> Result<Block> {
+    let store = Store::open(path.as_ref())?;
+    let file = store.table(table)?;
+    block::read(store, file, number)
+}
+
+/// Where a key would be, step by step: its hash, the way through the
+/// directory, the groups that a search visits, and what the log behind L says
+/// of it. Costs a walk through the directory before it, and through the log
+/// behind L.
+///
+/// ```
+/// use swissdb::inspect::SearchResult;
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("store");
+/// let db = swissdb::Db::open(&path)?;
+/// db.insert("apple", "red")?;
+/// db.close()?;
+/// let search = swissdb::inspect::key(&path, "default", b"apple")?;
+/// assert!(matches!(search.result, SearchResult::Found(_)));
+/// assert_eq!(search.steps.len(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+///
+/// As [`directory`]; [`Error::KeyTooLong`] for a key that no table can have.
+pub fn key(path: impl AsRef<Path>, table: &str, key: &[u8]) -> Result<Search> {
+    if key.len() > crate::MAX_KEY_LENGTH {
+        return Err(Error::KeyTooLong { length: key.len() });
+    }
+    key::search(directory(path, table)?, key)
+}
+
 /// A store that is looked at.
 #[derive(Clone)]
 struct Store {
@@ -198,5 +276,25 @@ impl TableFile {
         let read = self.file.read_at(&mut bytes[..], offset);
         read.map_err(|error| Damage::unreadable(offset, &error))?;
         Ok(bytes)
+    }
+}
+
+/// The bytes of a block that a part was decoded from, if they could be read.
+#[derive(Clone, Default, PartialEq, Eq)]
+struct Raw(Option<Arc<[u8; BLOCK]>>);
+
+impl Raw {
+    fn new(bytes: Box<[u8; BLOCK]>) -> Raw {
+        Raw(Some(Arc::from(bytes)))
+    }
+
+    fn bytes(&self) -> Option<&[u8; BLOCK]> {
+        self.0.as_deref()
+    }
+}
+
+impl std::fmt::Debug for Raw {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_some() { "4096 bytes" } else { "nothing" })
     }
 }

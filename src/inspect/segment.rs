@@ -9,7 +9,8 @@ use crate::verify::logs::Logs;
 use crate::verify::segment as check;
 
 use super::directory::{Directory, PageRef, SegmentRecord};
-use super::{Damage, Store};
+use super::fields::{Field, pages as annotated};
+use super::{Damage, Raw, Store, TableFile};
 
 /// A segment, taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +20,7 @@ pub struct Segment {
     pub record: SegmentRecord,
     /// Its pages, in order.
     pub pages: Vec<Page>,
+    groups: usize,
 }
 
 /// A page of a segment.
@@ -37,6 +39,41 @@ pub struct Page {
     pub groups: Vec<Group>,
     /// What is wrong with it and not with single slots.
     pub damage: Vec<Damage>,
+    raw: Raw,
+    /// What its bytes are divided by, and the number of its first group.
+    shape: Option<(Geometry, usize)>,
+}
+
+impl Page {
+    /// Its bytes, field by field; none if they cannot be read.
+    pub fn fields(&self) -> Vec<Field> {
+        let base = u64::from(self.at.block) * BLOCK as u64;
+        match (self.raw.bytes(), &self.shape) {
+            (Some(bytes), Some((geometry, first))) => {
+                annotated::page(bytes, base, geometry, *first)
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The bytes of one of its groups, field by field.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("store");
+    /// swissdb::Db::open(&path)?.close()?;
+    /// let segment = swissdb::inspect::segment(&path, "default", 0)?;
+    /// let page = &segment.pages[0];
+    /// let fields = page.group_fields(&page.groups[1]);
+    /// assert_eq!(fields[0].name, "control word");
+    /// assert_eq!(fields[0].offset, page.groups[1].offset);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn group_fields(&self, group: &Group) -> Vec<Field> {
+        let length = self.shape.map_or(0, |(geometry, _)| geometry.group_words as u64 * 8);
+        let range = group.offset..group.offset + length;
+        self.fields().into_iter().filter(|field| range.contains(&field.offset)).collect()
+    }
 }
 
 /// A group.
@@ -124,6 +161,25 @@ impl Segment {
         })
     }
 
+    /// How many groups it has.
+    pub fn group_count(&self) -> usize {
+        self.groups
+    }
+
+    /// One of its groups, with the page that it lies in; `None` if the segment
+    /// has no such group or its page cannot be read.
+    pub fn group(&self, number: usize) -> Option<(&Page, &Group)> {
+        self.pages.iter().find_map(|page| {
+            let group = page.groups.iter().find(|group| group.number == number)?;
+            Some((page, group))
+        })
+    }
+
+    /// The page of one of its groups, readable or not.
+    pub fn page_of(&self, group: usize) -> Option<&Page> {
+        self.pages.get(group.checked_div(self.groups / self.pages.len().max(1))?)
+    }
+
     /// All that is wrong with it.
     pub fn damage(&self) -> impl Iterator<Item = &Damage> {
         let pages = self.pages.iter().flat_map(|page| &page.damage);
@@ -135,74 +191,105 @@ impl Segment {
 pub(super) fn read(mut directory: Directory, number: u64) -> Result<Segment> {
     let record = directory
         .find_map(|page| page.segments.into_iter().find(|segment| segment.number == number));
-    let Some(record) = record else {
-        return Err(Error::NotFound { what: format!("segment {number}") });
-    };
-    let header = directory.header.clone();
-    let Some(geometry) = Geometry::new(header.payload.into()) else {
-        return Err(Error::NotFound { what: format!("segment {number}") });
-    };
-    let kind = HashKind::from_id(header.hash_id).unwrap_or_default();
-    let hasher = Hasher::new(kind, header.hash_key);
-    let mut reader = Reader { geometry, hasher, logs: None, store: directory.store.clone() };
-    let read: Vec<_> = record.pages.iter().map(|page| directory.file.block(page.block)).collect();
-    let bytes: Vec<check::Page> = read.iter().map(|page| page.as_ref().ok().cloned()).collect();
-    let segment = check::Segment {
-        geometry,
-        hasher: &hasher,
-        prefix: record.prefix,
-        depth: record.depth,
-        used: record.used,
-        tombstones: record.tombstones,
-        pages: &bytes,
-        on_disk: Some(header.table_id),
-    };
-    let census = segment.census();
-    let mut pages = Vec::new();
-    for (i, at) in record.pages.iter().enumerate() {
-        let breaches = census.breaches.iter().filter(|breach| breach.page == i);
-        let damage = breaches.map(|breach| (breach.offset, breach.text.clone())).collect();
-        let page = match &read[i] {
-            Ok(bytes) => reader.page(*at, i, bytes, record.pages.len(), damage),
-            Err(damage) => unreadable(*at, damage.clone()),
-        };
-        pages.push(page);
-    }
-    Ok(Segment { record, pages })
+    let absent = || Error::NotFound { what: format!("segment {number}") };
+    let record = record.ok_or_else(absent)?;
+    let mut reader = Reader::new(&directory).ok_or_else(absent)?;
+    Ok(reader.segment(record))
 }
 
-fn unreadable(at: PageRef, damage: Damage) -> Page {
-    let (groups, damage) = (Vec::new(), vec![damage]);
-    Page { at, stored_crc: 0, found_crc: 0, page_record: (0, 0, 0, 0), groups, damage }
-}
-
-/// What pages are taken apart with.
-struct Reader {
+/// A page that no directory speaks of, taken apart for itself.
+pub(super) fn stray(
+    block: u32,
+    bytes: Box<[u8; BLOCK]>,
     geometry: Geometry,
     hasher: Hasher,
+    store: &Store,
+    file: &TableFile,
+) -> Page {
+    let (store, file) = (store.clone(), file.clone());
+    let mut reader =
+        Reader { geometry, hasher, table: 0, logs: None, reads_log: false, store, file };
+    let number = usize::from(group::PageRecord::from_word(u64_at(&bytes[..], 56)).page);
+    let at = PageRef { block, crc: group::page_crc(&bytes) };
+    reader.page(at, number.min(15), bytes, None, Vec::new())
+}
+
+/// What segments are taken apart with.
+pub(super) struct Reader {
+    geometry: Geometry,
+    pub(super) hasher: Hasher,
+    table: u16,
     /// The log, from the first spilled key on.
     logs: Option<Logs>,
+    /// Whether all that is spilled is read.
+    pub(super) reads_log: bool,
     store: Store,
+    file: TableFile,
 }
 
 impl Reader {
+    /// For the segments of a table; `None` if its slot payload is impossible.
+    pub(super) fn new(directory: &Directory) -> Option<Reader> {
+        let header = &directory.header;
+        let kind = HashKind::from_id(header.hash_id).unwrap_or_default();
+        Some(Reader {
+            geometry: Geometry::new(header.payload.into())?,
+            hasher: Hasher::new(kind, header.hash_key),
+            table: header.table_id,
+            logs: None,
+            reads_log: true,
+            store: directory.store.clone(),
+            file: directory.file.clone(),
+        })
+    }
+
+    /// Takes a segment apart.
+    pub(super) fn segment(&mut self, record: SegmentRecord) -> Segment {
+        let read: Vec<_> = record.pages.iter().map(|page| self.file.block(page.block)).collect();
+        let bytes: Vec<check::Page> = read.iter().map(|page| page.as_ref().ok().cloned()).collect();
+        let segment = check::Segment {
+            geometry: self.geometry,
+            hasher: &self.hasher,
+            prefix: record.prefix,
+            depth: record.depth,
+            used: record.used,
+            tombstones: record.tombstones,
+            pages: &bytes,
+            on_disk: Some(self.table),
+        };
+        let census = segment.census();
+        let mut pages = Vec::new();
+        for (i, (at, read)) in record.pages.iter().zip(read).enumerate() {
+            let breaches = census.breaches.iter().filter(|breach| breach.page == i);
+            let breaches = breaches.map(|breach| (breach.offset, breach.text.clone())).collect();
+            pages.push(match read {
+                Ok(bytes) => self.page(*at, i, bytes, Some(record.pages.len()), breaches),
+                Err(damage) => unreadable(*at, damage),
+            });
+        }
+        let groups = pages.len() * self.geometry.groups_per_page;
+        Segment { record, pages, groups }
+    }
+
+    /// Takes a page apart; `pages` is how many the segment has, if that is
+    /// known.
     fn page(
         &mut self,
         at: PageRef,
         number: usize,
-        bytes: &[u8; BLOCK],
-        pages: usize,
+        bytes: Box<[u8; BLOCK]>,
+        pages: Option<usize>,
         mut breaches: Vec<(usize, String)>,
     ) -> Page {
         let base = u64::from(at.block) * BLOCK as u64;
-        let record = group::PageRecord::from_word(u64_at(bytes, 56));
-        let stored_crc = group::stored_page_crc(bytes);
-        let found_crc = group::page_crc(bytes);
+        let record = group::PageRecord::from_word(u64_at(&bytes[..], 56));
+        let stored_crc = group::stored_page_crc(&bytes);
+        let found_crc = group::page_crc(&bytes);
+        let first = number * self.geometry.groups_per_page;
         let mut groups = Vec::new();
         for group in 0..self.geometry.groups_per_page {
-            let number = number * self.geometry.groups_per_page + group;
             let start = group * self.geometry.group_words * 8;
-            groups.push(self.group(bytes, base, start, number, pages, &mut breaches));
+            groups.push(self.group(&bytes, base, start, first + group, pages, &mut breaches));
         }
         let mut damage: Vec<Damage> = Vec::new();
         if (stored_crc, found_crc) != (at.crc, at.crc) {
@@ -216,7 +303,8 @@ impl Reader {
         let rest = breaches.into_iter();
         damage.extend(rest.map(|(offset, text)| Damage::new(base + offset as u64, text)));
         let page_record = (record.table, record.depth, record.page, record.generation);
-        Page { at, stored_crc, found_crc, page_record, groups, damage }
+        let (raw, shape) = (Raw::new(bytes), Some((self.geometry, first)));
+        Page { at, stored_crc, found_crc, page_record, groups, damage, raw, shape }
     }
 
     fn group(
@@ -225,7 +313,7 @@ impl Reader {
         base: u64,
         start: usize,
         number: usize,
-        pages: usize,
+        pages: Option<usize>,
         breaches: &mut Vec<(usize, String)>,
     ) -> Group {
         let mut control = [0; SLOTS];
@@ -238,7 +326,7 @@ impl Reader {
                 unknown @ 0x80.. => Slot::Unknown(unknown),
                 _ => {
                     let mut entry = self.entry(bytes, base, start, slot, pages);
-                    entry.probes = entry.hash.and_then(|hash| self.probes(hash, number, pages));
+                    entry.probes = entry.hash.and_then(|hash| self.probes(hash, number, pages?));
                     for (_, text) in breaches.extract_if(.., |breach| breach.0 == offset) {
                         entry.damage.push(Damage::new(entry.offset, text));
                     }
@@ -262,7 +350,7 @@ impl Reader {
         base: u64,
         start: usize,
         slot: usize,
-        pages: usize,
+        pages: Option<usize>,
     ) -> Entry {
         let lengths = group::Lengths {
             key: u16_at(bytes, start + 16 + 2 * slot),
@@ -302,8 +390,8 @@ impl Reader {
         let own = entry.key.as_deref().map(|key| self.hasher.hash(key));
         let hash = own.or(entry.address.map(|address| address.hash));
         entry.hash = hash;
-        let groups = pages * self.geometry.groups_per_page;
-        entry.home = hash.map(|hash| group::home(hash, groups));
+        let groups = pages.map(|pages| pages * self.geometry.groups_per_page);
+        entry.home = hash.zip(groups).map(|(hash, groups)| group::home(hash, groups));
         entry
     }
 
@@ -318,13 +406,35 @@ impl Reader {
             let key = if lengths.key_spilled() { lengths.key_len() as u64 } else { 0 };
             entry.value_length = u64::from(length).checked_sub(key);
         }
-        let keep = if lengths.key_spilled() { lengths.key_len() } else { 0 };
+        if self.reads_log {
+            self.read_log(entry);
+        }
+    }
+
+    /// Reads what an entry has in the log, its key if it is there.
+    pub(super) fn read_log(&mut self, entry: &mut Entry) {
+        let Some(Address { hash, length, crc, file, offset }) = entry.address else { return };
+        let address = group::Address { hash, len: length, crc, file, offset };
+        let keep = if entry.key.is_none() { entry.key_length } else { 0 };
         let storage = &self.store.storage;
         let logs = self.logs.get_or_insert_with(|| Logs::without_findings(storage));
         match logs.check_address(&address, keep) {
-            Ok(key) if lengths.key_spilled() => entry.key = Some(key),
+            Ok(key) if entry.key.is_none() => entry.key = Some(key),
             Ok(_) => {}
             Err(text) => entry.damage.push(Damage::new(entry.offset, text)),
         }
+    }
+}
+
+fn unreadable(at: PageRef, damage: Damage) -> Page {
+    Page {
+        at,
+        stored_crc: 0,
+        found_crc: 0,
+        page_record: (0, 0, 0, 0),
+        groups: Vec::new(),
+        damage: vec![damage],
+        raw: Raw::default(),
+        shape: None,
     }
 }

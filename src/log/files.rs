@@ -22,9 +22,17 @@
 //! `end` of a file is the offset below which nobody writes any more in this
 //! life of the file. Whoever appends raises it, with `Release`, after the
 //! bytes are there. That is what makes lending the bytes below it sound.
+//!
+//! # Files whose end nobody states
+//!
+//! The end of a file is stated by its successor. A successor that holds nothing
+//! is recycled while the file before it may still be needed, and an opening
+//! after that finds no statement: the whole file counts as written, and its
+//! last commit is at most the one before the next file there is.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use crate::error::{Corruption, Error, Result};
 use crate::format::BLOCK;
@@ -48,6 +56,8 @@ pub(super) struct LogFile {
     /// What it says of the log before it.
     pub(super) activation: Activation,
     pub(super) map: Map,
+    /// How much of it was given back behind its end, in bytes, as far as known.
+    trimmed: AtomicU64,
     progress: Progress,
 }
 
@@ -60,6 +70,8 @@ struct Progress {
     /// The last commit in the file. For the active file it is only set when
     /// it is finished.
     last_commit: AtomicU64,
+    /// Whether the file is finished, and end and last commit are exact.
+    finished: AtomicBool,
 }
 
 impl LogFile {
@@ -72,8 +84,9 @@ impl LogFile {
     ) -> LogFile {
         let LogFileHeader { number, salt, size } = header;
         let last_commit = AtomicU64::new(activation.last_commit);
-        let progress = Progress { end: AtomicU64::new(end), last_commit };
-        LogFile { number, salt, size, activation, map, progress }
+        let (end, finished) = (AtomicU64::new(end), AtomicBool::new(false));
+        let progress = Progress { end, last_commit, finished };
+        LogFile { number, salt, size, activation, map, trimmed: AtomicU64::new(0), progress }
     }
 
     #[inline]
@@ -93,6 +106,28 @@ impl LogFile {
 
     pub(super) fn set_last_commit(&self, commit: u64) {
         self.progress.last_commit.store(commit, Relaxed);
+    }
+
+    /// Nothing is appended to the file any more; its end has been set.
+    pub(super) fn finish(&self, last_commit: u64) {
+        self.set_last_commit(last_commit);
+        self.progress.finished.store(true, Release);
+    }
+
+    /// Where the records of a finished file end, and its last commit, if they
+    /// are known exactly.
+    pub(super) fn stated_end(&self) -> Option<(u64, u64)> {
+        let finished = self.progress.finished.load(Acquire);
+        finished.then(|| (self.end(), self.last_commit()))
+    }
+
+    /// How many bytes were given back behind its end.
+    pub(super) fn trimmed(&self) -> u64 {
+        self.trimmed.load(Relaxed)
+    }
+
+    pub(super) fn set_trimmed(&self, bytes: u64) {
+        self.trimmed.store(bytes, Relaxed);
     }
 
     /// The place in this file at an offset.
@@ -129,6 +164,20 @@ impl FileSet {
         self.iter().rev().find(|file| file.activation.previous == number)
     }
 
+    /// Tells each file what the files behind it say of its end.
+    fn state_ends(&self) {
+        let mut behind: Option<&Arc<LogFile>> = None;
+        for file in self.iter().rev() {
+            if let Some(next) = self.successor(file.number) {
+                file.set_end(u64::from(next.activation.previous_end).min(file.size));
+                file.finish(next.activation.last_commit);
+            } else if let Some(behind) = behind {
+                file.set_last_commit(behind.activation.last_commit);
+            }
+            behind = Some(file);
+        }
+    }
+
     /// All files, in the order of their numbers.
     pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &Arc<LogFile>> {
         self.files.iter().map(|file| &file.1)
@@ -155,6 +204,8 @@ pub(super) struct Spare {
     pub(super) number: u32,
     pub(super) salt: u32,
     pub(super) size: u64,
+    /// How many of these bytes take no space, as far as known.
+    pub(super) trimmed: u64,
 }
 
 /// A file whose first block or length is not what was written.
@@ -209,13 +260,7 @@ pub(super) fn find(storage: &dyn Storage) -> Result<Found> {
             Err(error) => return Err(error),
         }
     }
-    for file in found.set.iter() {
-        if let Some(next) = found.set.successor(file.number) {
-            let end = u64::from(next.activation.previous_end);
-            file.set_end(end.min(file.size));
-            file.set_last_commit(next.activation.last_commit);
-        }
-    }
+    found.set.state_ends();
     Ok(found)
 }
 
@@ -254,7 +299,7 @@ pub(super) fn open(storage: &dyn Storage, number: u32, access: Access) -> Result
     }
     let LogFileHeader { salt, size, .. } = header;
     let Some(activation) = Activation::decode(&block, salt) else {
-        return Ok(Opened::Prepared(Spare { number, salt, size }));
+        return Ok(Opened::Prepared(Spare { number, salt, size, trimmed: 0 }));
     };
     let map = file.map(size, access != Access::Read).map_err(io("map"))?;
     let log = Arc::new(LogFile::new(header, activation, map, size));

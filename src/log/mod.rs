@@ -21,16 +21,19 @@
 //! ```text
 //! files     which files there are, the set that readers look into
 //! prepare   making the next file, recycling old ones
-//! writer    the appender: reserve, append, activate
+//! writer    the appender: reserve, append, activate, rotate
 //! sync      group commit                      keeper    the background thread
 //! scan      walking the chain, end or gap     evidence  what shows a gap
+//! single    walking one file                  space     giving space back
 //! recover   after a crash: rewriting, going on
 //! values    reading in place                  poison    no writes after a failure
+//! counters  what was done, for statistics
 //! ```
 //!
 //! # Invariants
 //!
-//! 1. The numbers of files grow along the chain, and none is used twice.
+//! 1. The numbers of files grow along the chain, and none that was activated is
+//!    used twice.
 //! 2. An activated file was durable, with its header and its name, before.
 //! 3. A file's bytes below its published end do not change in this life of it.
 //! 4. `durable <= appended`, and both only grow. What is durable is a prefix.
@@ -45,6 +48,7 @@
 //! the writer lock. The locks in here are held for a few instructions only,
 //! never during I/O, and are taken one at a time.
 
+mod counters;
 mod evidence;
 mod files;
 mod keeper;
@@ -53,6 +57,8 @@ mod prepare;
 mod reader;
 mod recover;
 mod scan;
+mod single;
+mod space;
 mod sync;
 mod values;
 mod writer;
@@ -61,6 +67,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use self::counters::Counters;
 use self::files::{DIRECTORY, Damaged, FileSet, Found, TEMPORARY};
 use self::keeper::Work;
 use self::prepare::Next;
@@ -106,12 +113,17 @@ pub(crate) struct Log {
     /// The number of the file that is appended to, 0 while there is none.
     active: AtomicU32,
     durable: AtomicU64,
+    /// The last file that was activated without a record, and the last such
+    /// file whose activation is durable.
+    rotated: AtomicU32,
+    settled: AtomicU32,
     sync: Mutex<SyncState>,
     synced: Condvar,
     work: Mutex<Work>,
     wake: Condvar,
     next: Mutex<Next>,
     prepared: Condvar,
+    counters: Counters,
 }
 
 /// What every append touches.
@@ -133,8 +145,9 @@ pub(crate) struct LogFileInfo {
     /// The number of its first commit, which is there if `last_commit` is not
     /// smaller.
     pub(crate) first_commit: u64,
+    /// Its last commit, or a later one if nobody states the file's end.
     pub(crate) last_commit: u64,
-    /// Where its records end, in bytes.
+    /// Where its records end, in bytes; its length if nobody states it.
     pub(crate) end: u64,
     /// Whether it is the file that is appended to.
     pub(crate) active: bool,
@@ -214,12 +227,15 @@ impl Log {
             damaged,
             active: AtomicU32::new(0),
             durable: AtomicU64::new(0),
+            rotated: AtomicU32::new(0),
+            settled: AtomicU32::new(0),
             sync: Mutex::default(),
             synced: Condvar::new(),
             work: Mutex::new(Work::new()),
             wake: Condvar::new(),
             next: Mutex::new(Next::new(highest, prepared)),
             prepared: Condvar::new(),
+            counters: Counters::default(),
         }
     }
 
@@ -242,7 +258,8 @@ impl Log {
     }
 
     /// Ends the background work, makes everything durable and removes files
-    /// that hold nothing. After a failure it writes nothing.
+    /// that hold nothing, the one prepared included. After a failure it writes
+    /// nothing.
     ///
     /// # Errors
     ///

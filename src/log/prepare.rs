@@ -9,9 +9,13 @@
 //! block is invalid under the new salt.
 //!
 //! ```text
-//! new        create ─► allocate ─► zeros ─► header ─► sync ─► rename ─► sync directory
-//! recycled   rename ─► sync directory ────► header ─► sync ─► rename ─► sync directory
+//! new        create ─► allocate ─► zeros ──────► header ─► sync ─► rename ─► sync directory
+//! recycled   rename ─► sync directory ─► allocate ► header ─► sync ─► rename ─► sync directory
 //! ```
+//!
+//! The end of an old file may have been given back (see [`space`](super::space)).
+//! A store into such a hole ends the process if the device is full, hence
+//! space is taken for a recycled file as well; if there is none, it is removed.
 //!
 //! A crash anywhere leaves the temporary name, which the next opening removes,
 //! or a prepared file, which it recycles. A prepared file is never activated
@@ -29,8 +33,8 @@
 //!
 //! # Numbers
 //!
-//! They grow with every preparation and are never used twice, so their order
-//! is the order of the chain. Hence there is one prepared file at most: one that
+//! They grow with every preparation, so that their order is the order of the
+//! chain. Hence there is one prepared file at most: one that
 //! is too small for a record is given up, and prepared again later under a new
 //! number.
 //!
@@ -43,6 +47,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::files::{Spare, TEMPORARY};
 use super::{Log, MIN_FILE, WINDOW, lock, wait};
@@ -51,10 +56,7 @@ use crate::format::BLOCK;
 use crate::format::record::{
     LOG_START, LogFileHeader, MAX_LOG_FILE, MAX_RECORD, log_file_name, padded,
 };
-use crate::storage::{Access, File, Map, pins};
-
-/// The most files that are kept to be recycled.
-const SPARES: usize = 2;
+use crate::storage::{Access, File, Map};
 
 /// Room beside the record in a file of its own.
 const SLACK: u64 = 256 << 10;
@@ -80,8 +82,8 @@ impl Fresh {
         self.size - LOG_START
     }
 
-    fn spare(&self) -> Spare {
-        Spare { number: self.number, salt: self.salt, size: self.size }
+    pub(super) fn spare(&self) -> Spare {
+        Spare { number: self.number, salt: self.salt, size: self.size, trimmed: 0 }
     }
 }
 
@@ -89,7 +91,9 @@ impl Fresh {
 #[derive(Default)]
 pub(super) struct Next {
     /// The file that is prepared.
-    ready: Option<Fresh>,
+    pub(super) ready: Option<Fresh>,
+    /// The size of the prepared file that the appender has in hand, 0 if none.
+    pub(super) in_hand: u64,
     /// Whether somebody prepares one.
     preparing: bool,
     /// The highest number given to a file so far.
@@ -99,7 +103,7 @@ pub(super) struct Next {
     /// Files that hold nothing.
     pub(super) spares: Vec<Spare>,
     /// Files taken out of the set in that epoch: spares, once no pin is left.
-    retired: Vec<(u64, Spare)>,
+    pub(super) retired: Vec<(u64, Spare)>,
 }
 
 impl Next {
@@ -109,7 +113,7 @@ impl Next {
     }
 
     /// The size of the next ordinary file.
-    fn wanted(&self, max_file: u64) -> u64 {
+    pub(super) fn wanted(&self, max_file: u64) -> u64 {
         (self.grown * 2).clamp(MIN_FILE.min(max_file), max_file)
     }
 
@@ -119,18 +123,6 @@ impl Next {
         let best = *self.spares.iter().filter(suits).min_by_key(|spare| spare.size)?;
         self.spares.retain(|spare| *spare != best);
         Some(best)
-    }
-
-    /// Makes spares of the retired files that no reader holds any more, and
-    /// takes out what is not worth keeping.
-    fn superfluous(&mut self, max_file: u64) -> Vec<Spare> {
-        let free = self.retired.extract_if(.., |(epoch, _)| pins::quiescent(*epoch));
-        self.spares.extend(free.map(|(_, spare)| spare));
-        let wanted = self.wanted(max_file);
-        let keep = |spare: &Spare| (wanted..=max_file).contains(&spare.size);
-        let mut drop: Vec<Spare> = self.spares.extract_if(.., |spare| !keep(spare)).collect();
-        drop.extend(self.spares.drain(SPARES.min(self.spares.len())..));
-        drop
     }
 }
 
@@ -150,26 +142,88 @@ impl Log {
         if bytes > MAX_RECORD {
             return Err(Error::BatchTooLarge { needed: bytes, limit: MAX_RECORD });
         }
+        self.poison.check()?;
         let space = padded(bytes);
-        loop {
-            self.poison.check()?;
-            let mut next = lock(&self.next);
-            if next.ready.as_ref().is_some_and(|ready| ready.room() >= space) {
-                return Ok(());
-            }
-            if next.preparing {
-                drop(wait(&self.prepared, next));
+        if self.is_ready(space) {
+            return Ok(());
+        }
+        let since = Instant::now();
+        let outcome = self.wait_or_prepare(space);
+        self.counters.waited(since);
+        outcome
+    }
+
+    /// Whether a file with that much room is prepared.
+    fn is_ready(&self, space: u64) -> bool {
+        lock(&self.next).ready.as_ref().is_some_and(|ready| ready.room() >= space)
+    }
+
+    fn wait_or_prepare(&self, space: u64) -> Result<()> {
+        while !self.is_ready(space) {
+            let Some(preparing) = self.begin_preparing()? else {
                 continue;
+            };
+            if self.is_ready(space) {
+                break;
             }
-            next.preparing = true;
-            if let Some(too_small) = next.ready.take() {
-                next.spares.push(too_small.spare());
-            }
-            drop(next);
-            let preparing = Preparing { log: self };
+            preparing.give_up_ready();
             let fresh = self.prepare_for(space)?;
             preparing.finish(fresh);
         }
+        Ok(())
+    }
+
+    /// Lets the caller prepare a file. `None`: somebody else did, meanwhile.
+    fn begin_preparing(&self) -> Result<Option<Preparing<'_>>> {
+        self.poison.check()?;
+        let mut next = lock(&self.next);
+        if next.preparing {
+            drop(wait(&self.prepared, next));
+            return Ok(None);
+        }
+        next.preparing = true;
+        Ok(Some(Preparing { log: self }))
+    }
+
+    /// Sees to it that the next file is one of the smallest size, and that
+    /// sizes begin to double again from there: for a log that is to take little
+    /// space. Takes as long as writing a mebibyte, or as long as somebody else
+    /// prepares a file; not to be called with the writer lock held.
+    ///
+    /// Somebody may have a larger file in hand, which then lies before the
+    /// small one: [`Appender::rotate`](super::Appender::rotate) gives it up.
+    ///
+    /// # Errors
+    ///
+    /// `Io` if the file cannot be made; if the device is full, that poisons
+    /// nothing and may be tried again. `ReadOnly`, `Poisoned`.
+    pub(crate) fn prepare_small(&self) -> Result<()> {
+        if self.options.read_only {
+            return Err(Error::ReadOnly);
+        }
+        let preparing = loop {
+            if let Some(preparing) = self.begin_preparing()? {
+                break preparing;
+            }
+        };
+        let ready = lock(&self.next).ready.as_ref().map(|ready| ready.size);
+        if ready.is_some_and(|size| size <= MIN_FILE) {
+            lock(&self.next).grown = MIN_FILE;
+            return Ok(());
+        }
+        let go_on = &|| Ok(());
+        let small = match self.prepare(MIN_FILE, MIN_FILE, go_on) {
+            // What is too large makes way.
+            Err(error) if error.is_full() && ready.is_some() => {
+                preparing.give_up_ready();
+                self.drop_spares();
+                self.prepare(MIN_FILE, MIN_FILE, go_on)?
+            }
+            outcome => outcome?,
+        };
+        lock(&self.next).grown = MIN_FILE;
+        preparing.finish(small);
+        Ok(())
     }
 
     /// Prepares an ordinary next file if there is none: for the keeper.
@@ -263,6 +317,7 @@ impl Log {
             let piece = (size - at).min(PIECE as u64);
             let written = file.write_at(&zeros[..piece as usize], at);
             written.map_err(|error| self.failed("write to", TEMPORARY, error))?;
+            self.counters.zeroed(piece);
             at += piece;
             if at.is_multiple_of(SYNC_EVERY) && at < size {
                 file.sync().map_err(|error| self.failed("sync", TEMPORARY, error))?;
@@ -272,14 +327,18 @@ impl Log {
         Ok(file)
     }
 
-    /// Takes a file that holds nothing, and its name from it.
+    /// Takes a file that holds nothing, and its name from it. It has all of its
+    /// space when this returns.
     fn recycle(&self, spare: Spare) -> Result<Arc<dyn File>> {
         let name = log_file_name(spare.number);
         let renamed = self.storage.rename(&name, TEMPORARY);
         renamed.map_err(|error| self.refused("rename", &name, error))?;
         self.sync_directory()?;
         let file = self.storage.open(TEMPORARY, Access::Write);
-        file.map_err(|error| self.refused("open", TEMPORARY, error))
+        let file = file.map_err(|error| self.refused("open", TEMPORARY, error))?;
+        let allocated = file.allocate(0, spare.size);
+        allocated.map_err(|error| self.refused("allocate", TEMPORARY, error))?;
+        Ok(file)
     }
 
     /// Writes the first block, and gives the file its name and its mapping.
@@ -299,54 +358,24 @@ impl Log {
 
     /// Takes the prepared file, if it has that much room.
     pub(super) fn take_prepared(&self, room: u64) -> Option<Fresh> {
-        lock(&self.next).ready.take_if(|ready| ready.room() >= room)
+        self.take_ready(|ready| ready.room() >= room)
+    }
+
+    /// Takes the prepared file, if it is smaller than that.
+    pub(super) fn take_smaller(&self, size: u64) -> Option<Fresh> {
+        self.take_ready(|ready| ready.size < size)
+    }
+
+    fn take_ready(&self, suits: impl FnOnce(&Fresh) -> bool) -> Option<Fresh> {
+        let mut next = lock(&self.next);
+        let taken = next.ready.take_if(|ready| suits(ready))?;
+        next.in_hand = taken.size;
+        Some(taken)
     }
 
     /// Gives back a file that was taken and turned out to be too small.
     pub(super) fn give_up(&self, fresh: &Fresh) {
         lock(&self.next).spares.push(fresh.spare());
-    }
-
-    /// Takes a file out of the log that holds nothing anybody needs: no live
-    /// value, and every durable log position of a table lies behind its end.
-    /// It is recycled or removed once no reader looks into it. The active
-    /// file is never taken out.
-    pub(crate) fn retire(&self, number: u32) {
-        let active = self.active.load(std::sync::atomic::Ordering::Relaxed);
-        if self.options.read_only || self.poison.is_set() || number == active {
-            return;
-        }
-        let spare = {
-            let pin = pins::pin();
-            let Some(file) = self.files.load(&pin).get(number) else {
-                return;
-            };
-            Spare { number, salt: file.salt, size: file.size }
-        };
-        self.change_files(|set| set.without(number));
-        let epoch = pins::advance();
-        lock(&self.next).retired.push((epoch, spare));
-        self.tidy();
-    }
-
-    /// Removes files that are neither needed nor worth keeping.
-    pub(super) fn tidy(&self) {
-        let superfluous = lock(&self.next).superfluous(self.options.max_file);
-        for spare in superfluous {
-            // If it cannot be removed, the next opening finds it again.
-            let _ = self.storage.remove(&log_file_name(spare.number));
-        }
-    }
-
-    /// Removes all files that hold nothing, at the end.
-    pub(super) fn remove_spares(&self) {
-        let mut next = lock(&self.next);
-        let mut spares = next.superfluous(self.options.max_file);
-        spares.append(&mut next.spares);
-        drop(next);
-        for spare in spares {
-            let _ = self.storage.remove(&log_file_name(spare.number));
-        }
     }
 
     pub(super) fn sync_directory(&self) -> Result<()> {
@@ -377,8 +406,17 @@ struct Preparing<'a> {
 
 impl Preparing<'_> {
     fn finish(self, fresh: Fresh) {
+        self.give_up_ready();
         lock(&self.log.next).ready = Some(fresh);
         drop(self);
+    }
+
+    /// What is prepared does not suit: it may be recycled.
+    fn give_up_ready(&self) {
+        let mut next = lock(&self.log.next);
+        if let Some(ready) = next.ready.take() {
+            next.spares.push(ready.spare());
+        }
     }
 }
 

@@ -27,7 +27,7 @@
 //! A crash in any of these steps leaves a log with the same end.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::sync::atomic::Ordering::Release;
 
 use super::files::{self, LogFile, Opened, Writable};
 use super::reader::Reader;
@@ -124,7 +124,7 @@ impl Log {
         }
         debug_assert!(self.durable() >= at.commit, "a crashed log is rewritten first");
         self.hot.appended.store(at.commit, Release);
-        self.active.store(at.file, Relaxed);
+        self.active.store(at.file, Release);
         self.set_grown(current.log.size);
         let mut appender = Appender::new(self.clone(), current.clone(), at, clean);
         if clean {

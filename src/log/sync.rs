@@ -21,6 +21,14 @@
 //! that is not the last of that list is finished: nothing is written to it any
 //! more, and it leaves the list after the sync.
 //!
+//! # Files without a record
+//!
+//! [`Appender::rotate`](super::Appender::rotate) activates a file without a
+//! commit, and the place where that file begins may be written into a table's
+//! header as soon as [`Log::sync_to`] has returned. So the last file that was
+//! activated like this has a mark of its own, and a caller whose commits are
+//! durable still waits for a sync if the file is not: once per rotation.
+//!
 //! # When it fails
 //!
 //! A leader that fails or panics poisons the store, and everybody who waits
@@ -28,6 +36,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering::{Acquire, Release};
+use std::time::Instant;
 
 use super::files::Writable;
 use super::{Log, lock, wait};
@@ -44,20 +53,23 @@ pub(super) struct SyncState {
 }
 
 impl Log {
-    /// Returns when all commits up to that number are durable. Numbers beyond
-    /// the last commit stand for the last.
+    /// Returns when all commits up to that number are durable, and with them
+    /// every activation of a file so far. Numbers beyond the last commit stand
+    /// for the last.
     ///
     /// # Errors
     ///
     /// `Io` for the one whose sync failed, `Poisoned` for everybody else.
     pub(crate) fn sync_to(&self, commit: u64) -> Result<()> {
         let commit = commit.min(self.appended());
-        if self.durable() >= commit {
+        let file = self.rotated.load(Acquire);
+        let covered = || self.durable() >= commit && self.settled.load(Acquire) >= file;
+        if covered() {
             return Ok(());
         }
         let mut state = lock(&self.sync);
         loop {
-            if self.durable() >= commit {
+            if covered() {
                 return Ok(());
             }
             self.poison.check()?;
@@ -73,14 +85,17 @@ impl Log {
 
     /// Syncs the unsynced files, then raises the durable mark.
     fn sync_files(&self) -> Result<()> {
-        let appended = self.appended();
+        let since = Instant::now();
+        let (appended, rotated) = (self.appended(), self.rotated.load(Acquire));
         let files: Vec<Writable> = lock(&self.sync).unsynced.iter().cloned().collect();
         for Writable { log, file } in &files {
             let path = || self.storage.path(&log_file_name(log.number));
             file.sync().map_err(|error| Error::io("sync", path(), error))?;
         }
         lock(&self.sync).unsynced.drain(..files.len().saturating_sub(1));
+        self.settled.fetch_max(rotated, Release);
         self.durable.fetch_max(appended, Release);
+        self.counters.synced(since);
         Ok(())
     }
 

@@ -11,7 +11,10 @@ mod faulty;
 mod gaps;
 mod power;
 mod preparing;
+mod rotating;
+mod space;
 mod syncing;
+mod walking;
 
 use std::sync::Arc;
 
@@ -72,6 +75,12 @@ impl Open {
             let key = self.log.appended().to_string();
             self.put(key.as_bytes(), &vec![b'v'; length]);
         }
+    }
+
+    /// Ends the active file without a record; the next one is small.
+    pub(super) fn end_file(&mut self) {
+        self.log.prepare_small().unwrap();
+        assert!(self.appender.rotate().unwrap());
     }
 
     /// Makes a next file active whatever room there is.

@@ -28,10 +28,13 @@
 //! # Activation
 //!
 //! 32 bytes in the first block of the new file, behind its header and in one
-//! sector: where the log ended before it. The record that caused it follows at
-//! once, so an activated file without a first record is the trace of a crash
-//! (with one exception: after a crash the log goes on in a file that is made
-//! and synced while the store is opened).
+//! sector: where the log ended before it. As a rule the record that caused it
+//! follows at once. There are two exceptions: after a crash the log goes on in
+//! a file that is made and synced while the store is opened; and
+//! [`Appender::rotate`] ends a file before it is full, so that it can be cleaned
+//! or trimmed. The place where such a file begins may be written into a table's
+//! header before any record is there, so the next [`Log::sync_to`] makes the
+//! activation durable even if no commit waits for it.
 //!
 //! Not thread-safe, by design: everything here takes `&mut self`.
 
@@ -107,6 +110,8 @@ pub(crate) struct Appender {
     asked: bool,
     /// Bytes appended since the log was opened.
     total: u64,
+    /// Of these, the bytes of keys and values.
+    user: u64,
     buffer: Box<[u8; BUFFER]>,
 }
 
@@ -126,6 +131,7 @@ impl Appender {
             populated: offset,
             asked: false,
             total: 0,
+            user: 0,
             buffer: Box::new([0; BUFFER]),
         }
     }
@@ -145,9 +151,21 @@ impl Appender {
         self.limit == self.current.log.size
     }
 
+    /// The number of the file that the last commit went to, or the next one
+    /// will go to if it fits.
+    #[inline]
+    pub(crate) fn file(&self) -> u32 {
+        self.current.log.number
+    }
+
     /// Bytes appended since the log was opened.
     pub(crate) fn bytes_total(&self) -> u64 {
         self.total
+    }
+
+    /// Bytes of keys and values appended since the log was opened.
+    pub(crate) fn user_bytes(&self) -> u64 {
+        self.user
     }
 
     /// Makes sure that a record of that many bytes, header included, can be
@@ -200,7 +218,7 @@ impl Appender {
         let length = ops.iter().fold(RECORD_HEADER as u64, |sum, op| sum + op.encoded_len());
         let space = padded(length);
         if space > self.limit - self.offset {
-            self.rotate(space)?;
+            self.go_over(space)?;
         }
         let commit = self.commit + 1;
         let durable = self.log.durable();
@@ -216,6 +234,7 @@ impl Appender {
         self.offset += space;
         self.commit = commit;
         self.total += space;
+        self.user += length - (RECORD_HEADER + OP_HEADER * ops.len()) as u64;
         self.current.log.set_end(self.offset);
         self.log.hot.appended.store(commit, Release);
         if !self.log.hot.dirty.load(Relaxed) {
@@ -279,7 +298,7 @@ impl Appender {
 
     /// Goes over to the next file, which has to have been reserved.
     #[cold]
-    fn rotate(&mut self, space: u64) -> Result<()> {
+    fn go_over(&mut self, space: u64) -> Result<()> {
         match self.pending.take_if(|next| next.room() >= space) {
             Some(next) => self.activate(next),
             None => {
@@ -291,6 +310,34 @@ impl Appender {
         }
     }
 
+    /// Ends the active file, however much room it has, and goes on in the next
+    /// one: the smaller of the one in hand and the one prepared. `false`: there
+    /// is none, and nothing changed; give the writer lock back, call
+    /// [`Log::prepare_small`] or [`Log::wait_for_file`] and try again.
+    ///
+    /// The file that was ended can be walked, cleaned and trimmed from now on.
+    /// No record is written, and nothing is synced: the next
+    /// [`Log::sync_to`], of any commit, makes the activation durable.
+    ///
+    /// # Errors
+    ///
+    /// `Poisoned`, or what now poisons the store.
+    pub(crate) fn rotate(&mut self) -> Result<bool> {
+        self.log.poison.check()?;
+        let in_hand = self.pending.as_ref().map_or(u64::MAX, |next| next.size);
+        if let Some(smaller) = self.log.take_smaller(in_hand)
+            && let Some(larger) = self.pending.replace(smaller)
+        {
+            self.log.give_up(&larger);
+        }
+        let Some(next) = self.pending.take() else {
+            return Ok(false);
+        };
+        self.activate(next)?;
+        self.log.rotated.store(self.file(), Release);
+        Ok(true)
+    }
+
     /// Makes a prepared file the end of the log.
     pub(super) fn activate(&mut self, next: Fresh) -> Result<()> {
         let activation = Activation {
@@ -299,7 +346,7 @@ impl Appender {
             last_commit: self.commit,
             salt: next.salt,
         };
-        self.current.log.set_last_commit(self.commit);
+        self.current.log.finish(self.commit);
         self.current = start(&self.log, next, activation)?;
         self.offset = LOG_START;
         self.limit = self.current.log.size;
@@ -356,7 +403,8 @@ pub(super) fn start(log: &Log, next: Fresh, activation: Activation) -> Result<Wr
     let known = Arc::new(LogFile::new(header, activation, map, LOG_START));
     let writable = Writable { log: known.clone(), file };
     lock(&log.sync).unsynced.push_back(writable.clone());
-    log.active.store(number, Relaxed);
+    log.active.store(number, Release);
+    lock(&log.next).in_hand = 0;
     log.change_files(|set| set.with(known));
     Ok(writable)
 }

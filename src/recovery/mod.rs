@@ -7,14 +7,14 @@
 //!    that is where it ends.
 //! 4. For writing, after a crash: every log page that was read is written onto
 //!    itself and synced, since a failed sync may have left the cache ahead of
-//!    the disk.
+//!    the disk; the same goes for the names of the table files.
 //! 5. For writing: both header copies are written anew, the other one first,
 //!    and no longer say that the store was closed.
 //! 6. Each table's operations are replayed from its own L on. When many pages
 //!    are dirty a checkpoint makes room, as always.
 //! 7. Tables that were dropped are removed; so are files of tables whose
-//!    creation was never logged. An operation on a table that is not there and
-//!    was not dropped is damage.
+//!    creation was never logged, and table files that were not finished. An
+//!    operation on a table that is not there and was not dropped is damage.
 //!
 //! The time is bounded by the log since L, never by the size of the store. A
 //! reader replays into private frames and writes nothing.
@@ -53,6 +53,12 @@ pub(crate) fn open(storage: Arc<dyn Storage>, options: &Options) -> Result<Store
     let mut opening = Opened::read(storage, options, lock, &names)?;
     let end = opening.check_log()?;
     let store = opening.into_store(end)?;
+    if !options.read_only {
+        for name in names.iter().filter(|name| name.ends_with(".swiss.tmp")) {
+            // Nobody looks at it; if it stays, it only takes space.
+            let _ = store.storage.remove(name);
+        }
+    }
     Ok(store)
 }
 
@@ -159,7 +165,10 @@ fn create(storage: Arc<dyn Storage>, options: &Options, lock: Option<Lock>) -> R
         replayed: None,
         tables: Vec::new(),
         next_table_id: 1,
+        replayed_bytes: 0,
         checkpointed_bytes: 0,
+        checkpointed_commit: 0,
+        last_file: 0,
     };
     let options = options.clone();
     let store =
@@ -223,7 +232,7 @@ impl Opened {
     /// Step 3.
     fn check_log(&mut self) -> Result<LogEnd> {
         let headers = || self.tables.iter().map(|table| &table.found.header);
-        let from = headers().map(|header| header.log).min_by_key(|log| log.commit);
+        let from = headers().map(|header| header.log).min_by_key(|log| (log.commit, log.file));
         let from = from.unwrap_or_default();
         if headers().all(|header| header.clean && header.log == from) {
             // What follows would be refused when the log is taken over.
@@ -231,7 +240,7 @@ impl Opened {
             return Ok(LogEnd { from, to: from, clean: true, bytes: 0 });
         }
         let end = self.log.scan(from)?;
-        let to = end.position;
+        let to = self.end_of_log(end.position);
         for table in &self.tables {
             let log = table.found.header.log;
             // The file of a new table is durable before the log in front of its
@@ -246,6 +255,18 @@ impl Opened {
         Ok(LogEnd { from, to, clean: false, bytes: end.bytes })
     }
 
+    /// The end of the log, whose last record ends at a position: there, or where
+    /// the furthest table is that lies at the beginning of a later file without
+    /// a record. Such a file belongs to the log for as long as its place is an L.
+    fn end_of_log(&self, last: Position) -> Position {
+        let live = self.tables.iter().map(|table| &table.found.header);
+        live.filter(|header| header.state != TableState::Pending)
+            .map(|header| header.log)
+            .filter(|log| log.commit == last.commit && log.file > last.file)
+            .max_by_key(|log| log.file)
+            .unwrap_or(last)
+    }
+
     /// Steps 4 to 7.
     fn into_store(mut self, end: LogEnd) -> Result<Store> {
         let newest = self.tables.iter().map(|table| table.found.header.generation).max();
@@ -253,15 +274,23 @@ impl Opened {
         let mut appender = None;
         if !self.options.read_only {
             if !end.clean {
+                // A killed process may have renamed a table file and not synced
+                // the name: were it lost later, so would be what follows here.
+                let synced = self.storage.sync_directory("");
+                synced.map_err(|error| Error::io("sync", self.storage.path(""), error))?;
                 self.log.rewrite(end.from, end.to)?;
+                // No header may say that the log was closed where it goes on.
+                self.rewrite_headers(generation)?;
             }
             appender = Some(self.log.appender(end.to, end.clean)?);
-            self.rewrite_headers(generation)?;
+            if end.clean {
+                self.rewrite_headers(generation)?;
+            }
         }
         let lengths = self.tables.iter().map(|table| table.file.length().unwrap_or(0));
         let table_bytes = lengths.sum();
         let (ws, frames, frame_limit) =
-            workspace(&self.options, generation + 1, end.bytes, table_bytes)?;
+            workspace(&self.options, generation + 2, end.bytes, table_bytes)?;
         let epoch = ws.epoch.clone();
         let core = Core {
             ws,
@@ -269,7 +298,10 @@ impl Opened {
             replayed: Some(end.from),
             tables: Vec::new(),
             next_table_id: 1,
+            replayed_bytes: end.bytes,
             checkpointed_bytes: 0,
+            checkpointed_commit: 0,
+            last_file: 0,
         };
         let mut starts = Vec::new();
         let tables = std::mem::take(&mut self.tables);
@@ -305,7 +337,7 @@ impl Opened {
         for table in &mut self.tables {
             table.found.header.generation = generation;
             table.found.header.clean = false;
-            write_header(&table.file, &table.found.header, 1 - table.found.copy)
+            write_header(&table.file, &table.found.header, table.found.last)
                 .map_err(|error| Error::io("write to", &table.path, error))?;
         }
         Ok(())

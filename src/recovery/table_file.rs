@@ -25,8 +25,8 @@ use crate::table::{Opening, Totals, Writer};
 /// The header that counts.
 pub(crate) struct FoundHeader {
     pub(crate) header: Header,
-    /// The copy it was read from: 0 or 1.
-    pub(crate) copy: u64,
+    /// The copy that was written last: see [`write_header`].
+    pub(crate) last: u64,
 }
 
 /// Reads the newest valid header copy of a table file.
@@ -47,9 +47,13 @@ pub(crate) fn read_header(file: &dyn File, path: &Path) -> Result<FoundHeader> {
         (Err(error @ Error::Version { .. }), _) | (_, Err(error @ Error::Version { .. })) => {
             Err(error)
         }
-        (Ok(a), Ok(b)) if b.generation > a.generation => Ok(FoundHeader { header: b, copy: 1 }),
-        (Ok(header), _) => Ok(FoundHeader { header, copy: 0 }),
-        (Err(_), Ok(header)) => Ok(FoundHeader { header, copy: 1 }),
+        (Ok(a), Ok(b)) if b.generation > a.generation => Ok(FoundHeader { header: b, last: 1 }),
+        (Ok(a), Ok(b)) => {
+            let last = u64::from(a.generation == b.generation);
+            Ok(FoundHeader { header: a, last })
+        }
+        (Ok(header), Err(_)) => Ok(FoundHeader { header, last: 1 }),
+        (Err(_), Ok(header)) => Ok(FoundHeader { header, last: 0 }),
         (Err(error), Err(_)) => Err(error),
     }
 }
@@ -163,10 +167,10 @@ pub(crate) fn remove_table_file(store: &Store, name: &str) -> Result<()> {
         }
     };
     let file = store.storage.open(&file_name, Access::Write).map_err(failed("open"))?;
-    let mut header = read_header(&*file, &path)?.header;
+    let FoundHeader { mut header, last, .. } = read_header(&*file, &path)?;
     header.state = TableState::Dropped;
     header.generation = store.core_to_look().ws.generation.max(header.generation + 1);
-    write_header(&file, &header, 0).map_err(failed("write to"))?;
+    write_header(&file, &header, last).map_err(failed("write to"))?;
     store.storage.remove(&file_name).map_err(failed("remove"))?;
     store.storage.sync_directory("").map_err(failed("sync"))
 }

@@ -25,11 +25,12 @@
 
 use std::fs::{self, OpenOptions, TryLockError};
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::FallocateFlags;
+use rustix::fs::{FallocateFlags, SeekFrom};
 use rustix::io::Errno;
 
 use super::map::Map;
@@ -81,13 +82,13 @@ impl Files {
         // For people only, and the store of a full disk has to open: may fail.
         let number = format!("{}\n", std::process::id());
         let _ = file.set_len(0).and_then(|()| file.write_all_at(number.as_bytes(), 0));
-        Ok(LockOutcome::Held(Box::new(file)))
+        Ok(LockOutcome::Held(Box::new(HeldFile::new(file))))
     }
 
     fn lock_shared(&self) -> io::Result<LockOutcome> {
         let held: Lock = match fs::File::open(self.resolve(LOCK)?) {
             Ok(file) => match file.try_lock_shared() {
-                Ok(()) => Box::new(file),
+                Ok(()) => Box::new(HeldFile::new(file)),
                 Err(TryLockError::WouldBlock) => return Ok(LockOutcome::Busy(holder(&file))),
                 Err(TryLockError::Error(error)) => return Err(error),
             },
@@ -95,6 +96,30 @@ impl Files {
             Err(error) => return Err(error),
         };
         Ok(LockOutcome::Held(held))
+    }
+}
+
+/// A locked file. Closing it would be enough, were it not for children: one
+/// that is between `fork` and `exec` has the same open file, and so the lock,
+/// for a moment longer. So the lock is given back by name; but not by a child
+/// that goes on without `exec`, whose parent still needs it.
+struct HeldFile {
+    file: fs::File,
+    process: u32,
+}
+
+impl HeldFile {
+    fn new(file: fs::File) -> HeldFile {
+        HeldFile { file, process: std::process::id() }
+    }
+}
+
+impl Drop for HeldFile {
+    fn drop(&mut self) {
+        if self.process == std::process::id() {
+            // If that fails, it is given back when the file is closed.
+            let _ = self.file.unlock();
+        }
     }
 }
 
@@ -262,6 +287,27 @@ impl File for RealFile {
             return self.file.write_all_at(bytes, offset);
         }
         map.copy_in(start, bytes)
+    }
+
+    fn holes(&self) -> io::Result<Vec<Range<u64>>> {
+        let length = self.length()?;
+        // All else is read and written at offsets of its own, so the place
+        // that these calls move is nobody's.
+        let next = |from| match rustix::fs::seek(&self.file, from) {
+            Ok(offset) => Ok(offset.min(length)),
+            Err(Errno::NXIO) => Ok(length),
+            Err(error) => Err(error),
+        };
+        let mut holes = Vec::new();
+        let mut data = 0;
+        while data < length {
+            let hole = next(SeekFrom::Hole(data))?;
+            data = next(SeekFrom::Data(hole))?;
+            if hole < data {
+                holes.push(hole..data);
+            }
+        }
+        Ok(holes)
     }
 
     fn sync(&self) -> io::Result<()> {

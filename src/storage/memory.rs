@@ -259,7 +259,13 @@ impl Contents {
     fn zero(&self, start: usize, end: usize) {
         let (first, last) = (start.next_multiple_of(8), end / 8 * 8);
         if first < last {
-            map::fill(&self.room.words()[first / 8..last / 8], 0);
+            // As when copying: what is zero anyway is not written, so that a
+            // stretch that never took memory does not take it now.
+            for word in &self.room.words()[first / 8..last / 8] {
+                if word.load(Relaxed) != 0 {
+                    word.store(0, Relaxed);
+                }
+            }
             map::store_bytes(self.room.words(), start, &[0; 8][..first - start]);
             map::store_bytes(self.room.words(), last, &[0; 8][..end - last]);
         } else {

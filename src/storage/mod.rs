@@ -27,6 +27,7 @@ pub mod memory;
 pub(crate) mod pins;
 
 use std::io;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -113,6 +114,12 @@ pub trait File: Send + Sync {
     /// returns, the bytes survive the death of the process. No other thread
     /// may read or write that range meanwhile.
     fn write_mapped(&self, map: &Map, bytes: &[u8], offset: u64) -> io::Result<()>;
+
+    /// The ranges of it, in order, that hold no bytes on the device and are read
+    /// as zeros; none where that is not known.
+    fn holes(&self) -> io::Result<Vec<Range<u64>>> {
+        Ok(Vec::new())
+    }
 
     /// Makes everything written so far durable.
     fn sync(&self) -> io::Result<()>;

@@ -23,11 +23,6 @@ use crate::table::write::{Intent, spilled_crc, spilled_part};
 
 use super::{Core, LogBytes, Store};
 
-/// The log's share of a checkpoint: at least this many bytes...
-const MIN_LOG: u64 = 64 << 20;
-/// ...and at most this many.
-const MAX_LOG: u64 = 1 << 30;
-
 /// Poisons the store if it is dropped by unwinding.
 struct Unfinished<'a>(&'a Poison);
 
@@ -101,19 +96,34 @@ impl Store {
         let ops: Vec<(&Arc<Table>, Op<'_>)> = batch.ops(default).collect();
         let only_removes = ops.iter().all(|(_, op)| op.kind == OpKind::Remove);
         let commit = self.commit(bytes, only_removes, |core| {
-            let hashes = self.prepare_ops(core, &ops)?;
-            let unfinished = Unfinished(&self.poison);
-            let plain: Vec<Op<'_>> = ops.iter().map(|(_, op)| *op).collect();
-            let appender = core.appender.as_mut().ok_or(Error::ReadOnly)?;
-            let placed = appender.append(&plain)?;
-            let applied = self.apply_ops(core, &ops, &hashes, placed);
-            if let Err(error) = &applied {
-                self.poison.set(&format!("a logged batch could not be applied: {error}"));
-            }
-            drop(unfinished);
-            applied.map(|()| placed.commit)
+            self.set_urgent(core, only_removes);
+            let committed = self.commit_ops(core, &ops);
+            self.set_urgent(core, false);
+            committed
         })?;
         self.make_durable(commit)
+    }
+
+    /// Logs and applies a batch for which the log has room.
+    pub(super) fn commit_ops(&self, core: &mut Core, ops: &[(&Arc<Table>, Op<'_>)]) -> Result<u64> {
+        let hashes = self.prepare_ops(core, ops)?;
+        let unfinished = Unfinished(&self.poison);
+        let plain: Vec<Op<'_>> = ops.iter().map(|(_, op)| *op).collect();
+        let appender = core.appender.as_mut().ok_or(Error::ReadOnly)?;
+        let placed = appender.append(&plain)?;
+        let applied = self.apply_ops(core, ops, &hashes, placed);
+        if let Err(error) = &applied {
+            self.poison.set(&format!("a logged batch could not be applied: {error}"));
+        }
+        drop(unfinished);
+        applied.map(|()| placed.commit)
+    }
+
+    /// Says of all tables whether what follows may use what is kept for
+    /// emptying a full device.
+    pub(super) fn set_urgent(&self, core: &mut Core, urgent: bool) {
+        let writers = core.tables.iter_mut().flatten();
+        writers.for_each(|writer| writer.blocks.set_urgent(urgent));
     }
 
     /// Everything of a batch that can fail. Returns the hashes of its keys.
@@ -189,7 +199,7 @@ impl Store {
     }
 
     /// Runs a commit under the writer lock, when the log has room for it.
-    fn commit<T>(
+    pub(super) fn commit<T>(
         &self,
         bytes: u64,
         urgent: bool,
@@ -197,6 +207,9 @@ impl Store {
     ) -> Result<T> {
         self.check_writable()?;
         self.signals.throttle()?;
+        if !urgent {
+            self.space.pay(bytes);
+        }
         let mut core = loop {
             let mut core = self.core()?;
             let appender = core.appender.as_mut().ok_or(Error::ReadOnly)?;
@@ -210,7 +223,7 @@ impl Store {
         // written its last checkpoint.
         self.check_writable()?;
         let outcome = run(&mut core)?;
-        self.after_commit(&core);
+        self.after_change(&mut core);
         Ok(outcome)
     }
 
@@ -226,19 +239,34 @@ impl Store {
     }
 
     /// Publishes the number of dirty frames, and asks for a checkpoint when it
-    /// is time.
+    /// is time, and for a look at the space when a log file was ended.
     #[inline]
-    fn after_commit(&self, core: &Core) {
+    pub(crate) fn after_change(&self, core: &mut Core) {
         let dirty = core.ws.pool.dirty();
         self.signals.set_dirty(dirty);
+        self.space.stir();
+        let (file, logged) = core.appender.as_ref().map_or((0, 0), |a| (a.file(), a.bytes_total()));
+        if file != core.last_file {
+            core.last_file = file;
+            self.space.ask();
+        }
         if core.ws.frozen.is_some() {
             return;
         }
-        let logged = core.appender.as_ref().map_or(0, |a| a.bytes_total());
         let logged = logged - core.checkpointed_bytes;
-        if dirty >= self.signals.wanted_at() || (logged >= MIN_LOG && logged >= log_share(core)) {
+        let least = self.options.log_share().0;
+        if dirty >= self.signals.wanted_at() || (logged >= least && logged >= self.log_share(core))
+        {
             self.signals.request();
         }
+    }
+
+    /// The bytes of log after which a checkpoint is due: as many as the tables
+    /// have, within bounds.
+    fn log_share(&self, core: &Core) -> u64 {
+        let (least, most) = self.options.log_share();
+        let blocks = core.writers().map(|w| u64::from(w.blocks.total())).sum::<u64>();
+        (blocks * 4096).clamp(least, most)
     }
 
     /// Waits until a commit is durable, if each commit has to be.
@@ -249,12 +277,6 @@ impl Store {
             Durability::Sync => self.log.sync_to(commit),
         }
     }
-}
-
-/// The bytes of log after which a checkpoint is due.
-fn log_share(core: &Core) -> u64 {
-    let blocks = core.writers().map(|w| u64::from(w.blocks.total())).sum::<u64>();
-    (blocks * 4096).clamp(MIN_LOG, MAX_LOG)
 }
 
 /// The address of the spilled part of an operation that is in the log.

@@ -151,18 +151,22 @@ fn blank_header(new: &NewTable<'_>, root: Run, free_map: Run) -> Result<Header> 
     })
 }
 
-/// Writes a header into both copies, `first` (0 or 1) first, each synced.
+/// Writes a header into both copies, each synced: into copy `first` (0 or 1)
+/// first, which must be the one that was written last. Only of the other one
+/// it is certain that the device has it whole: a process may have been killed,
+/// or a sync may have failed, behind the last write. Copies of the same
+/// generation were written in order, so if copy 0 becomes the last one, it
+/// gets a generation of its own.
 pub(crate) fn write_header(
     file: &Arc<dyn File>,
     header: &Header,
     first: u64,
 ) -> std::io::Result<()> {
-    let bytes = header.encode();
-    for copy in [first, 1 - first] {
-        file.write_at(&bytes, copy * BLOCK as u64)?;
-        file.sync()?;
-    }
-    Ok(())
+    file.write_at(&header.encode(), first * BLOCK as u64)?;
+    file.sync()?;
+    let second = Header { generation: header.generation + first, ..header.clone() };
+    file.write_at(&second.encode(), (1 - first) * BLOCK as u64)?;
+    file.sync()
 }
 
 /// Whether what there is of a log holds no commit: a store whose creation was

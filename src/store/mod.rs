@@ -8,18 +8,21 @@
 //!
 //! One writer at a time holds [`Core`]; readers never do. The log is known
 //! here and so are the tables: a commit goes to the log and then to its table
-//! ([`commit`]). Background work is asked for through [`Signals`] and done by
-//! two threads: the log's keeper (syncs, prepared files) and the one that runs
-//! checkpoints.
+//! ([`commit`]). Background work is asked for through [`Signals`] and
+//! [`SpaceSignals`] and done by three threads: the log's keeper (syncs,
+//! prepared files), the one that runs checkpoints, and the one that gives
+//! space back.
 //!
-//! Locks are taken in this order: `checkpointing`, `core`, a table's structure
+//! Locks are taken in this order: `compacting`, `checkpointing`, `core`, a table's structure
 //! lock. Nothing waits for the disk with `core` held, but creating and
 //! dropping tables and clearing, which are rare and take a bounded time.
 
 pub(crate) mod commit;
 pub(crate) mod create;
+pub(crate) mod moving;
 pub(crate) mod read;
 pub(crate) mod signals;
+pub(crate) mod space;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,6 +39,7 @@ use crate::storage::{Lock, Storage};
 use crate::table::frames::Frames;
 use crate::table::{Spilled, Table, Workspace, Writer};
 use signals::Signals;
+use space::SpaceSignals;
 
 /// Everything that handles share.
 pub(crate) struct Store {
@@ -46,6 +50,9 @@ pub(crate) struct Store {
     pub(crate) epoch: Arc<ReuseEpoch>,
     pub(crate) frames: Arc<Frames>,
     pub(crate) signals: Signals,
+    pub(crate) space: SpaceSignals,
+    /// Held by whoever compacts.
+    pub(crate) compacting: Mutex<()>,
     /// Held by whoever runs a checkpoint, or must not meet one.
     pub(crate) checkpointing: Mutex<()>,
     core: Mutex<Core>,
@@ -64,8 +71,14 @@ pub(crate) struct Core {
     /// The tables by their ids.
     pub(crate) tables: Vec<Option<Box<Writer>>>,
     pub(crate) next_table_id: u32,
+    /// Bytes of log that were replayed when the store was opened.
+    pub(crate) replayed_bytes: u64,
     /// Bytes in the log when the last checkpoint began.
     pub(crate) checkpointed_bytes: u64,
+    /// The last commit that the last checkpoint made part of the tables.
+    pub(crate) checkpointed_commit: u64,
+    /// The log file that the last commit went to.
+    pub(crate) last_file: u32,
 }
 
 impl Core {
@@ -155,6 +168,8 @@ impl Store {
             epoch: parts.epoch,
             frames: parts.frames,
             signals: Signals::new(parts.frame_limit),
+            space: SpaceSignals::default(),
+            compacting: Mutex::new(()),
             checkpointing: Mutex::new(()),
             core: Mutex::new(parts.core),
             closed: AtomicBool::new(false),

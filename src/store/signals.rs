@@ -26,6 +26,12 @@ pub(crate) struct Signals {
     pub(crate) slowed: AtomicU64,
     pub(crate) waits: AtomicU64,
     pub(crate) wait_nanos: AtomicU64,
+    /// Bytes written to table files.
+    pub(crate) table_bytes: AtomicU64,
+    /// How long the last checkpoint that ended well took.
+    pub(crate) checkpoint_nanos: AtomicU64,
+    /// When it ended.
+    checkpointed: Mutex<Option<Instant>>,
 }
 
 #[derive(Default)]
@@ -49,6 +55,9 @@ impl Signals {
             slowed: AtomicU64::new(0),
             waits: AtomicU64::new(0),
             wait_nanos: AtomicU64::new(0),
+            table_bytes: AtomicU64::new(0),
+            checkpoint_nanos: AtomicU64::new(0),
+            checkpointed: Mutex::default(),
         }
     }
 
@@ -152,6 +161,19 @@ impl Signals {
             self.checkpoints.fetch_add(1, Ordering::Relaxed);
         }
         self.changed.notify_all();
+    }
+
+    /// A checkpoint that began at that moment has ended well.
+    pub(crate) fn checkpointed(&self, began: Instant) {
+        let nanos = began.elapsed().as_nanos() as u64;
+        self.checkpoint_nanos.store(nanos, Ordering::Relaxed);
+        let mut last = self.checkpointed.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = Some(Instant::now());
+    }
+
+    /// When the last checkpoint that ended well did so.
+    pub(crate) fn last_checkpoint(&self) -> Option<Instant> {
+        *self.checkpointed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends the background thread, and everybody's waiting.

@@ -101,12 +101,20 @@ pub(crate) struct Allocator {
     free: [Vec<u32>; 32],
     /// Runs given back: epoch, first line, logarithm of the length.
     retired: VecDeque<(u64, u32, u8)>,
+    /// How often lines can still be taken before memory runs out.
+    #[cfg(test)]
+    pub(super) left: usize,
 }
 
 /// A new arena and the right to allocate in it.
 pub(crate) fn new() -> (Arena, Allocator) {
-    let allocator =
-        Allocator { next: 0, free: [const { Vec::new() }; 32], retired: VecDeque::new() };
+    let allocator = Allocator {
+        next: 0,
+        free: [const { Vec::new() }; 32],
+        retired: VecDeque::new(),
+        #[cfg(test)]
+        left: usize::MAX,
+    };
     (Arena::new(), allocator)
 }
 
@@ -123,6 +131,10 @@ impl Allocator {
         lines: usize,
     ) -> io::Result<u32> {
         let class = class_of(lines);
+        #[cfg(test)]
+        {
+            self.left = self.left.checked_sub(1).ok_or(io::ErrorKind::OutOfMemory)?;
+        }
         if self.free[class as usize].is_empty() {
             self.reclaim(epoch);
         }

@@ -25,6 +25,9 @@
 //! A few blocks are kept in *reserve*, reserved for nobody: removals may take
 //! from them when the device is full, so that a full store can be emptied.
 //!
+//! When there are many free blocks at the end of the file, their space is given
+//! back, see [`tail`].
+//!
 //! [`BlockMaps`] is the readers' half; [`Blocks`] belongs to the holder of the
 //! writer lock.
 
@@ -39,6 +42,8 @@ use crate::storage::File;
 use crate::storage::epoch::ReuseEpoch;
 
 use super::maps::BlockMaps;
+
+mod tail;
 
 /// A page word has 30 bits for the number of a block.
 const MAX_BLOCKS: u32 = 1 << 30;
@@ -69,8 +74,8 @@ pub(crate) struct Blocks {
     reserved: usize,
     /// Blocks, among those reserved, that only urgent work may have.
     kept: usize,
-    /// Whether what is reserved now may come out of those.
-    urgent: bool,
+    /// How many of those what is reserved now has to leave.
+    leave: usize,
     retired: VecDeque<(u64, u32)>,
     dying: Vec<u32>,
     /// Every used block is dying: the table was cleared.
@@ -93,6 +98,10 @@ pub(crate) struct Blocks {
 pub(crate) struct Usage {
     pub(crate) total: u32,
     pub(crate) free: u32,
+    /// Blocks below this one have their space on the device.
+    pub(crate) allocated: u32,
+    /// Blocks of the file behind those, which take no space.
+    pub(crate) holes: u32,
 }
 
 impl Blocks {
@@ -132,7 +141,7 @@ impl Blocks {
             allocated,
             reserved: 0,
             kept: 0,
-            urgent: false,
+            leave: usize::MAX,
             retired: VecDeque::new(),
             dying: Vec::new(),
             all_dying: false,
@@ -157,11 +166,6 @@ impl Blocks {
 
     pub(crate) fn total(&self) -> u32 {
         self.total
-    }
-
-    pub(crate) fn usage(&self) -> Usage {
-        let free = self.free.iter().map(|w| w.count_ones()).sum();
-        Usage { total: self.total, free }
     }
 
     fn is_free(&self, block: u32) -> bool {
@@ -202,7 +206,7 @@ impl Blocks {
 
     /// Turns kept blocks into reserved ones, for urgent work.
     fn take_kept(&mut self, n: usize) -> Option<()> {
-        self.kept = self.kept.checked_sub(n).filter(|_| self.urgent)?;
+        self.kept = self.kept.checked_sub(n).filter(|left| *left >= self.leave)?;
         Some(())
     }
 
@@ -216,7 +220,13 @@ impl Blocks {
 
     /// Says whether what follows is urgent: a removal, or a checkpoint.
     pub(crate) fn set_urgent(&mut self, urgent: bool) {
-        self.urgent = urgent;
+        self.leave = if urgent { 0 } else { usize::MAX };
+    }
+
+    /// Says whether what follows makes room: it may have half of the blocks
+    /// that are kept for urgent work.
+    pub(crate) fn set_tidying(&mut self, tidying: bool) {
+        self.leave = if tidying { KEPT / 2 } else { usize::MAX };
     }
 
     /// Gives back what was reserved and is no longer needed.
@@ -382,8 +392,14 @@ impl Blocks {
         ADVANCE_AT.min(self.total as usize / 8)
     }
 
+    /// Makes retired blocks free if that is worth it, so that the lowest ones
+    /// are taken before others that have been free for longer.
+    pub(crate) fn reclaim_worthwhile(&mut self, epoch: &ReuseEpoch) {
+        self.reclaim(epoch, self.worth_advancing());
+    }
+
     /// Makes retired blocks free, advancing the epoch if `enough` wait for it.
-    fn reclaim(&mut self, epoch: &ReuseEpoch, enough: usize) {
+    pub(crate) fn reclaim(&mut self, epoch: &ReuseEpoch, enough: usize) {
         let waits = self.retired.front().is_some_and(|first| first.0 == epoch.read());
         if waits && self.retired.len() >= enough {
             epoch.advance();
@@ -415,8 +431,8 @@ impl Blocks {
 
     /// Doubles the file and its mapping.
     fn double(&mut self) -> Result<()> {
-        let total = self.total * 2;
-        if total > MAX_BLOCKS {
+        let total = (self.total * 2).min(MAX_BLOCKS);
+        if total == self.total {
             let full = io::ErrorKind::FileTooLarge.into();
             return Err(Error::io("extend", &self.path, full));
         }

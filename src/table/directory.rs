@@ -305,6 +305,48 @@ impl Table {
         lines.retire(&self.epoch, old, root_lines(depth));
         Ok(())
     }
+
+    /// Halves the root if every word in it stands there twice. Says whether it
+    /// did. As with doubling, what is loaded meanwhile waits for the lock.
+    pub(super) fn halve_root(&self) -> Result<bool> {
+        let mut lines = self.structure();
+        let (old, depth) = self.root();
+        if depth == 0 || !self.has_equal_pairs(old, depth) {
+            return Ok(false);
+        }
+        let clears = self.arena.owned(old, 1)[1].load(Ordering::Relaxed) as u32;
+        let new = self.new_root(&mut lines, depth - 1, &self.hasher(), clears)?;
+        for i in 0..1 << (depth - 1) {
+            let (word, disk) = self.root_words(old, depth, 2 * i);
+            let (new_word, new_disk) = self.root_words(new, depth - 1, i);
+            new_word.store(word.load(Ordering::Relaxed), Ordering::Relaxed);
+            new_disk.store(disk.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        self.set_root(new);
+        lines.retire(&self.epoch, old, root_lines(depth));
+        Ok(true)
+    }
+
+    /// Whether no directory page is as deep as the root. One that is not
+    /// loaded has as many equal entries as it is shallower.
+    fn has_equal_pairs(&self, line: u32, depth: u8) -> bool {
+        let mut i = 0;
+        while i < 1 << depth {
+            let (word, disk) = self.root_words(line, depth, i);
+            match RootWord::decode(word.load(Ordering::Relaxed)) {
+                Some(word) if word.depth == depth => return false,
+                Some(word) => i += 1 << (depth - word.depth),
+                None => {
+                    let (_, other) = self.root_words(line, depth, i + 1);
+                    if disk.load(Ordering::Relaxed) != other.load(Ordering::Relaxed) {
+                        return false;
+                    }
+                    i += 2;
+                }
+            }
+        }
+        true
+    }
 }
 
 /// The logarithm of the length of an array for these segments.

@@ -76,12 +76,14 @@ pub(crate) struct Frozen {
     progress: Vec<Progress>,
     /// How far finishing has come.
     finished: usize,
+    /// Whether live bytes were counted anew before.
+    recounted: bool,
 }
 
 impl Writer {
     /// Whether anything differs from what the last header reaches.
     pub(crate) fn is_dirty(&self) -> bool {
-        !self.dirty.is_empty() || !self.fallen.is_empty()
+        !self.dirty.is_empty() || !self.fallen.is_empty() || self.recounted
     }
 
     /// The depth of the root.
@@ -107,6 +109,7 @@ impl Writer {
             captured: Vec::new(),
             progress: Vec::new(),
             finished: 0,
+            recounted: std::mem::take(&mut self.recounted),
         });
     }
 
@@ -126,6 +129,7 @@ impl Writer {
     /// block it goes to; `None` when there are no more.
     pub(crate) fn hand_out(&mut self, ws: &Workspace) -> Option<Captured> {
         let frozen = self.frozen.as_mut()?;
+        self.blocks.reclaim_worthwhile(&ws.epoch);
         let mut captured = match frozen.captured.pop() {
             Some(captured) => captured,
             None => loop {
@@ -248,6 +252,7 @@ impl Writer {
             return;
         };
         self.blocks.thaw();
+        self.recounted |= frozen.recounted;
         let mut records = frozen.pending;
         for captured in frozen.captured {
             for page in &captured.dirty {

@@ -20,6 +20,7 @@
 //! * [`directory`]: loading and routing; [`replace`]: other segments, split pages
 //! * [`read`]: the lock-free lookup
 //! * [`segment`], [`room`], [`write`]: the writer's lookup, making room, changes
+//! * [`shrink`], [`live`]: taking room back; which log bytes are needed
 //! * [`freeze`]: what a checkpoint sees while writers go on
 //! * [`scan`], [`check`], [`view`]: walking a segment; invariants; copies for `verify`
 //!
@@ -40,12 +41,14 @@ pub(crate) mod directory;
 pub(crate) mod frames;
 pub(crate) mod freeze;
 pub(crate) mod layout;
+pub(crate) mod live;
 pub(crate) mod maps;
 pub(crate) mod read;
 pub(crate) mod replace;
 pub(crate) mod room;
 pub(crate) mod scan;
 pub(crate) mod segment;
+pub(crate) mod shrink;
 #[cfg(test)]
 mod tests;
 pub(crate) mod view;
@@ -249,6 +252,12 @@ pub(crate) struct Writer {
     standing: usize,
     /// Roots that were cleared, to be taken apart at the next checkpoint.
     fallen: Vec<u32>,
+    /// Live bytes being counted anew.
+    recount: Option<live::Recount>,
+    /// Whether that has changed counts since the last checkpoint began.
+    recounted: bool,
+    /// With fewer entries than this the table may be worth tidying again.
+    sparse_below: u64,
     scratch: room::Scratch,
 }
 
@@ -309,6 +318,9 @@ impl Writer {
             held: Vec::new(),
             standing: 0,
             fallen: Vec::new(),
+            recount: None,
+            recounted: false,
+            sparse_below: u64::MAX,
             scratch: room::Scratch::default(),
         }
     }

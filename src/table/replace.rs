@@ -3,14 +3,26 @@
 //! When segments are replaced, the arrays change like this:
 //!
 //! * the new segments fit the array: their words are stored in place;
-//! * they need longer prefixes: a longer array takes its place;
+//! * they need longer prefixes, or no segment needs as long ones any more: a
+//!   longer or shorter array takes its place;
 //! * they no longer fit a directory page on disk: the page is split, and the
-//!   root doubled when its prefixes are too short for the halves.
+//!   root doubled when its prefixes are too short for the halves;
+//! * they cover more than a directory page, or two pages fit one: the two are
+//!   joined. (The root is halved apart from that, see
+//!   [`directory`](super::directory).)
 //!
 //! What is replaced is retired, never edited, so a reader that still walks it
-//! sees the table as it was. A directory page that changes becomes dirty, with
-//! a block reserved for it; if a running checkpoint has yet to see it, it is
-//! captured first.
+//! sees the table as it was. A segment that takes the place of several has as
+//! many words in the array as they had; while these are stored one by one, a
+//! reader comes to the new segment or to an old one, and finds the same entries
+//! in both, because the writer changes neither before it is done. The same
+//! holds for root words, when a page takes the place of two.
+//!
+//! A directory page that changes becomes dirty, with a block reserved for it;
+//! if a running checkpoint has yet to see it, it is captured first. One that is
+//! no more is kept on record until that checkpoint has ended, which gives its
+//! block back. Segments move from page to page as they are: a checkpoint that
+//! has captured them under their old page knows frames, not pages.
 
 use std::sync::atomic::Ordering;
 
@@ -20,7 +32,7 @@ use crate::format::directory::{DIRECTORY_SPACE, MAX_ROOT_DEPTH, RootEntry, segme
 
 use super::directory::{Leaf, array_bits};
 use super::layout::{BlockRef, DirectoryRecord, MAX_ARRAY_BITS, SegmentInfo, array_lines};
-use super::{Workspace, Writer};
+use super::{Table, Workspace, Writer};
 
 /// A directory page to be: its prefix, its depth, its segments.
 type Part = (u32, u8, Vec<Leaf>);
@@ -120,74 +132,105 @@ impl Writer {
         Ok(())
     }
 
-    /// Puts new segments in the place of one, which the caller retires. The
-    /// new ones cover the same hashes. Fails before anything has changed.
-    pub(super) fn replace_segment(
+    /// Puts new segments in the place of old ones, which the caller retires.
+    /// Both cover the same hashes. The old ones lie side by side, in one
+    /// directory page, or they are all there is in two pages that are siblings.
+    /// Fails before anything has changed.
+    pub(super) fn replace_segments(
         &mut self,
         ws: &Workspace,
-        old: Leaf,
-        record_line: u32,
+        old: &[Leaf],
         new: &[Leaf],
     ) -> Result<()> {
-        self.touch(ws, record_line)?;
         let table = self.table.clone();
-        let record = table.record(record_line);
-        let mut leaves = table.leaves(record);
-        let at = leaves.partition_point(|leaf| leaf.prefix < old.prefix);
-        leaves.splice(at..at + 1, new.iter().copied());
+        let directory = |leaf: &Leaf| table.descriptor(leaf.word.descriptor).info().directory;
+        let mut records: Vec<u32> = old.iter().map(directory).collect();
+        records.dedup();
+        let whole = self.touch_all(ws, &records)?;
+        let first = old.iter().map(|leaf| leaf.prefix).min().unwrap_or(0);
+        let mut leaves: Vec<Leaf> =
+            records.iter().flat_map(|line| table.leaves(table.record(*line))).collect();
+        let at = leaves.partition_point(|leaf| leaf.prefix < first);
+        leaves.splice(at..at + old.len(), new.iter().copied());
         let mut parts = Vec::new();
-        partition(leaves, record.prefix(), record.depth(), &mut parts)
+        partition(leaves, whole.0, whole.1, &mut parts)
             .ok_or_else(|| Error::HashCollisions { table: table.name.clone() })?;
-        if parts.len() > 1 {
-            return self.split_directory(ws, record, parts);
+        let [record] = records[..] else {
+            return self.replace_directory(ws, &records, parts);
+        };
+        match &parts[..] {
+            [part] => self.replace_in_page(table.record(record), new, &part.2),
+            _ => self.replace_directory(ws, &records, parts),
         }
+    }
+
+    /// Touches one directory page, or two that are siblings. The prefix and the
+    /// depth of what they cover.
+    fn touch_all(&mut self, ws: &Workspace, records: &[u32]) -> Result<(u32, u8)> {
+        for line in records {
+            self.touch(ws, *line)?;
+        }
+        let record = self.table.record(records[0]);
+        Ok((record.prefix(), record.depth() - u8::from(records.len() == 2)))
+    }
+
+    /// Puts two directory pages that are siblings together. Fails before
+    /// anything has changed.
+    pub(super) fn join_pages(&mut self, ws: &Workspace, records: [u32; 2]) -> Result<()> {
+        let table = self.table.clone();
+        let (prefix, depth) = self.touch_all(ws, &records)?;
+        let leaves = records.iter().flat_map(|line| table.leaves(table.record(*line))).collect();
+        self.replace_directory(ws, &records, vec![(prefix, depth, leaves)])
+    }
+
+    /// Puts new segments into a directory page, of which all segments then are
+    /// these. Its array is made anew if it has to be longer, or may be shorter.
+    fn replace_in_page(
+        &mut self,
+        record: DirectoryRecord<'_>,
+        new: &[Leaf],
+        leaves: &[Leaf],
+    ) -> Result<()> {
+        let table = &*self.table;
         let mut lines = table.structure();
         let (array, bits) = record.array();
-        let deepest = new.iter().map(|leaf| leaf.depth).max().unwrap_or(0);
-        if deepest - record.depth() <= bits {
+        if array_bits(record.depth(), leaves) == bits {
             for leaf in new {
                 let descriptor = table.descriptor(leaf.word.descriptor);
-                descriptor.set_info(SegmentInfo { directory: record_line, ..descriptor.info() });
+                descriptor.set_info(SegmentInfo { directory: record.line, ..descriptor.info() });
                 table.store_leaf(array, bits, record.depth(), leaf);
             }
         } else {
-            let word = table.make_array(&mut lines, record, &parts[0].2)?;
+            let word = table.make_array(&mut lines, record, leaves)?;
             table.store_root_words(word, record.prefix());
             lines.retire(&table.epoch, array, array_lines(bits));
         }
         Ok(())
     }
 
-    /// Replaces a directory page by several of longer prefixes.
-    fn split_directory(
-        &mut self,
-        ws: &Workspace,
-        old: DirectoryRecord<'_>,
-        parts: Vec<Part>,
-    ) -> Result<()> {
+    /// Replaces directory pages by others that cover the same hashes.
+    fn replace_directory(&mut self, ws: &Workspace, old: &[u32], parts: Vec<Part>) -> Result<()> {
         let table = self.table.clone();
         self.blocks.reserve(&ws.epoch, parts.len())?;
+        let made = match table.make_pages(&parts) {
+            Ok(made) => made,
+            Err(error) => {
+                self.blocks.release(parts.len());
+                return Err(error);
+            }
+        };
         let mut lines = table.structure();
-        let hasher = table.hasher();
-        let deepest = parts.iter().map(|part| part.1).max().unwrap_or(0);
-        while table.root().1 < deepest {
-            table.double_root(&mut lines, &hasher)?;
-        }
-        let (array, bits) = old.array();
-        let mut memory = Vec::with_capacity(parts.len());
-        for (prefix, depth, leaves) in &parts {
-            let record = table.new_record(&mut lines, *prefix, *depth)?;
-            let bits = array_bits(*depth, leaves);
-            memory.push((record, table.take_lines(&mut lines, array_lines(bits))?, bits));
-        }
-        for ((prefix, _, leaves), (record, array, bits)) in parts.iter().zip(memory) {
+        for ((prefix, _, leaves), (record, array, bits)) in parts.iter().zip(made) {
             let word = table.fill_array(array, bits, record, leaves);
             table.store_root_words(word, *prefix);
             self.mark_dirty(ws, record);
         }
-        lines.retire(&table.epoch, array, array_lines(bits));
+        for line in old {
+            let (array, bits) = table.record(*line).array();
+            lines.retire(&table.epoch, array, array_lines(bits));
+        }
         drop(lines);
-        self.kill_record(ws, old);
+        old.iter().for_each(|line| self.kill_record(ws, table.record(*line)));
         Ok(())
     }
 
@@ -196,11 +239,47 @@ impl Writer {
     fn kill_record(&mut self, ws: &Workspace, record: DirectoryRecord<'_>) {
         record.kill();
         self.blocks.release(1);
-        self.dirty.retain(|line| *line != record.line);
+        // It became dirty at last just now, so it stands near the end.
+        if let Some(at) = self.dirty.iter().rposition(|line| *line == record.line) {
+            self.dirty.swap_remove(at);
+        }
         if ws.frozen.is_some() {
             self.held.push(record.line);
         } else {
             self.table.structure().retire(&ws.epoch, record.line, 1);
         }
+    }
+}
+
+impl Table {
+    /// Takes the memory for directory pages that are to be, and doubles the
+    /// root until it is as deep as they are. If that fails, all is given back.
+    fn make_pages(&self, parts: &[Part]) -> Result<Vec<(DirectoryRecord<'_>, u32, u8)>> {
+        let mut lines = self.structure();
+        let hasher = self.hasher();
+        let deepest = parts.iter().map(|part| part.1).max().unwrap_or(0);
+        while self.root().1 < deepest {
+            self.double_root(&mut lines, &hasher)?;
+        }
+        let mut made = Vec::with_capacity(parts.len());
+        for (prefix, depth, leaves) in parts {
+            let bits = array_bits(*depth, leaves);
+            let page = self.new_record(&mut lines, *prefix, *depth).and_then(|record| {
+                let array = self.take_lines(&mut lines, array_lines(bits));
+                let array = array.inspect_err(|_| lines.retire(&self.epoch, record.line, 1))?;
+                Ok((record, array, bits))
+            });
+            match page {
+                Ok(page) => made.push(page),
+                Err(error) => {
+                    for (record, array, bits) in made {
+                        lines.retire(&self.epoch, record.line, 1);
+                        lines.retire(&self.epoch, array, array_lines(bits));
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        Ok(made)
     }
 }

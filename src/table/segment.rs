@@ -265,6 +265,23 @@ impl Writer {
         Ok(deleted.map_or(Spot::Full, Spot::Deleted))
     }
 
+    /// Where the spilled part of a key's entry lies, if it is there and has one.
+    pub(crate) fn spilled_address(
+        &self,
+        hash: u64,
+        key: &[u8],
+        log: &impl Spilled,
+    ) -> Result<Option<Address>> {
+        let word = self.table.route(hash)?;
+        let Spot::Match(place) = self.locate(word, hash, key, log)? else {
+            return Ok(None);
+        };
+        let descriptor = self.table.descriptor(place.descriptor);
+        let group = self.table.group(self.read_page(descriptor, place.page)?, place.group);
+        let lengths = lengths(group, place.slot);
+        Ok(lengths.spilled().then(|| address(self.table.slot(group, place.slot), lengths)))
+    }
+
     /// Whether a full slot holds this key.
     #[inline]
     fn holds(

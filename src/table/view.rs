@@ -4,12 +4,14 @@
 //! lookup comes to them, and takes copies of their pages, wherever these are.
 //! Nothing here judges what it finds.
 
+use std::sync::atomic::Ordering;
+
 use crate::error::Result;
 use crate::format::BLOCK;
 use crate::storage::map::load_bytes;
 
 use super::Writer;
-use super::layout::{DirectoryWord, prefix_of};
+use super::layout::{DirectoryWord, RootWord, prefix_of};
 
 /// A segment as memory has it.
 pub(crate) struct SegmentView {
@@ -68,6 +70,27 @@ impl Writer {
             tombstones: info.tombstones,
             pages: usize::from(info.pages).min(16),
         })
+    }
+
+    /// How many directory pages the root leads to, loaded or not. Costs a look
+    /// at each word of the root.
+    pub(crate) fn directory_pages(&self) -> u64 {
+        // Nothing is loaded meanwhile, so all words of a page are of one kind.
+        let _lines = self.table.structure();
+        let (line, depth) = self.table.root();
+        let look = |i: usize| {
+            let (word, disk) = self.table.root_words(line, depth, i);
+            (RootWord::decode(word.load(Ordering::Relaxed)), disk.load(Ordering::Relaxed))
+        };
+        let (mut pages, mut i) = (0, 0);
+        while i < 1 << depth {
+            i += match look(i) {
+                (Some(word), _) => 1 << (depth - word.depth),
+                unloaded => (i..1 << depth).take_while(|j| look(*j) == unloaded).count(),
+            };
+            pages += 1;
+        }
+        pages
     }
 
     /// Whether the directory leads a hash to a segment.

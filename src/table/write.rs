@@ -154,7 +154,7 @@ impl Writer {
 
     /// Brings a page into a frame that may be changed in place.
     #[inline]
-    fn make_writable(&mut self, ws: &mut Workspace, place: Place) -> Result<()> {
+    pub(super) fn make_writable(&mut self, ws: &mut Workspace, place: Place) -> Result<()> {
         let descriptor = self.table.descriptor(place.descriptor);
         if descriptor.is_writable(place.page, ws.generation) {
             return Ok(());
@@ -220,7 +220,7 @@ impl Writer {
     ) {
         let shape = self.table.geometry.shape(key.len(), value.len());
         if let Some(address) = address {
-            *self.live.entry(address.file).or_insert(0) += u64::from(address.len);
+            self.add_live(address);
         }
         let (Ready::Overwrite(place) | Ready::Reuse(place) | Ready::Fill(place)) = ready;
         if matches!(ready, Ready::Overwrite(_)) {
@@ -265,16 +265,6 @@ impl Writer {
         totals.tombstones = totals.tombstones.saturating_add_signed(tombstones.into());
     }
 
-    /// Bytes in the log that no entry needs any more.
-    pub(super) fn sub_live(&mut self, address: Address) {
-        if let Some(live) = self.live.get_mut(&address.file) {
-            *live = live.saturating_sub(address.len.into());
-            if *live == 0 {
-                self.live.remove(&address.file);
-            }
-        }
-    }
-
     /// Replaces everything by nothing, under a new hash key. No checkpoint may
     /// be running. Fails before anything has changed.
     pub(crate) fn clear(&mut self, ws: &mut Workspace, hash_key: [u64; 2]) -> Result<()> {
@@ -299,6 +289,7 @@ impl Writer {
         self.blocks.release(dead);
         self.blocks.all_die();
         self.live.clear();
+        self.recount = None;
         self.fallen.push(before.2);
         self.publish_counts();
         Ok(())

@@ -123,7 +123,7 @@ impl Logs {
                 }
             }
         }
-        let oldest = places.iter().map(|place| place.at).min_by_key(|at| at.commit)?;
+        let oldest = places.iter().map(|place| place.at).min_by_key(|at| (at.commit, at.file))?;
         let walked = self.walk_while_files_move(oldest, &mut places, findings);
         let end = walked.map_err(|error| self.add_error(error, findings)).ok()?;
         self.judge_places(&places, end, findings);
@@ -165,6 +165,7 @@ impl Logs {
         oldest: Position,
         places: &mut [Place<'_>],
     ) -> Result<(Position, u64)> {
+        let end = furthest(log.scan(oldest)?.position, places);
         let mut records = 0;
         let mut visit = |record: &Replayed<'_>| {
             records += 1;
@@ -178,7 +179,6 @@ impl Logs {
         if let Some(start) = self.start_of(oldest) {
             let _ = log.replay(start, oldest, &mut visit);
         }
-        let end = log.scan(oldest)?.position;
         log.replay(oldest, end, &mut visit)?;
         Ok((end, records))
     }
@@ -323,6 +323,16 @@ impl Logs {
         self.open.insert(0, (number, file.clone()));
         Ok(file)
     }
+}
+
+/// The end of a log whose last record ends at a position: a file that was
+/// activated without a record belongs to it if a table's L lies there.
+fn furthest(last: Position, places: &[Place<'_>]) -> Position {
+    let live = places.iter().filter(|place| place.table.header.state != TableState::Pending);
+    live.map(|place| place.at)
+        .filter(|at| at.commit == last.commit && at.file > last.file)
+        .max_by_key(|at| at.file)
+        .unwrap_or(last)
 }
 
 /// Reads and checks the first block of a log file; `None` if the file is gone.

@@ -30,7 +30,8 @@ impl Colour {
         self.paint("\x1b[32m", text, is_terminal)
     }
 
-    fn paint(self, code: &str, text: &str, is_terminal: bool) -> String {
+    /// Text in a colour that a control sequence of terminals chooses.
+    pub fn paint(self, code: &str, text: &str, is_terminal: bool) -> String {
         let wanted = match self {
             Colour::Always => true,
             Colour::Never => false,

@@ -27,7 +27,7 @@ pub struct Key {
 impl Key {
     /// The bytes of the key.
     pub fn bytes(&self) -> Result<Vec<u8>, Failure> {
-        decode("key", &self.key, self.key_b64)
+        key_bytes(&self.key, self.key_b64)
     }
 
     /// The key as it was given.
@@ -56,6 +56,11 @@ impl Value {
             None => standard_input(),
         }
     }
+}
+
+/// The bytes of a key that is one argument of several kinds.
+pub fn key_bytes(text: &str, is_base64: bool) -> Result<Vec<u8>, Failure> {
+    decode("key", text, is_base64)
 }
 
 fn decode(what: &str, text: &str, is_base64: bool) -> Result<Vec<u8>, Failure> {

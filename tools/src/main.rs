@@ -14,6 +14,7 @@
 //! | `escape` | how arbitrary bytes are shown to people |
 //! | `size` | sizes like `64K` |
 //! | `output` | standard output |
+//! | `chart` | how histograms are drawn |
 //! | `colour` | when messages are coloured |
 //! | `progress` | the progress bar on standard error |
 //!
@@ -22,6 +23,7 @@
 //! everything else to standard error. Commands that only read open the store
 //! read-only, and so change no byte of it.
 
+mod chart;
 mod colour;
 mod commands;
 mod entry;
@@ -38,7 +40,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use colour::Colour;
-use commands::{alter, check, dump, inspect, load, query, scan, stats};
+use commands::{alter, check, compact, dump, inspect, load, map, query, scan, stats};
 use outcome::{Failure, Outcome, status};
 
 /// Reads, writes and examines swissdb stores.
@@ -67,7 +69,7 @@ const AFTER_LONG_HELP: &str = "\
 Exit status:
   0  yes: done, found, undamaged
   1  no: the key is not there (get, del), or damage was found (verify, inspect,
-     dump, scan)
+     map, dump, scan)
   2  an error: it is told on standard error; also for wrong arguments
 
 Data goes to standard output, everything else to standard error. A pipe that
@@ -82,7 +84,9 @@ Examples:
   swissdb scan --limit 10 packages.swissdb       what is in there?
   swissdb dump packages.swissdb | gzip > b.gz    everything, as JSON Lines
   swissdb stats packages.swissdb                 sizes and counts
-  swissdb verify packages.swissdb                is it undamaged?";
+  swissdb map --svg map.svg packages.swissdb     a picture of all of it
+  swissdb verify packages.swissdb                is it undamaged?
+  swissdb compact packages.swissdb               as small as it gets";
 
 #[derive(Subcommand)]
 enum Command {
@@ -94,8 +98,10 @@ enum Command {
     Scan(scan::Arguments),
     Stats(stats::Arguments),
     Inspect(inspect::Arguments),
+    Map(map::Arguments),
     Verify(check::VerifyArguments),
     Checkpoint(check::CheckpointArguments),
+    Compact(compact::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -132,8 +138,10 @@ fn run(cli: Cli) -> Outcome {
         Command::Scan(arguments) => scan::run(&arguments),
         Command::Stats(arguments) => stats::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments, cli.color),
+        Command::Map(arguments) => map::run(&arguments, cli.color),
         Command::Verify(arguments) => check::verify(&arguments, cli.color),
         Command::Checkpoint(arguments) => check::checkpoint(&arguments),
+        Command::Compact(arguments) => compact::run(&arguments),
     }
 }
 

@@ -32,6 +32,18 @@ impl Progress {
         Progress::start(Some(total), "[{bar:30}] {percent} %, {msg}, {eta} left", visible)
     }
 
+    /// Starts something of which a share is done.
+    pub fn of_share(what: &str) -> Progress {
+        let progress = Progress::start(Some(1000), "[{bar:30}] {percent} %, {msg}", true);
+        progress.bar.set_message(what.to_owned());
+        progress
+    }
+
+    /// Shows which share is done, 0 to 1.
+    pub fn stand_at(&self, share: f64) {
+        self.bar.set_position((share * 1000.0) as u64);
+    }
+
     fn start(total: Option<u64>, template: &str, visible: bool) -> Progress {
         // indicatif hides the bar by itself where standard error is no terminal.
         let target = match visible {

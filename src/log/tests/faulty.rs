@@ -1,5 +1,9 @@
 //! A storage over memory that fails, blocks or takes notes on demand, and
 //! remembers what was synced.
+//!
+//! Space is counted: what is allocated is taken from it, what is punched or
+//! removed is added to it. A store through a map into a hole for which there
+//! is no space panics, as it would end a process with a signal.
 
 use std::collections::HashMap;
 use std::io;
@@ -13,6 +17,8 @@ use crate::storage::{LockOutcome, Map};
 pub(super) struct State {
     /// Bytes that may still be allocated; `None`: as many as one likes.
     pub(super) space: Option<u64>,
+    /// The ranges of each file that were punched.
+    pub(super) holes: HashMap<String, Vec<(u64, u64)>>,
     /// Fails every sync of a file.
     pub(super) fail_sync: bool,
     /// Panics at the next sync of a file.
@@ -21,6 +27,10 @@ pub(super) struct State {
     pub(super) fail_write: bool,
     /// Lets syncs wait until it is cleared.
     pub(super) hold_sync: bool,
+    /// Lets whoever punches a hole wait until it is cleared.
+    pub(super) hold_punch: bool,
+    /// Whether somebody waits there.
+    pub(super) punching: bool,
     /// The names of the files synced, in order.
     pub(super) syncs: Vec<String>,
     /// The names under which files are, by the names they were opened with.
@@ -46,6 +56,24 @@ impl Faulty {
     pub(super) fn set(&self, change: impl FnOnce(&mut State)) {
         change(&mut lock(&self.state));
         self.changed.notify_all();
+    }
+
+    /// Takes space for what is new of a range, and for the holes that it
+    /// meets; `None` if there is not enough.
+    fn fill(&self, name: &str, (from, to): (u64, u64), new: u64) -> Option<()> {
+        let mut state = lock(&self.state);
+        let meets = |hole: &(u64, u64)| hole.0 < to && from < hole.1;
+        let holes = state.holes.get(name).into_iter().flatten().filter(|hole| meets(hole));
+        let needed = new + holes.map(|hole| hole.1 - hole.0).sum::<u64>();
+        if needed > 0
+            && let Some(space) = &mut state.space
+        {
+            *space = space.checked_sub(needed)?;
+        }
+        if let Some(holes) = state.holes.get_mut(name) {
+            holes.retain(|hole| !meets(hole));
+        }
+        Some(())
     }
 
     pub(super) fn get<T>(&self, look: impl FnOnce(&State) -> T) -> T {
@@ -80,8 +108,12 @@ impl Storage for Faulty {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
+        let length = self.memory.open(name, Access::Read)?.length()?;
         self.memory.remove(name)?;
         self.set(|state| {
+            let holes = state.holes.remove(name).unwrap_or_default();
+            let punched: u64 = holes.iter().map(|(from, to)| to - from).sum();
+            state.space = state.space.map(|space| space + length - punched);
             state.synced.remove(name);
             state.names.retain(|_, known| known != name);
         });
@@ -91,6 +123,9 @@ impl Storage for Faulty {
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         self.memory.rename(from, to)?;
         self.set(|state| {
+            if let Some(holes) = state.holes.remove(from) {
+                state.holes.insert(to.to_owned(), holes);
+            }
             if let Some(bytes) = state.synced.remove(from) {
                 state.synced.insert(to.to_owned(), bytes);
             }
@@ -128,16 +163,28 @@ impl File for FaultyFile {
     }
 
     fn allocate(&self, offset: u64, length: u64) -> io::Result<()> {
-        let mut state = lock(&self.storage.state);
-        if let Some(space) = &mut state.space {
-            let left = space.checked_sub(length);
-            *space = left.ok_or(io::ErrorKind::StorageFull)?;
-        }
-        drop(state);
+        let (name, end) = (self.name(), offset + length);
+        let new = end.saturating_sub(self.file.length()?.max(offset));
+        self.storage.fill(&name, (offset, end), new).ok_or(io::ErrorKind::StorageFull)?;
         self.file.allocate(offset, length)
     }
 
     fn punch(&self, offset: u64, length: u64) -> io::Result<()> {
+        let (name, end) = (self.name(), offset + length);
+        assert!(end <= self.file.length()?, "punched behind the end of {name}");
+        let mut state = lock(&self.storage.state);
+        while state.hold_punch {
+            state.punching = true;
+            state = self.storage.changed.wait(state).unwrap();
+        }
+        drop(state);
+        self.storage.set(|state| {
+            let holes = state.holes.entry(name).or_default();
+            let inside = holes.extract_if(.., |hole| offset <= hole.0 && hole.1 <= end);
+            let known: u64 = inside.map(|hole| hole.1 - hole.0).sum();
+            holes.push((offset, end));
+            state.space = state.space.map(|space| space + length - known);
+        });
         self.file.punch(offset, length)
     }
 
@@ -157,6 +204,9 @@ impl File for FaultyFile {
     }
 
     fn write_mapped(&self, map: &Map, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let (name, end) = (self.name(), offset + bytes.len() as u64);
+        let filled = self.storage.fill(&name, (offset, end), 0);
+        assert!(filled.is_some(), "a signal: {name} has a hole at {offset}, the device is full");
         self.file.write_mapped(map, bytes, offset)
     }
 

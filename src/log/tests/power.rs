@@ -40,13 +40,15 @@ fn lose_power(storage: &Faulty, random: &mut Random) -> Faulty {
     after
 }
 
-/// Appends, syncs and rotates at random; adds to `history` what it appended.
+/// Appends, syncs, rotates and trims at random; adds to `history` what it appended.
 fn work(open: &mut Open, random: &mut Random, life: u8, history: &mut Vec<Vec<u8>>) {
     for _ in 0..random.below(40) {
-        match random.below(12) {
+        match random.below(14) {
             0 => open.log.sync_to(u64::MAX).unwrap(),
             1 => open.rotate_noting(history),
             2 => open.log.wait_for_file(100).unwrap(),
+            12 => open.end_file(),
+            13 => open.log.files().iter().for_each(|file| open.log.trim(file.number)),
             kind => {
                 let length = if kind == 3 { random.below(200_000) } else { random.below(900) };
                 let mut value = vec![life; length + 2];
@@ -78,6 +80,18 @@ fn survive(seed: u64) {
     let mut history: Vec<Vec<u8>> = Vec::new();
     for life in 0..6 {
         work(&mut open, &mut random, life, &mut history);
+        if random.below(4) == 0 {
+            // Closed cleanly: whatever was written since, nothing is lost.
+            open.log.close().unwrap();
+            let at = open.appender.position();
+            drop(open);
+            storage = lose_power(&storage, &mut random);
+            open = Open::reopen(storage.clone(), at)
+                .unwrap_or_else(|error| panic!("seed {seed}, life {life}: {error}"));
+            let found = contents(&open.log, from, at);
+            assert!(found.iter().map(|entry| &entry.1).eq(&history), "seed {seed}, life {life}");
+            continue;
+        }
         let durable = open.log.durable() as usize;
         drop(open);
         let killed_only = random.below(3) == 0;

@@ -146,3 +146,23 @@ fn locking_for_reading_changes_nothing() {
     assert!(lock(&files, false).is_ok());
     assert!(files.list("").unwrap().is_empty());
 }
+
+#[test]
+fn holes_are_where_nothing_was_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let files = Files::new(directory.path());
+    let file = files.open("sparse", Access::Create).unwrap();
+    file.set_length(4 << 20).unwrap();
+    file.write_at(&[7; 4096], 1 << 20).unwrap();
+    let holes = file.holes().unwrap();
+    let written = (1 << 20)..(1 << 20) + 4096;
+    // A file system without holes has none; others may round outward.
+    assert!(holes.iter().all(|hole| hole.end <= written.start || hole.start >= written.end));
+    assert!(holes.is_empty() || holes.last().unwrap().end == 4 << 20, "{holes:?}");
+    assert!(holes.iter().all(|hole| hole.start < hole.end));
+    assert!(holes.is_sorted_by(|a, b| a.end < b.start));
+    let mut byte = [0];
+    file.read_at(&mut byte, 1 << 20).unwrap();
+    assert_eq!(byte, [7]);
+    assert_eq!(files.open("empty", Access::Create).unwrap().holes().unwrap(), []);
+}

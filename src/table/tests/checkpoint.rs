@@ -45,6 +45,8 @@ pub(super) struct Checkpoint {
     live: BTreeMap<u32, u64>,
     clears: u32,
     hash_key: [u64; 2],
+    /// Whether the store is closed afterwards.
+    last: bool,
     /// Root and free map, once they are written.
     runs: Option<Header>,
 }
@@ -64,6 +66,7 @@ impl Store {
             live: self.writer.live.clone(),
             clears: self.writer.clears,
             hash_key: self.writer.hash_key,
+            last: false,
             runs: None,
         }
     }
@@ -122,12 +125,12 @@ impl Store {
         self.writer.release_standing();
         let root = self.take_run(bytes.len() / BLOCK, &bytes)?;
         self.write(&bytes, root.block);
-        let (block, file_blocks) = self.take_map_run()?;
-        let blocks = free_map_blocks(file_blocks);
         for run in [self.writer.root_run, self.writer.map_run] {
             let old = run.block..run.block + run.blocks;
             old.for_each(|block| self.writer.blocks.die_with_checkpoint(block));
         }
+        let (block, file_blocks) = self.writer.blocks.take_map_run(&self.ws.epoch, at.last)?;
+        let blocks = free_map_blocks(file_blocks);
         let bytes = encode_free_map(&self.writer.blocks.free_map(), file_blocks);
         self.write(&bytes, block);
         let map = Run { block, blocks, crc: crc32(&bytes, 0) };
@@ -143,19 +146,6 @@ impl Store {
             generation: at.generation,
         });
         Ok(())
-    }
-
-    /// Taking the blocks of the free map may double what it has to cover.
-    fn take_map_run(&mut self) -> Result<(u32, u32)> {
-        loop {
-            let blocks = &mut self.writer.blocks;
-            let wanted = free_map_blocks(blocks.total());
-            let run = blocks.take_run(&self.ws.epoch, wanted)?;
-            if free_map_blocks(blocks.total()) == wanted {
-                return Ok((run, blocks.total()));
-            }
-            blocks.give_back_run();
-        }
     }
 
     fn take_run(&mut self, blocks: usize, bytes: &[u8]) -> Result<Run> {
@@ -187,6 +177,18 @@ impl Store {
     /// A whole checkpoint, with others at work after each of its steps.
     pub(super) fn checkpoint_with(&mut self, between: &mut dyn FnMut(&mut Store)) {
         self.try_checkpoint_with(between).unwrap();
+    }
+
+    /// The last checkpoint before the store is closed, and then cut off. What
+    /// comes next is to open it.
+    pub(super) fn close(&mut self) {
+        self.writer.blocks.reclaim(&self.ws.epoch, 1);
+        let mut at = self.begin();
+        at.last = true;
+        while self.step(&at, &mut |_| ()) {}
+        self.write_root(&mut at).unwrap();
+        self.finish(at, &mut |_| ());
+        self.writer.blocks.cut(&self.ws.epoch).unwrap();
     }
 
     /// As `checkpoint_with`, on a device that may be full.

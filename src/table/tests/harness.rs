@@ -5,10 +5,10 @@
 //! all that it needs. Its helpers go the way of a commit: prepare, log, apply.
 //! After each change the invariants of the segment are asserted.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::error::{Error, Result};
 use crate::format::BLOCK;
@@ -63,11 +63,13 @@ impl Spilled for Log {
     }
 }
 
-/// A file that has no room beyond a length, and whose reads can fail.
+/// A file that has no room beyond a length, and whose reads can fail. It knows
+/// which of its blocks take space, and is never written to elsewhere.
 pub(super) struct Faulty {
     inner: Arc<dyn File>,
     pub(super) room: AtomicU64,
     pub(super) unreadable: AtomicBool,
+    space: Mutex<BTreeSet<u64>>,
 }
 
 impl Faulty {
@@ -77,6 +79,16 @@ impl Faulty {
             false => Ok(()),
         }
     }
+
+    /// The blocks that take space on the device.
+    pub(super) fn space(&self) -> BTreeSet<u64> {
+        self.space.lock().unwrap().clone()
+    }
+}
+
+/// The blocks that a range of bytes lies in.
+fn blocks_of(offset: u64, length: u64) -> std::ops::Range<u64> {
+    offset / BLOCK as u64..(offset + length).div_ceil(BLOCK as u64)
 }
 
 impl File for Faulty {
@@ -85,13 +97,17 @@ impl File for Faulty {
     }
     fn set_length(&self, length: u64) -> io::Result<()> {
         // Sparse: only taking the space can fail.
+        self.space.lock().unwrap().retain(|block| *block < length.div_ceil(BLOCK as u64));
         self.inner.set_length(length)
     }
     fn allocate(&self, offset: u64, length: u64) -> io::Result<()> {
         self.check(offset + length)?;
+        self.space.lock().unwrap().extend(blocks_of(offset, length));
         self.inner.allocate(offset, length)
     }
     fn punch(&self, offset: u64, length: u64) -> io::Result<()> {
+        let punched = blocks_of(offset, length);
+        self.space.lock().unwrap().retain(|block| !punched.contains(block));
         self.inner.punch(offset, length)
     }
     fn map(&self, length: u64, writable: bool) -> io::Result<Map> {
@@ -104,6 +120,9 @@ impl File for Faulty {
         }
     }
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let (space, mut blocks) =
+            (self.space.lock().unwrap(), blocks_of(offset, bytes.len() as u64));
+        assert!(blocks.all(|block| space.contains(&block)), "written where no space was taken");
         self.inner.write_at(bytes, offset)
     }
     fn write_mapped(&self, map: &Map, bytes: &[u8], offset: u64) -> io::Result<()> {
@@ -155,7 +174,8 @@ pub(super) struct Store {
 
 fn open_file(storage: &Memory, access: Access) -> Arc<Faulty> {
     let inner = storage.open(FILE, access).unwrap();
-    Arc::new(Faulty { inner, room: u64::MAX.into(), unreadable: false.into() })
+    let space = BTreeSet::new().into();
+    Arc::new(Faulty { inner, room: u64::MAX.into(), unreadable: false.into(), space })
 }
 
 impl Store {
@@ -207,6 +227,7 @@ impl Store {
     pub(super) fn copy_file(&self) -> (Memory, Arc<Faulty>) {
         let copy = self.storage.copy().unwrap();
         let file = open_file(&copy, Access::Write);
+        *file.space.lock().unwrap() = self.file.space();
         (copy, file)
     }
 

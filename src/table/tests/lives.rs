@@ -1,13 +1,16 @@
 //! Whole lives of tables, at random.
 //!
 //! Goal: what no other test thought of. Method: from a seed, a long sequence of
-//! everything that can happen to a table: changes, checkpoints that end well
-//! or do not, with changes amid them, clears, a device that is full for a
-//! while, crashes. After an error nothing may have changed; everything else is
-//! checked again and again. A failing seed can be run alone.
+//! everything that can happen to a table: changes, steps of tidying and of
+//! counting live bytes anew, checkpoints that end well or do not, with all that
+//! amid them, clears, a device that is full for a while, space given back,
+//! crashes and closings. After an error nothing may have changed; everything
+//! else is checked again and again. A failing seed can be run alone.
 
 use crate::error::Error;
 use crate::format::mutate::Random;
+
+use crate::table::shrink::Sizing;
 
 use super::harness::{Model, Setup, Store, key, value};
 
@@ -22,10 +25,26 @@ struct Life {
     refused: usize,
 }
 
+/// A step of tidying somewhere.
+fn tidy(store: &mut Store, random: &mut Random) -> crate::error::Result<()> {
+    let from = (random.below(1 << 32) as u64) << 32;
+    let sizing = [Sizing::Roomy, Sizing::Dense][random.below(2)];
+    let total = store.writer.blocks.total() as usize;
+    let below = [None, Some(random.below(total) as u32)][random.below(2)];
+    store.writer.tidy(&mut store.ws, from, sizing, below).map(drop)
+}
+
 /// A change that may fail for want of room, and then is none.
 fn change(store: &mut Store, model: &mut Model, random: &mut Random, keys: usize) -> bool {
     let key = key(random.below(keys), store.setup.payload);
-    let outcome = if random.below(5) < 3 {
+    let outcome = if random.below(20) == 0 {
+        tidy(store, random)
+    } else if random.below(20) == 0 {
+        if random.below(20) == 0 {
+            store.writer.begin_recount();
+        }
+        store.writer.recount_some(1 + random.below(4)).map(drop)
+    } else if random.below(5) < 3 {
         let value = value(random, store.setup.payload);
         store.insert(&key, &value).map(|()| drop(model.insert(key, value)))
     } else {
@@ -105,6 +124,47 @@ impl Life {
         }
     }
 
+    /// A pass over the whole table, as far as there is room for it.
+    fn tidy(&mut self, n: usize) {
+        let Life { store, model, random, keys, .. } = self;
+        let sizing = [Sizing::Roomy, Sizing::Dense][random.below(2)];
+        let below = [None, Some(random.below(400) as u32)][random.below(2)];
+        let outcome = store.tidy_with(sizing, below, &mut |store| {
+            for _ in 0..n / 4 {
+                change(store, model, random, *keys);
+            }
+        });
+        match outcome {
+            Ok(_) | Err(Error::BatchTooLarge { .. }) => {}
+            Err(error) => assert!(error.is_full() && self.full, "{error}"),
+        }
+    }
+
+    /// Most entries go.
+    fn thin_out(&mut self) {
+        let mut keys: Vec<_> = self.model.keys().cloned().collect();
+        keys.sort_unstable();
+        for key in keys {
+            if self.random.below(10) > 0 && self.store.remove(&key).is_ok() {
+                self.model.remove(&key);
+            }
+        }
+    }
+
+    fn give_back(&mut self) {
+        let enough = [0, 1, 30][self.random.below(3)];
+        let Store { writer, ws, .. } = &mut self.store;
+        writer.blocks.give_back_tail(&ws.epoch, enough).unwrap();
+    }
+
+    fn close(&mut self) {
+        self.store.set_full(false);
+        self.full = false;
+        self.store.close();
+        self.durable = self.model.clone();
+        self.crash();
+    }
+
     fn crash(&mut self) {
         if self.store.header.is_some() {
             self.store = self.store.reopen();
@@ -115,7 +175,7 @@ impl Life {
 
     fn step(&mut self) {
         let n = [0, 1, 3, 20][self.random.below(4)];
-        match self.random.below(40) {
+        match self.random.below(50) {
             0..20 => {
                 let burst = 1 + self.random.below(100);
                 self.changes(burst);
@@ -132,6 +192,10 @@ impl Life {
             }
             35 => self.crash(),
             36 => self.keys = 100 + self.random.below(5000),
+            37..41 => self.tidy(n),
+            41 | 42 => self.thin_out(),
+            43 | 44 => self.give_back(),
+            45 => self.close(),
             _ => self.store.check(&self.model),
         }
     }
@@ -164,11 +228,11 @@ impl Drop for Told {
 
 #[test]
 fn tables_live_through_anything() {
-    for seed in 0..2 {
+    for seed in 0..3 {
         for payload in [24, 56, 128, 504] {
-            live(seed, Setup::new(payload), 35);
+            live(seed, Setup::new(payload), 50);
             let frames = 60 + payload / 2;
-            live(seed, Setup::new(payload).pool(frames, frames / 3), 35);
+            live(seed, Setup::new(payload).pool(frames, frames / 3), 50);
         }
     }
 }

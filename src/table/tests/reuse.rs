@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::format::group::VERSION_AND_CRC;
 use crate::format::mutate::Random;
 use crate::table::layout::PageWord;
+use crate::table::shrink::Sizing;
 
 use super::harness::{Model, Setup, Store, change, fill};
 
@@ -78,6 +79,14 @@ fn what_a_reader_validates_is_what_it_was() {
                         change(store, &mut model, &mut random, 900);
                     }
                 });
+            }
+            if random.below(4) == 0 {
+                let from = (random.below(1 << 32) as u64) << 32;
+                let sizing = [Sizing::Roomy, Sizing::Dense][random.below(2)];
+                store.writer.tidy(&mut store.ws, from, sizing, Some(20)).unwrap();
+            }
+            if random.below(8) == 0 {
+                store.writer.blocks.give_back_tail(&store.ws.epoch, 1).unwrap();
             }
             if store.ws.epoch.read() == epoch {
                 assert_eq!(mistaken(&store, &before), 0, "round {round}");

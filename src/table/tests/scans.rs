@@ -1,7 +1,7 @@
 //! Scans that writers come between.
 //!
 //! Goal: an entry that is there all the time is shown exactly once, whatever
-//! grows, splits and is written meanwhile; no entry is shown twice. Method:
+//! grows, splits, merges and is written meanwhile; no entry is shown twice. Method:
 //! changes between any two segments, then in a thread during the copying.
 
 use std::collections::HashMap;
@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::format::mutate::Random;
 use crate::table::scan::{Scanned, SegmentCopy};
+use crate::table::shrink::Sizing::{Dense, Roomy};
 
 use super::harness::{Model, Setup, Store, change, entry, key};
 
@@ -50,6 +51,44 @@ fn entries_are_shown_once_while_segments_grow_and_split() {
             assert_eq!(shown.get(&key(i, payload)), Some(&1), "key {i}");
         }
         assert!(shown.values().all(|times| *times == 1));
+    }
+}
+
+#[test]
+fn entries_are_shown_once_while_segments_merge_and_split_again() {
+    for payload in [24, 56, 504] {
+        for sizing in [Roomy, Dense] {
+            let mut random = Random(payload as u64);
+            let mut store = Store::new(Setup::new(payload));
+            for i in 0..4000 {
+                store.insert(&key(i, payload), b"from the start").unwrap();
+            }
+            let lasting = |i: usize| i.is_multiple_of(10);
+            (0..4000).filter(|i| !lasting(*i)).for_each(|i| {
+                store.remove(&key(i, payload)).unwrap();
+            });
+            let (mut steps, mut least) = (0, store.writer.totals.segments);
+            let shown = scan_with(&mut store, &mut |store| {
+                // Around the place of the scan, and anywhere else.
+                for _ in 0..40 {
+                    let from = (random.below(1 << 32) as u64) << 32;
+                    let tidied = store.writer.tidy(&mut store.ws, from, sizing, None).unwrap();
+                    steps += usize::from(tidied.pages > 0);
+                }
+                least = least.min(store.writer.totals.segments);
+                if random.below(4) == 0 {
+                    for i in (0..4000).filter(|i| i % 10 == random.below(9) + 1) {
+                        store.insert(&key(i, payload), b"back again").unwrap();
+                    }
+                }
+            });
+            assert!(steps > 0, "{payload}");
+            store.check_segments();
+            for i in (0..4000).filter(|i| lasting(*i)) {
+                assert_eq!(shown.get(&key(i, payload)), Some(&1), "key {i}");
+            }
+            assert!(shown.values().all(|times| *times == 1));
+        }
     }
 }
 

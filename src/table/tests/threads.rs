@@ -3,7 +3,7 @@
 //! Goal: no reader ever gets a value that was not written for its key, misses
 //! one that is there all the time, or sees one go back. Method: values
 //! describe themselves (key, version, a sum over both); some keys are never
-//! removed, and their versions only grow. The pool is tiny, so frames, blocks
+//! removed, and their versions only grow. Segments split, merge and move. The pool is tiny, so frames, blocks
 //! and lines of the directory are reused as fast as they can be.
 
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::format::mutate::Random;
 use crate::table::Table;
 use crate::table::scan::{Scanned, SegmentCopy};
+use crate::table::shrink::Sizing;
 
 use super::harness::{Log, Setup, Store, entry, get};
 
@@ -115,7 +116,29 @@ fn write(store: &mut Store, shared: &Shared, i: u64, version: u64, remove: bool)
     }
 }
 
-fn run(setup: Setup, rounds: u64, clear: bool) {
+/// Most of what does not last goes, and the table is made small, with
+/// checkpoints in between; then the end of the file is punched.
+fn thin_out(store: &mut Store, shared: &Shared, round: u64) {
+    for i in (0..KEYS).filter(|i| !lasts(*i)) {
+        write(store, shared, i, round, true);
+    }
+    let sizing = if round.is_multiple_of(2000) { Sizing::Roomy } else { Sizing::Dense };
+    let mut next = Some(0);
+    while let Some(from) = next {
+        match store.writer.tidy(&mut store.ws, from, sizing, Some(60)) {
+            Ok(tidied) => next = tidied.next,
+            Err(Error::BatchTooLarge { .. }) => store.checkpoint(),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    store.checkpoint();
+    store.writer.blocks.give_back_tail(&store.ws.epoch, 1).unwrap();
+    for i in (0..KEYS).filter(|i| !lasts(*i)) {
+        write(store, shared, i, round, false);
+    }
+}
+
+fn run(setup: Setup, rounds: u64, clear: bool, tidy: bool) {
     let mut store = Store::new(setup);
     let shared = Shared {
         table: store.writer.table.clone(),
@@ -144,6 +167,9 @@ fn run(setup: Setup, rounds: u64, clear: bool) {
                         shared.written[i as usize].fetch_max(round, Ordering::Release);
                     }
                 });
+            }
+            if tidy && round.is_multiple_of(1000) {
+                thin_out(&mut store, shared, round);
             }
             if clear && round.is_multiple_of(3000) {
                 shared.clearing.fetch_add(1, Ordering::AcqRel);
@@ -175,15 +201,21 @@ impl Drop for Stop<'_> {
 
 #[test]
 fn readers_see_only_what_was_written_in_a_tiny_pool() {
-    run(Setup::new(128).pool(96, 40), 12_000, false);
+    run(Setup::new(128).pool(96, 40), 12_000, false, false);
 }
 
 #[test]
 fn readers_see_only_what_was_written_in_large_slots() {
-    run(Setup::new(504).pool(320, 100), 7_000, false);
+    run(Setup::new(504).pool(320, 100), 7_000, false, false);
 }
 
 #[test]
 fn readers_see_only_what_was_written_across_clears() {
-    run(Setup::new(56).pool(96, 30), 12_000, true);
+    run(Setup::new(56).pool(96, 30), 12_000, true, false);
+}
+
+#[test]
+fn readers_see_only_what_was_written_while_segments_merge() {
+    run(Setup::new(128).pool(160, 60), 8_000, false, true);
+    run(Setup::new(504).pool(400, 200), 4_000, false, true);
 }

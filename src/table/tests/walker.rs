@@ -81,7 +81,7 @@ impl Store {
 
     /// A block is reserved for each dirty page and directory page, and the
     /// constant number for the next checkpoint.
-    fn check_reserved(&self) {
+    pub(super) fn check_reserved(&self) {
         let pool = &self.ws.pool;
         let frames = pool.of_table(TABLE);
         let count = |state| frames.iter().filter(|f| pool.info(**f).state == state).count();
@@ -115,6 +115,8 @@ impl Store {
         // What is free by the bits: that, or retired and soon to be.
         let bits = free.iter().map(|word| word.count_ones()).sum::<u32>();
         assert!(self.writer.blocks.usage().free <= bits);
+        let used = (0..total).filter(|block| !is_free(*block));
+        assert!(used.max() <= Some(self.writer.blocks.highest_used()));
     }
 
     /// The blocks that memory reaches.

@@ -6,9 +6,11 @@
 
 pub mod alter;
 pub mod check;
+pub mod compact;
 pub mod dump;
 pub mod inspect;
 pub mod load;
+pub mod map;
 pub mod query;
 pub mod scan;
 pub mod stats;

@@ -1,21 +1,34 @@
-//! `swissdb stats`: sizes and counts.
+//! `swissdb stats`: what a store consists of, and what would make it better.
 //!
-//! The JSON document is meant for programs: names and meanings of its fields
-//! stay, others may be added. Sizes are in bytes, times in seconds.
+//! The numbers that the store knows are shown at once; what takes a look at
+//! every entry is collected table by table behind a progress bar, unless
+//! `--quick` says not to. Both are shown by [`text`] for people or by
+//! [`document`] for programs.
+
+mod document;
+mod text;
 
 use clap::Args;
-use serde_json::{Value, json};
-use swissdb::{Stats, TableStats};
+use swissdb::{Advice, Db, Stats, Survey, TableStats};
 
 use crate::opening::{self, Store};
-use crate::outcome::{Answer, Failure, Outcome};
+use crate::outcome::{Answer, Failure, Outcome, note};
 use crate::output::Output;
-use crate::size::{count, show};
+use crate::progress::Progress;
 
-/// Shows sizes and counts of a store
+/// Entries after which the progress bar is drawn again.
+const EACH: u64 = 10_000;
+
+/// Shows sizes, counts and how searches go, and what could be better
 ///
-/// Names and meanings of the fields of the JSON document stay the same from
-/// version to version; others may be added. Sizes are in bytes.
+/// Every entry is looked at, which takes as long as reading the table files;
+/// values in the log are not read. With --quick only what the store knows by
+/// itself is shown.
+///
+/// The JSON document is described, field by field, in tools/stats.schema.json
+/// of the sources (JSON Schema 2020-12). Names and meanings of its fields stay
+/// the same from version to version; others may be added. Sizes are in bytes,
+/// times in seconds.
 #[derive(Args)]
 #[command(after_help = "Exit status: 0 shown, 2 an error.")]
 pub struct Arguments {
@@ -26,101 +39,114 @@ pub struct Arguments {
     #[arg(long, value_name = "NAME")]
     table: Option<String>,
 
-    /// Show a JSON document
+    /// Show a JSON document, described in tools/stats.schema.json
     #[arg(long)]
     json: bool,
+
+    /// Do not look at the entries: show what is known at once
+    #[arg(long)]
+    quick: bool,
 }
 
 /// Runs the command.
 pub fn run(arguments: &Arguments) -> Outcome {
     let db = opening::to_read(&arguments.store)?;
-    let mut stats = db.stats();
-    if let Some(name) = &arguments.table {
-        stats.tables.retain(|table| table.name == *name);
-        if stats.tables.is_empty() {
-            return Err(swissdb::Error::NotFound { what: format!("table {name}") }.into());
-        }
+    let path = arguments.store.path.display().to_string();
+    let look = Look::at(&db, path, arguments.table.as_deref(), arguments.quick)?;
+    for survey in look.surveys.iter().filter(|survey| survey.census.unreadable > 0) {
+        let what = match survey.census.unreadable {
+            1 => format!("1 segment of table {} is damaged and was", survey.census.table),
+            n => format!("{n} segments of table {} are damaged and were", survey.census.table),
+        };
+        note(format_args!("{what} left out; `swissdb verify` tells more"));
     }
     let mut output = Output::new();
     match arguments.json {
-        true => output.json(&document(&stats))?,
-        false => text(&mut output, &stats)?,
+        true => output.json(&document::document(&look))?,
+        false => text::text(&mut output, &look)?,
     }
     output.finish()?;
     Ok(Answer::Yes)
 }
 
-fn document(stats: &Stats) -> Value {
-    let tables: Vec<_> = stats.tables.iter().map(table).collect();
-    let log_files: Vec<_> = stats
-        .log_files
-        .iter()
-        .map(|file| {
-            json!({
-                "number": file.number,
-                "bytes": file.bytes,
-                "end": file.end,
-                "live_bytes": file.live,
-                "first_commit": file.first_commit,
-                "last_commit": file.last_commit,
-                "active": file.active,
-            })
-        })
-        .collect();
-    json!({
-        "tables": tables,
-        "log_files": log_files,
-        "commits": stats.commits,
-        "durable_commit": stats.durable_commit,
-    })
+/// Everything that is shown.
+struct Look {
+    /// What the store is called here.
+    path: String,
+    stats: Stats,
+    /// One for each table, or none at all.
+    surveys: Vec<Survey>,
+    advice: Vec<Advice>,
 }
 
-fn table(table: &TableStats) -> Value {
-    json!({
-        "name": table.name,
-        "id": table.id,
-        "slot_payload": table.payload,
-        "hash": format!("{:?}", table.hash).to_lowercase(),
-        "entries": table.entries,
-        "capacity": table.capacity,
-        "growth_left": table.growth_left,
-        "tombstones": table.tombstones,
-        "utilisation": table.utilisation(),
-        "segments": table.segments,
-        "root_depth": table.root_depth,
-        "file_bytes": table.file_bytes,
-        "blocks_used": table.blocks_used,
-        "blocks_free": table.blocks_free,
-        "live_log_bytes": table.live_log_bytes,
-        "clears": table.clears,
-    })
-}
-
-fn text(output: &mut Output, stats: &Stats) -> Result<(), Failure> {
-    for t in &stats.tables {
-        output.line(format_args!("table {} (number {})", t.name, t.id))?;
-        let hash = format!("{:?}", t.hash).to_lowercase();
-        let utilisation = format!("{:.1} %", t.utilisation() * 100.0);
-        for (name, value) in [
-            ("entries", count(t.entries)),
-            ("capacity", format!("{} slots, {utilisation} used", count(t.capacity))),
-            ("growth left", format!("{} slots", count(t.growth_left))),
-            ("tombstones", count(t.tombstones)),
-            ("slot payload", format!("{} bytes", t.payload)),
-            ("hash", hash),
-            ("segments", count(t.segments)),
-            ("root depth", t.root_depth.to_string()),
-            ("table file", show(t.file_bytes)),
-            ("blocks", format!("{} used, {} free", count(t.blocks_used), count(t.blocks_free))),
-            ("values in log", show(t.live_log_bytes)),
-        ] {
-            output.line(format_args!("  {name:<14} {value}"))?;
+impl Look {
+    fn at(db: &Db, path: String, table: Option<&str>, quick: bool) -> Result<Look, Failure> {
+        let mut stats = db.stats();
+        if let Some(name) = table {
+            stats.tables.retain(|table| table.name == name);
+            if stats.tables.is_empty() {
+                return Err(swissdb::Error::NotFound { what: format!("table {name}") }.into());
+            }
         }
+        let mut surveys = Vec::new();
+        if !quick {
+            let mut progress =
+                Progress::of_entries(stats.tables.iter().map(|t| t.entries).sum(), true);
+            for table in &stats.tables {
+                surveys.push(survey(db, &table.name, &mut progress)?);
+            }
+        }
+        let censuses: Vec<_> = surveys.iter().map(|survey| &survey.census).collect();
+        let advice = stats.advice(&censuses);
+        Ok(Look { path, stats, surveys, advice })
     }
-    let bytes: u64 = stats.log_files.iter().map(|file| file.bytes).sum();
-    let live: u64 = stats.log_files.iter().map(|file| file.live).sum();
-    output.line("log")?;
-    output.line(format_args!("  {:<14} {}", "files", stats.log_files.len()))?;
-    output.line(format_args!("  {:<14} {}, {} live", "size", show(bytes), show(live)))?;
-    output.line(format_args!("  {:<14} {}", "commits", count(stats.commits)))
+
+    fn survey_of(&self, table: &str) -> Option<&Survey> {
+        self.surveys.iter().find(|survey| survey.census.table == table)
+    }
 }
+
+/// Surveys a table; its entries advance the bar.
+fn survey(db: &Db, name: &str, progress: &mut Progress) -> Result<Survey, Failure> {
+    let mut shown = 0;
+    let survey = db.table(name)?.survey(|entries| {
+        // There are a hundred thousand segments in a large store.
+        if entries >= shown + EACH {
+            progress.advance(entries - shown, progress.entries() + entries - shown);
+            shown = entries;
+        }
+    })?;
+    Ok(survey)
+}
+
+/// What a table's hash is called on the command line.
+fn hash_name(table: &TableStats) -> String {
+    format!("{:?}", table.hash).to_lowercase()
+}
+
+/// The command that follows an advice, if there is one.
+fn command(look: &Look, advice: &Advice) -> Option<String> {
+    let compact = format!("swissdb compact {}", quoted(&look.path));
+    match advice {
+        Advice::WriteBuffer { .. } => None,
+        Advice::SlotPayload { table, better, .. } if table == "default" => {
+            Some(format!("{compact} --slot-payload {better}"))
+        }
+        Advice::SlotPayload { table, better, .. } => {
+            Some(format!("{compact} --table {table} --slot-payload {better}"))
+        }
+        _ => Some(compact),
+    }
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "/._-+,:@%".contains(c);
+    match path.chars().all(plain) {
+        true => path.to_owned(),
+        false => format!("'{}'", path.replace('\'', "'\\''")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

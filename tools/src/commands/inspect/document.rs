@@ -2,15 +2,35 @@
 //!
 //! Names and meanings of fields stay, others may be added. Checksums, hashes
 //! and salts are hexadecimal texts, so that they look the same everywhere; keys
-//! and values are texts, or base64 under a name that ends in `_b64`.
+//! and values are texts, or base64 under a name that ends in `_b64`. A group, a
+//! block and a search are in `document/single.rs`.
+//!
+//! ```text
+//! asked for   types
+//! header      header (two)
+//! directory   root, then directory_page for each
+//! segment     segment
+//! group       group
+//! block       block
+//! key         key
+//! log         log_file for each; of one file also record, gap
+//! --hex       after each of these: field for each of its fields
+//! any         damage, if nothing else can be shown
+//! ```
+
+mod single;
 
 use serde_json::{Map, Value, json};
 use swissdb::inspect::{
-    Damage, Directory, DirectoryPage, Entry, HeaderCopy, Kind, LogFile, Operation, Piece, Run,
-    Segment, SegmentRecord, Slot,
+    Damage, Directory, DirectoryPage, Entry, Field, Group, HeaderCopy, Kind, LogFile, Operation,
+    Page, Piece, Run, Segment, SegmentRecord, Slot,
 };
 
 use crate::line;
+
+pub use single::{
+    absent_group, block, block_is_damaged, group_damage, lone_group, search, search_is_damaged,
+};
 
 /// A copy of a header.
 pub fn header(copy: &HeaderCopy) -> Value {
@@ -61,6 +81,7 @@ pub fn root(directory: &Directory) -> Value {
     json!({
         "type": "root",
         "depth": directory.depth,
+        "run": run(directory.run),
         "live": live,
         "damage": one(directory.damage.as_ref()),
     })
@@ -100,30 +121,56 @@ fn segment_record(segment: &SegmentRecord) -> Value {
 
 /// A segment with all its slots.
 pub fn segment(segment: &Segment) -> Value {
-    let pages = segment.pages.iter().map(|page| {
-        let (table, depth, number, generation) = page.page_record;
-        let groups = page.groups.iter().map(|group| {
-            json!({
-                "number": group.number,
-                "offset": group.offset,
-                "control": group.control,
-                "slots": group.slots.iter().map(slot).collect::<Vec<_>>(),
-            })
-        });
-        json!({
-            "block": page.at.block,
-            "crc": short(page.at.crc),
-            "stored_crc": short(page.stored_crc),
-            "found_crc": short(page.found_crc),
-            "page_record": {
-                "table_id": table, "depth": depth, "page": number, "generation": generation,
-            },
-            "groups": groups.collect::<Vec<_>>(),
-            "damage": all(&page.damage),
-        })
-    });
+    let pages = segment.pages.iter().map(page);
     let pages: Vec<_> = pages.collect();
     json!({"type": "segment", "record": segment_record(&segment.record), "pages": pages})
+}
+
+/// A page with all its slots.
+fn page(page: &Page) -> Value {
+    let mut fields = page_heading(page);
+    fields["groups"] = page.groups.iter().map(group).collect();
+    fields["damage"] = all(&page.damage);
+    fields
+}
+
+/// A page without its slots.
+fn page_heading(page: &Page) -> Value {
+    let (table, depth, number, generation) = page.page_record;
+    json!({
+        "block": page.at.block,
+        "crc": short(page.at.crc),
+        "stored_crc": short(page.stored_crc),
+        "found_crc": short(page.found_crc),
+        "page_record": {
+            "table_id": table, "depth": depth, "page": number, "generation": generation,
+        },
+    })
+}
+
+fn group(group: &Group) -> Value {
+    json!({
+        "number": group.number,
+        "offset": group.offset,
+        "control": group.control,
+        "slots": group.slots.iter().map(slot).collect::<Vec<_>>(),
+    })
+}
+
+/// Bytes, and what they are.
+pub fn field(field: &Field) -> Value {
+    let hex: String = field.bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    json!({
+        "type": "field",
+        "offset": field.offset,
+        "length": field.length,
+        "hex": hex,
+        "within": field.within,
+        "name": field.name,
+        "value": field.value,
+        "reserved": field.is_reserved(),
+        "damage": one(field.damage.as_ref()),
+    })
 }
 
 fn slot(slot: &Slot) -> Value {
@@ -189,7 +236,9 @@ pub fn log_file(file: &LogFile) -> Value {
 /// A record, or bytes that are none.
 pub fn piece(piece: &Piece) -> Value {
     match piece {
-        Piece::Gap(gap) => json!({"type": "gap", "offset": gap.offset, "length": gap.length}),
+        Piece::Gap(gap) => json!({
+            "type": "gap", "offset": gap.offset, "length": gap.length, "why": gap.why,
+        }),
         Piece::Record(record) => json!({
             "type": "record",
             "offset": record.offset,
@@ -198,6 +247,7 @@ pub fn piece(piece: &Piece) -> Value {
             "durable": record.durable,
             "in_log": record.in_log,
             "operations": record.operations.iter().map(operation).collect::<Vec<_>>(),
+            "more_operations": record.more_operations,
             "damage": one(record.damage.as_ref()),
         }),
     }

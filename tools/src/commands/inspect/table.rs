@@ -1,8 +1,14 @@
 //! Parts of a store as tables for people.
+//!
+//! Header, directory, segments and the log are here; a group, a block and a
+//! search in `table/single.rs`.
 
+mod single;
+
+use swissdb::Corruption;
 use swissdb::inspect::{
-    Damage, Directory, DirectoryPage, Entry, HeaderCopy, LogFile, Operation, Page, Piece, Segment,
-    Slot, State,
+    Damage, Directory, DirectoryPage, Entry, HeaderCopy, LogFile, Operation, Page, Piece, Record,
+    Segment, Slot, State,
 };
 
 use super::document::kind;
@@ -14,6 +20,15 @@ use crate::size::count;
 
 /// Bytes of a key or value that are shown.
 const SHOWN: usize = 48;
+
+/// How much of a part is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detail {
+    /// What it is, and what is wrong with it: the bytes follow.
+    Heading,
+    /// All of it.
+    All,
+}
 
 /// How tables are shown.
 pub struct Tables {
@@ -27,7 +42,8 @@ impl Tables {
         Tables { colour, on_terminal: Output::is_terminal() }
     }
 
-    fn damage(
+    /// What is wrong with a part.
+    pub fn damage(
         &self,
         output: &mut Output,
         indent: &str,
@@ -40,12 +56,22 @@ impl Tables {
         Ok(())
     }
 
+    /// Damage that nothing can be shown in spite of.
+    pub fn corruption(&self, output: &mut Output, damage: &Corruption) -> Result<(), Failure> {
+        output.line(format_args!("{} {damage}", self.colour.bad("damage", self.on_terminal)))
+    }
+
     /// A copy of a header.
-    pub fn header(&self, output: &mut Output, copy: &HeaderCopy) -> Result<(), Failure> {
+    pub fn header(
+        &self,
+        output: &mut Output,
+        copy: &HeaderCopy,
+        detail: Detail,
+    ) -> Result<(), Failure> {
         let counts = if copy.counts { " (this one counts)" } else { "" };
         output.line(format_args!("header, copy {}{counts}", copy.copy))?;
         self.damage(output, "  ", &copy.damage)?;
-        let Some(h) = &copy.header else { return Ok(()) };
+        let (Some(h), Detail::All) = (&copy.header, detail) else { return Ok(()) };
         let state = match (h.state, h.clean) {
             (State::Live, true) => "live, closed".to_owned(),
             (state, _) => format!("{state:?}").to_lowercase(),
@@ -56,7 +82,8 @@ impl Tables {
             other => other.to_string(),
         };
         let run = |run: swissdb::inspect::Run| {
-            format!("block {}, {} blocks, crc {:08x}", run.block, run.blocks, run.crc)
+            let s = if run.blocks == 1 { "" } else { "s" };
+            format!("block {}, {} block{s}, crc {:08x}", run.block, run.blocks, run.crc)
         };
         let log = format!(
             "file {} (salt {:08x}), offset {}, behind commit {}",
@@ -91,7 +118,9 @@ impl Tables {
 
     /// The root of a table, and the heading of the segments that follow.
     pub fn root(&self, output: &mut Output, directory: &Directory) -> Result<(), Failure> {
-        output.line(format_args!("root, depth {}", directory.depth))?;
+        let (run, depth) = (directory.run, directory.depth);
+        output
+            .line(format_args!("root, depth {depth}: block {}, crc {:08x}", run.block, run.crc))?;
         for (file, bytes) in &directory.live {
             output.line(format_args!("  {} live bytes in log file {file}", count(*bytes)))?;
         }
@@ -99,20 +128,34 @@ impl Tables {
     }
 
     /// A directory page with its segments.
-    pub fn directory_page(&self, output: &mut Output, page: &DirectoryPage) -> Result<(), Failure> {
-        let last = page.first_entry + page.entries - 1;
+    pub fn directory_page(
+        &self,
+        output: &mut Output,
+        page: &DirectoryPage,
+        detail: Detail,
+    ) -> Result<(), Failure> {
+        let (number, first) = (page.number, page.first_entry);
+        let (name, entries) = match page.entries {
+            // Nothing leads to it.
+            0 => ("directory page".to_owned(), String::new()),
+            1 => (format!("directory page {number}"), format!("root entry {first}, ")),
+            n => {
+                let last = first + n - 1;
+                (format!("directory page {number}"), format!("root entries {first} to {last}, "))
+            }
+        };
         output.line(format_args!(
-            "directory page {}: block {}, crc {:08x}, root entries {} to {last}, prefix {:08x}/{}, \
-             generation {}",
-            page.number,
-            page.block,
-            page.crc,
-            page.first_entry,
-            page.prefix,
-            page.depth,
-            page.generation
+            "{name}: block {}, crc {:08x}, {entries}prefix {:08x}/{}, generation {}",
+            page.block, page.crc, page.prefix, page.depth, page.generation
         ))?;
         self.damage(output, "  ", &page.damage)?;
+        match detail {
+            Detail::Heading => Ok(()),
+            Detail::All => self.segment_records(output, page),
+        }
+    }
+
+    fn segment_records(&self, output: &mut Output, page: &DirectoryPage) -> Result<(), Failure> {
         if !page.segments.is_empty() {
             output.line("    segment  prefix/depth   used  tombstones  slots  blocks")?;
         }
@@ -134,25 +177,38 @@ impl Tables {
 
     /// A segment with all its entries.
     pub fn segment(&self, output: &mut Output, segment: &Segment) -> Result<(), Failure> {
-        let r = &segment.record;
-        output.line(format_args!(
-            "segment {}, prefix {:08x}/{}: {} slots, {} used, {} tombstones",
-            r.number, r.prefix, r.depth, r.slots, r.used, r.tombstones
-        ))?;
+        self.segment_heading(output, segment)?;
         for (number, page) in segment.pages.iter().enumerate() {
-            self.page(output, number, page)?;
+            self.page(output, number, page, Detail::All)?;
         }
         Ok(())
     }
 
-    fn page(&self, output: &mut Output, number: usize, page: &Page) -> Result<(), Failure> {
+    /// What the directory says of a segment.
+    pub fn segment_heading(&self, output: &mut Output, segment: &Segment) -> Result<(), Failure> {
+        let r = &segment.record;
+        output.line(format_args!(
+            "segment {}, prefix {:08x}/{}: {} slots, {} used, {} tombstones",
+            r.number, r.prefix, r.depth, r.slots, r.used, r.tombstones
+        ))
+    }
+
+    /// A page of a segment with all its entries.
+    pub fn page(
+        &self,
+        output: &mut Output,
+        number: usize,
+        page: &Page,
+        detail: Detail,
+    ) -> Result<(), Failure> {
         let (_, _, _, generation) = page.page_record;
         output.line(format_args!(
             "page {number}: block {}, crc {:08x}, generation {generation}",
             page.at.block, page.at.crc
         ))?;
         self.damage(output, "  ", &page.damage)?;
-        for group in &page.groups {
+        let groups = if detail == Detail::All { &page.groups[..] } else { &[] };
+        for group in groups {
             let control: Vec<_> = group.slots.iter().map(control).collect();
             output.line(format_args!(
                 "  group {:>3} at {:>10}  {}",
@@ -172,20 +228,12 @@ impl Tables {
     fn entry(&self, output: &mut Output, entry: &Entry) -> Result<(), Failure> {
         let number = |number: Option<usize>| number.map_or("?".to_owned(), |n| n.to_string());
         let hash = entry.hash.map_or("?".to_owned(), |hash| format!("{hash:016x}"));
-        let key = match &entry.key {
-            Some(key) => short(key),
-            None => format!("({} bytes)", entry.key_length),
-        };
-        let value = match (&entry.value, entry.value_length) {
-            (Some(value), _) => short(value),
-            (None, Some(length)) => format!("({length} bytes)"),
-            (None, None) => "?".to_owned(),
-        };
         output.line(format_args!(
-            "    slot {}  hash {hash}  home {}, found in step {}  {key} = {value}",
+            "    slot {}  hash {hash}  home {:>3}, found in step {:>2}  {}",
             entry.slot,
             number(entry.home),
             number(entry.probes),
+            content(entry),
         ))?;
         if let Some(a) = &entry.address {
             output.line(format_args!(
@@ -214,24 +262,60 @@ impl Tables {
     }
 
     /// A record, or bytes that are none.
-    pub fn piece(&self, output: &mut Output, piece: &Piece) -> Result<(), Failure> {
-        let record = match piece {
-            Piece::Record(record) => record,
+    pub fn piece(&self, output: &mut Output, piece: &Piece, detail: Detail) -> Result<(), Failure> {
+        match piece {
+            Piece::Record(record) => self.record(output, record, detail),
             Piece::Gap(gap) => {
                 let (at, length) = (gap.offset, count(gap.length));
-                return output.line(format_args!("{at:>10}  {length} bytes that are no record"));
+                let why = &gap.why;
+                output.line(format_args!("{at:>10}  {length} bytes that are no record: {why}"))
             }
+        }
+    }
+
+    fn record(&self, output: &mut Output, record: &Record, detail: Detail) -> Result<(), Failure> {
+        let validity = match (&record.damage, record.in_log) {
+            (Some(_), _) => "damaged",
+            (None, true) => "valid",
+            (None, false) => "valid, but behind the end of the log",
         };
-        let behind = if record.in_log { "" } else { ", behind the end of the log" };
+        let operations = record.operations.len() as u64 + record.more_operations;
+        let operations = match operations {
+            1 => String::new(),
+            n => format!(", {} operations", count(n)),
+        };
         output.line(format_args!(
-            "{:>10}  commit {}, {} bytes, known durable {}{behind}",
-            record.offset, record.commit, record.length, record.durable
+            "{:>10}  commit {}, {} bytes, known durable {}, {validity}{operations}",
+            record.offset,
+            record.commit,
+            count(record.length.into()),
+            record.durable
         ))?;
-        for op in &record.operations {
-            output.line(format_args!("            {}", operation(op)))?;
+        if detail == Detail::All {
+            for op in &record.operations {
+                output.line(format_args!("            {}", operation(op)))?;
+            }
+            if record.more_operations > 0 {
+                let more = count(record.more_operations);
+                output.line(format_args!("            ... and {more} operations more"))?;
+            }
         }
         self.damage(output, "            ", &record.damage)
     }
+}
+
+/// Key and value of an entry.
+fn content(entry: &Entry) -> String {
+    let key = match &entry.key {
+        Some(key) => short(key),
+        None => format!("({} bytes)", count(entry.key_length as u64)),
+    };
+    let value = match (&entry.value, entry.value_length) {
+        (Some(value), _) => short(value),
+        (None, Some(length)) => format!("({} bytes)", count(length)),
+        (None, None) => "?".to_owned(),
+    };
+    format!("{key} = {value}")
 }
 
 fn control(slot: &Slot) -> String {
@@ -243,17 +327,30 @@ fn control(slot: &Slot) -> String {
     }
 }
 
+/// What an operation does, to what, and how long key and value are.
 fn operation(op: &Operation) -> String {
     let (kind, table) = (kind(op.kind), op.table);
-    let key = short(&op.key);
-    match op.value_length {
-        0 if op.key.is_empty() => format!("{kind} (table {table})"),
-        0 => format!("{kind} {key} (table {table})"),
-        length if length > op.value_start.len() as u64 => {
-            format!("{kind} {key} = {}, {length} bytes (table {table})", short(&op.value_start))
-        }
-        _ => format!("{kind} {key} = {} (table {table})", short(&op.value_start)),
+    let (key, value) = (op.key.len() as u64, op.value_length);
+    let shown = match (&op.key[..], value) {
+        ([], 0) => kind.to_owned(),
+        (key, 0) => format!("{kind} {}", short(key)),
+        (key, _) => format!("{kind} {} = {}", short(key), cut(&op.value_start, value)),
+    };
+    match value {
+        0 => format!("{shown} (table {table}, key {} bytes)", count(key)),
+        _ => format!(
+            "{shown} (table {table}, key {} bytes, value {} bytes)",
+            count(key),
+            count(value)
+        ),
     }
+}
+
+/// The first bytes of something that has `length` of them.
+fn cut(start: &[u8], length: u64) -> String {
+    let shown = short(start);
+    let is_cut = (start.len() as u64) < length && !shown.ends_with("...");
+    if is_cut { format!("{shown}...") } else { shown }
 }
 
 /// Bytes, cut off where they are long.

@@ -1,0 +1,261 @@
+//! The end of the file: given back, taken again, cut off.
+//!
+//! Goal: space that nothing uses goes back, what is reserved keeps its space,
+//! and a file of any length can be opened and grows on. Method: the file of
+//! the harness knows which blocks take space and refuses to be written to
+//! elsewhere; each block is held against its owners as always.
+
+use std::sync::Arc;
+
+use crate::format::BLOCK;
+use crate::format::mutate::Random;
+use crate::storage::epoch::ReuseEpoch;
+use crate::storage::memory::Memory;
+use crate::storage::{Access, File, Storage};
+use crate::table::blocks::{Blocks, FIRST_BLOCKS};
+use crate::table::shrink::Sizing::{Dense, Roomy};
+
+use super::harness::{Model, Setup, Store, change, fill};
+use super::shrinking::thin_out;
+
+/// The length of the file in blocks.
+fn length(store: &Store) -> u64 {
+    store.file.length().unwrap() / BLOCK as u64
+}
+
+/// Moves pages down until they stay where they are.
+fn settle(store: &mut Store) {
+    for _ in 0..4 {
+        let below = store.writer.blocks.used() + 8;
+        store.tidy_with(Dense, Some(below), &mut |_| ()).unwrap();
+        store.checkpoint();
+    }
+}
+
+#[test]
+fn the_free_end_is_given_back_and_taken_again() {
+    for payload in [56, 504] {
+        let mut random = Random(3);
+        let mut store = Store::new(Setup::new(payload));
+        let mut model = Model::new();
+        for round in 0..3 {
+            fill(&mut store, &mut model, 7000);
+            store.checkpoint();
+            let full = store.file.space().len();
+            thin_out(&mut store, &mut model, &mut random, 90);
+            settle(&mut store);
+            assert!(store.file.space().len() >= full, "nothing is given back before");
+            let long = length(&store);
+            let (used, reserved) = (store.writer.blocks.used(), store.writer.blocks.reserved());
+            let given = store.writer.blocks.give_back_tail(&store.ws.epoch, 1).unwrap();
+            let space = store.file.space().len();
+            assert!(given > 0 && space + given as usize + 2 >= full, "round {round}");
+            let needed = used as usize + reserved + 64 + 16;
+            assert!(space <= needed, "{space} blocks, {used} used, {reserved} reserved");
+            assert_eq!(length(&store), long, "the file is as long as before");
+            let usage = store.writer.blocks.usage();
+            assert_eq!(usage.allocated as usize, space + 2);
+            assert_eq!(usage.holes, usage.total - usage.allocated);
+            store.check(&model);
+            store.reopen().check(&model);
+        }
+    }
+}
+
+#[test]
+fn less_than_is_worth_it_is_kept_and_what_is_reserved_too() {
+    let mut store = Store::new(Setup::new(504));
+    let mut model = Model::new();
+    fill(&mut store, &mut model, 3000);
+    store.checkpoint();
+    thin_out(&mut store, &mut model, &mut Random(1), 100);
+    settle(&mut store);
+    let epoch = store.ws.epoch.clone();
+    let tail = store.writer.blocks.allocated() - store.writer.blocks.highest_used() - 1;
+    assert_eq!(store.writer.blocks.give_back_tail(&epoch, tail + 1).unwrap(), 0);
+    // Everything but ten blocks is reserved by somebody.
+    let spare = store.writer.blocks.allocated() - store.writer.blocks.used();
+    let others = spare as usize - 10 - store.writer.blocks.reserved() - 64;
+    store.writer.blocks.reserve(&epoch, others).unwrap();
+    assert_eq!(store.writer.blocks.give_back_tail(&epoch, 11).unwrap(), 0);
+    assert_eq!(store.writer.blocks.give_back_tail(&epoch, 1).unwrap(), 10);
+    assert_eq!(store.writer.blocks.give_back_tail(&epoch, 1).unwrap(), 0);
+    // They can all be taken, on a device that has no other.
+    store.set_full(true);
+    for _ in 0..others {
+        let block = store.writer.blocks.take();
+        assert!(store.file.space().contains(&block.into()), "block {block}");
+    }
+}
+
+#[test]
+fn a_large_tail_is_given_back_in_bites() {
+    let storage = Memory::new();
+    let file: Arc<dyn File> = storage.open("t", Access::Create).unwrap();
+    file.set_length(u64::from(FIRST_BLOCKS) * BLOCK as u64).unwrap();
+    let free = vec![((1 << FIRST_BLOCKS) - 1) & !3];
+    let mut blocks = Blocks::open(file.clone(), "t".into(), free, FIRST_BLOCKS, false).unwrap();
+    let epoch = ReuseEpoch::new().unwrap();
+    blocks.reserve(&epoch, 9000).unwrap();
+    let taken: Vec<u32> = (0..100).map(|_| blocks.take()).collect();
+    blocks.release(8900);
+    assert_eq!(taken, (2..102).collect::<Vec<u32>>(), "the lowest blocks come first");
+    let mut bites = Vec::new();
+    loop {
+        match blocks.give_back_tail(&epoch, 1).unwrap() {
+            0 => break,
+            bite => bites.push(bite),
+        }
+    }
+    assert!(bites.len() >= 3 && bites[..bites.len() - 1].iter().all(|bite| *bite == 4096));
+    assert_eq!((blocks.allocated(), blocks.highest_used(), blocks.used()), (102, 101, 102));
+}
+
+#[test]
+fn a_closed_file_ends_behind_the_last_block_in_use() {
+    for payload in [56, 504] {
+        let mut random = Random(payload as u64);
+        let mut store = Store::new(Setup::new(payload));
+        let mut model = Model::new();
+        fill(&mut store, &mut model, 5000);
+        store.checkpoint();
+        let mut lengths = Vec::new();
+        for share in [0, 50, 90, 100] {
+            thin_out(&mut store, &mut model, &mut random, share);
+            settle(&mut store);
+            store.close();
+            let header = store.header.clone().unwrap();
+            assert_eq!(length(&store), u64::from(header.file_blocks), "{share}");
+            let used = store.writer.blocks.used();
+            let usage = store.writer.blocks.usage();
+            assert_eq!((usage.total, usage.free), (header.file_blocks, usage.total - used));
+            assert!(header.file_blocks <= (used + used / 8 + 8).max(FIRST_BLOCKS), "{header:?}");
+            lengths.push(header.file_blocks);
+            store = store.reopen();
+            store.check(&model);
+            assert!(!store.writer.blocks.is_worth_cutting([header.root, header.map]));
+        }
+        assert!(lengths.windows(2).all(|pair| pair[0] >= pair[1]), "{lengths:?}");
+        assert!(lengths[0] > 3 * lengths[2], "{lengths:?}");
+        assert_eq!(lengths.last(), Some(&FIRST_BLOCKS));
+    }
+}
+
+#[test]
+fn a_file_of_any_length_is_opened_and_grows_on() {
+    let mut random = Random(2);
+    let mut odd = 0;
+    for entries in [0, 100, 333, 700, 1500] {
+        let mut store = Store::new(Setup::new(504));
+        let mut model = Model::new();
+        fill(&mut store, &mut model, entries);
+        store.checkpoint();
+        for round in 0..3 {
+            store.close();
+            odd += length(&store) % 2;
+            store = store.reopen();
+            store.check(&model);
+            for _ in 0..200 * (round + 1) {
+                change(&mut store, &mut model, &mut random, entries + 400);
+            }
+            store.check(&model);
+            store.checkpoint();
+            store.check(&model);
+        }
+    }
+    assert!(odd > 2, "{odd} files had an odd length");
+}
+
+#[test]
+fn a_table_that_did_not_change_is_worth_writing_if_its_file_gets_much_shorter() {
+    let mut store = Store::new(Setup::new(504));
+    let mut model = Model::new();
+    fill(&mut store, &mut model, 3000);
+    store.checkpoint();
+    let runs = |store: &Store| [store.writer.root_run, store.writer.map_run];
+    thin_out(&mut store, &mut model, &mut Random(8), 95);
+    settle(&mut store);
+    // The last checkpoint covers a long file, and leaves nothing to write.
+    assert!(!store.writer.is_dirty());
+    assert!(store.writer.blocks.is_worth_cutting(runs(&store)));
+    let mut store = store.reopen();
+    assert!(store.writer.blocks.is_worth_cutting(runs(&store)));
+    let long = length(&store);
+    store.close();
+    assert!(length(&store) * 2 < long);
+    let store = store.reopen();
+    assert!(!store.writer.blocks.is_worth_cutting(runs(&store)));
+    store.check(&model);
+}
+
+#[test]
+fn a_directory_page_moves_down_alone_if_only_it_lies_high() {
+    let mut store = Store::new(Setup::new(504));
+    let mut model = Model::new();
+    fill(&mut store, &mut model, 2000);
+    settle(&mut store);
+    let table = store.writer.table.clone();
+    let record = table.record_of(table.loaded_root_word(0).unwrap().array);
+    let block = record.block().block;
+    // No segment of it has a page behind its directory page, which comes last.
+    assert_eq!(store.writer.tidy(&mut store.ws, 0, Dense, Some(block + 1)).unwrap().pages, 0);
+    assert!(!record.is_dirty());
+    assert_eq!(store.writer.tidy(&mut store.ws, 0, Dense, Some(block)).unwrap().pages, 1);
+    assert!(record.is_dirty());
+    store.check(&model);
+    store.checkpoint();
+    assert_ne!(record.block().block, block);
+    store.check(&model);
+}
+
+#[test]
+fn what_is_written_again_and_again_stays_in_the_lowest_blocks() {
+    let mut random = Random(6);
+    let mut store = Store::new(Setup::new(504));
+    let mut model = Model::new();
+    fill(&mut store, &mut model, 6000);
+    store.checkpoint();
+    thin_out(&mut store, &mut model, &mut random, 95);
+    settle(&mut store);
+    for _ in 0..20 {
+        for key in model.keys().cloned().collect::<Vec<_>>() {
+            store.insert(&key, b"again").unwrap();
+            model.insert(key, b"again".to_vec());
+        }
+        store.checkpoint();
+        let (used, high) = (store.writer.blocks.used(), store.writer.blocks.highest_used());
+        // A mebibyte at most waits for the epoch to advance.
+        assert!(high < 2 * used + 256, "{used} blocks used, up to {high}");
+    }
+    let blocks = &store.writer.blocks;
+    assert!(blocks.allocated() > 2 * (2 * blocks.used() + 256), "there was room higher up");
+    store.check(&model);
+}
+
+#[test]
+fn moving_pages_down_makes_room_at_the_end() {
+    for sizing in [Roomy, Dense] {
+        let mut random = Random(12);
+        let mut store = Store::new(Setup::new(128));
+        let mut model = Model::new();
+        fill(&mut store, &mut model, 6000);
+        store.checkpoint();
+        thin_out(&mut store, &mut model, &mut random, 50);
+        store.tidy(sizing);
+        store.checkpoint();
+        let (used, high) = (store.writer.blocks.used(), store.writer.blocks.highest_used());
+        let below = used + used / 8;
+        assert!(high > below, "{used} blocks used up to {high}");
+        let mut moved = 0;
+        for _ in 0..3 {
+            moved += store.tidy_with(sizing, Some(below), &mut |_| ()).unwrap();
+            store.checkpoint();
+            store.check(&model);
+        }
+        assert!(moved > 0);
+        let high = store.writer.blocks.highest_used();
+        assert!(high < below + 16, "{used} blocks were used, now up to {high}");
+        assert_eq!(store.tidy_with(sizing, Some(below + 16), &mut |_| ()).unwrap(), 0);
+        store.reopen().check(&model);
+    }
+}

@@ -1,0 +1,153 @@
+//! `swissdb compact`: a store as small as it gets.
+
+use std::ops::ControlFlow;
+
+use clap::Args;
+use swissdb::{CompactProgress, CompactStep, Payload};
+
+use crate::opening::{self, Store, TableName, Writing};
+use crate::outcome::{Answer, Failure, Outcome};
+use crate::progress::Progress;
+use crate::size;
+
+/// Makes a store as small as it gets
+///
+/// Segments become as full as may be, table files have no gaps and end behind
+/// their last page, and the log keeps only what entries need. A store gives
+/// space back by itself too; this is for one that will not change for a while.
+/// Killing the command at any moment loses nothing: the store is partly
+/// compacted then.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  swissdb compact my.swissdb
+  swissdb compact my.swissdb --slot-payload auto   find the best slot size first
+
+Exit status: 0 done, 2 an error.")]
+pub struct Arguments {
+    #[command(flatten)]
+    store: Store,
+
+    #[command(flatten)]
+    writing: Writing,
+
+    /// Give a table other slots first: a size, or auto
+    ///
+    /// Slots hold 24 to 504 bytes of key and value, in steps of 8. With auto
+    /// all entries are measured and the size is taken that makes the store
+    /// smallest; what was found is told. The table is built anew beside the old
+    /// one, which is replaced when the new one is whole.
+    #[arg(long, value_name = "SIZE", value_parser = payload)]
+    slot_payload: Option<Payload>,
+
+    #[command(flatten)]
+    table: TableName,
+}
+
+/// Reads the argument of --slot-payload.
+fn payload(text: &str) -> Result<Payload, String> {
+    match text {
+        "auto" => Ok(Payload::Auto),
+        _ => size::parse(text).map(Payload::Bytes),
+    }
+}
+
+/// Runs the command.
+pub fn run(arguments: &Arguments) -> Outcome {
+    let store = &arguments.store;
+    let before = on_disk(store);
+    if let Some(payload) = arguments.slot_payload {
+        change_payload(store, &arguments.table.table, payload)?;
+    }
+    let db = opening::to_write(store, &arguments.writing)?;
+    let mut bar = Bar::new();
+    db.compact_with(|progress| {
+        bar.show(progress);
+        ControlFlow::Continue(())
+    })?;
+    drop(bar);
+    db.close()?;
+    let after = on_disk(store);
+    eprintln!(
+        "compacted {}: {} on disk, before {}",
+        store.path.display(),
+        size::show(after),
+        size::show(before)
+    );
+    Ok(Answer::Yes)
+}
+
+/// Gives a table other slots, and says what was found and done.
+fn change_payload(store: &Store, table: &str, payload: Payload) -> Result<(), Failure> {
+    let bar = Progress::of_share("rewriting the table");
+    let rewritten = swissdb::change_payload(&store.path, table, payload, |progress| {
+        bar.stand_at(progress.entries as f64 / progress.total.max(1) as f64);
+        ControlFlow::Continue(())
+    })?;
+    drop(bar);
+    if let Some(census) = &rewritten.census {
+        eprintln!("{census}");
+    }
+    match rewritten.payload == rewritten.payload_before {
+        true => eprintln!("table {table} keeps slots of {} bytes", rewritten.payload),
+        false => eprintln!(
+            "table {table} has slots of {} bytes now, before {}",
+            rewritten.payload, rewritten.payload_before
+        ),
+    }
+    if !rewritten.damage.is_empty() {
+        eprintln!(
+            "{} damaged values were kept as they are; swissdb verify names them",
+            rewritten.damage.len() as u64 + rewritten.unlisted
+        );
+    }
+    Ok(())
+}
+
+/// A bar for each step of each table.
+struct Bar {
+    step: Option<(CompactStep, Option<String>)>,
+    bar: Option<Progress>,
+}
+
+impl Bar {
+    fn new() -> Bar {
+        Bar { step: None, bar: None }
+    }
+
+    fn show(&mut self, progress: &CompactProgress) {
+        let step = (progress.step, progress.table.clone());
+        if self.step.as_ref() != Some(&step) {
+            // The old bar goes before the new one comes.
+            self.bar = None;
+            let what = match &progress.table {
+                Some(table) => format!("{} of table {table}", progress.step),
+                None => progress.step.to_string(),
+            };
+            self.bar = Some(Progress::of_share(&what));
+            self.step = Some(step);
+        }
+        if let Some(bar) = &self.bar {
+            bar.stand_at(progress.done);
+        }
+    }
+}
+
+/// What the files of a store take on the disk, in bytes, as the file system
+/// says; what cannot be asked counts nothing.
+pub fn on_disk(store: &Store) -> u64 {
+    let files = |directory: &std::path::Path| -> u64 {
+        let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.metadata().ok()).filter(|m| m.is_file()).map(taken).sum()
+    };
+    files(&store.path) + files(&store.path.join("log"))
+}
+
+#[cfg(unix)]
+fn taken(file: std::fs::Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::blocks(&file) * 512
+}
+
+#[cfg(not(unix))]
+fn taken(file: std::fs::Metadata) -> u64 {
+    file.len()
+}
