@@ -149,8 +149,8 @@ fn needed(store: &Store, id: u16) -> Result<Option<u32>> {
     let core = store.core()?;
     Ok(core.writer(id).and_then(|writer| {
         let runs = writer.root_run.blocks + writer.map_run.blocks;
-        let needed = writer.blocks.used() + writer.blocks.used() / 128 + 2 * runs + 8;
-        (writer.blocks.highest_used() > needed + needed / 64).then_some(needed)
+        let needed = writer.blocks.used() + runs;
+        (writer.blocks.highest_used() > needed + needed / 128).then_some(needed)
     }))
 }
 
@@ -214,7 +214,7 @@ pub(crate) fn leave_log_small(store: &Store) {
 }
 
 /// Step 4 for a table.
-fn give_back_tail(store: &Store, id: u16) -> Result<()> {
+pub(crate) fn give_back_tail(store: &Store, id: u16) -> Result<()> {
     loop {
         let mut core = store.core()?;
         let Some((writer, ws)) = core.writer_mut(id) else {

@@ -15,6 +15,9 @@ use crate::table::scan::{Scanned, ScannedSlot, SegmentCopy};
 use crate::table::{Spilled, Table};
 use crate::value::Value;
 
+/// Copies of a segment before one is taken under the writer lock.
+const TRIES: usize = 16;
+
 /// An iterator over the keys and values of a table; see [`Db::iter`](crate::Db::iter).
 ///
 /// Each item is a key with its value, or an error, after which the iterator
@@ -58,39 +61,37 @@ impl Iter {
         }
     }
 
-    /// Copies the next segment.
+    /// Copies the next segment, and those of its keys that stand in the log.
     fn fill(&mut self, from: u64) -> Result<()> {
-        let store = &self.handle.store;
+        let handle = self.handle.clone();
+        let store = &handle.store;
         self.at = 0;
         self.spilled_keys.clear();
-        // Before the copy: whatever is live in it stays readable meanwhile.
-        let log = LogBytes::pinned(&store.log, &*store.storage);
-        self.changes = self.table.changes();
-        let mut scanned = self.table.scan_segment(from, self.clears, &mut self.copy)?;
-        if scanned == Scanned::Busy {
-            let _lock = store.core()?;
+        let mut lock = None;
+        for tried in 1.. {
+            // Before the copy: whatever is live in it stays readable meanwhile.
+            let log = LogBytes::pinned(&store.log, &*store.storage);
             self.changes = self.table.changes();
-            scanned = self.table.scan_segment(from, self.clears, &mut self.copy)?;
-        }
-        self.next = match scanned {
-            Scanned::Whole(next) => next,
-            Scanned::Busy | Scanned::Cleared => {
-                self.copy = SegmentCopy::default();
-                None
-            }
-        };
-        for i in 0..self.copy.len() {
-            let Some(slot) = self.copy.get(i) else {
+            let scanned = self.table.scan_segment(from, self.clears, &mut self.copy)?;
+            let keys = spilled_keys(&self.copy, &log);
+            // A key that was put elsewhere may be absent where it was copied.
+            let is_damaged = keys.iter().any(|(_, key)| key.is_err());
+            let is_stale = is_damaged && self.table.changes() != self.changes;
+            if lock.is_none() && (is_stale || scanned == Scanned::Busy) {
+                if scanned == Scanned::Busy || tried == TRIES {
+                    lock = Some(store.core()?);
+                }
                 continue;
-            };
-            if slot.lengths.key_spilled() {
-                let address = slot.address();
-                let key = log.checked(&address).and_then(|bytes| {
-                    let key = bytes.get(..slot.lengths.key_len());
-                    key.map(Into::into).ok_or_else(|| log.damage(&address))
-                });
-                self.spilled_keys.push((i, key));
             }
+            self.next = match scanned {
+                Scanned::Whole(next) => next,
+                Scanned::Busy | Scanned::Cleared => {
+                    self.copy = SegmentCopy::default();
+                    return Ok(self.next = None);
+                }
+            };
+            self.spilled_keys = keys;
+            break;
         }
         Ok(())
     }
@@ -111,10 +112,11 @@ impl Iter {
         let store = &self.handle.store;
         if slot.lengths.value_spilled() {
             let log = LogBytes::pinned(&store.log, &*store.storage);
+            let bytes = log.checked(&slot.address());
+            // If it was put elsewhere meanwhile, its log file may be gone.
             if self.table.changes() == self.changes {
-                let bytes = log.checked(&slot.address())?;
                 let start = if slot.lengths.key_spilled() { key.len() } else { 0 };
-                let value = Value::new(bytes.get(start..).unwrap_or_default());
+                let value = Value::new(bytes?.get(start..).unwrap_or_default());
                 return Ok(Some((Value::new(key), value)));
             }
         } else if self.table.changes() == self.changes {
@@ -140,6 +142,22 @@ impl Iter {
             self.spilled_keys.get(at).and_then(|(_, key)| key.as_deref().ok()).unwrap_or_default()
         })
     }
+}
+
+/// The keys of a copied segment that stand in the log.
+fn spilled_keys(copy: &SegmentCopy, log: &LogBytes<'_>) -> Vec<(usize, Result<Box<[u8]>>)> {
+    let slots = (0..copy.len()).filter_map(|i| Some((i, copy.get(i)?)));
+    let spilled = slots.filter(|(_, slot)| slot.lengths.key_spilled());
+    spilled
+        .map(|(i, slot)| {
+            let address = slot.address();
+            let key = log.checked(&address).and_then(|bytes| {
+                let key = bytes.get(..slot.lengths.key_len());
+                key.map(Into::into).ok_or_else(|| log.damage(&address))
+            });
+            (i, key)
+        })
+        .collect()
 }
 
 impl Iterator for Iter {

@@ -16,10 +16,11 @@
 //! # Reading the source
 //!
 //! ```text
-//! words     limits  error  options  hash  format/{header,directory,group,record}
+//! words     limits  error  options  hash  histogram  format/{header,directory,group,record}
 //! machine   storage/{mod,files,map,memory,epoch,pins}
 //! parts     table/...     log/...
 //! deeds     value  batch  store/...  checkpoint  recovery  catalog  handle  iter  verify  inspect
+//!           clean  pass  compact  upkeep  bulk  rewrite  census  survey
 //! face      stats  table_handle  db  lib
 //! ```
 //!

@@ -14,14 +14,19 @@
 //!    to lower blocks; after the next checkpoint the end is given back.
 //!
 //! Whatever it does is done in bites under the writer lock, with a pause after
-//! each. A failure ends the look: a full device is tried again with the next
-//! one, and what poisons the store is heard of where commits are made.
+//! each. What fails is tried again with the next look; what poisons the store
+//! is heard of where commits are made. Where a commit was refused because the
+//! device is full, a log file is cleaned even if garbage is within its bound,
+//! free ends of tables are given back however short, and a checkpoint is asked
+//! for, if there is anything for it to write: it lets blocks and log files go,
+//! and its end leads to another look.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::clean::{Cleaner, Zeal};
-use crate::error::Result;
+use crate::compact::give_back_tail;
+use crate::error::{Error, Result};
 use crate::pass::{Pass, pass, recount};
 use crate::store::Store;
 use crate::table::shrink::Sizing;
@@ -53,23 +58,42 @@ pub(crate) fn keep(store: &Store) {
         let Ok(_one) = store.compacting.try_lock() else {
             continue;
         };
-        // Nobody waits for the outcome; see the essay.
-        let _ = upkeep.look(store);
+        // Nobody waits for the outcomes; see the essay.
+        let refused = store.space.take_refused();
+        let outcomes = upkeep.look(store, refused);
         store.space.set_behind(false);
+        if refused || outcomes.iter().flatten().any(Error::is_full) {
+            let core = store.core_to_look();
+            let behind = core.checkpointed_commit < store.log.appended();
+            drop(core);
+            if behind {
+                store.signals.request();
+            }
+        }
     }
 }
 
 impl Upkeep {
-    fn look(&mut self, store: &Store) -> Result<()> {
+    /// Does what there is to do. One failure does not keep the rest from it.
+    /// `refused` says that the device was full for a commit.
+    fn look(&mut self, store: &Store, refused: bool) -> Vec<Option<Error>> {
         store.log.tidy_now();
-        recount(store)?;
-        self.clean(store)?;
-        let ids: Vec<u16> = store.core()?.writers().map(|writer| writer.table.id).collect();
-        for id in ids {
-            self.shrink(store, id)?;
-            self.move_down(store, id)?;
+        let mut outcomes = vec![recount(store).err(), self.clean(store).err()];
+        if refused {
+            outcomes.push(self.clean_one(store).err());
         }
-        Ok(())
+        let ids: Vec<u16> = {
+            let core = store.core_to_look();
+            core.writers().map(|writer| writer.table.id).collect()
+        };
+        for id in ids {
+            outcomes.push(self.shrink(store, id).err());
+            outcomes.push(self.move_down(store, id).err());
+            if refused {
+                outcomes.push(give_back_tail(store, id).err());
+            }
+        }
+        outcomes
     }
 
     fn clean(&mut self, store: &Store) -> Result<()> {
@@ -90,6 +114,12 @@ impl Upkeep {
         }
         store.space.set_behind(false);
         Ok(())
+    }
+
+    /// Cleans one file though garbage is within its bound: the device is full.
+    fn clean_one(&mut self, store: &Store) -> Result<()> {
+        let balance = self.cleaner.balance(store);
+        self.cleaner.step(store, &balance, Zeal::Compaction).map(drop)
     }
 
     /// Shrinks and merges the segments of a sparse table.

@@ -54,5 +54,5 @@ mod power;
 mod tables;
 // The full check of a store.
 mod verify;
-
-
+// Space that comes back: cleaning, shrinking, compacting.
+mod space;

@@ -4,6 +4,7 @@
 //! cargo run --release -p swissdb-bench -- map     beside HashMap<Vec<u8>, Vec<u8>>
 //! cargo run --release -p swissdb-bench -- tail    every single insert, memory, files, opening
 //! cargo run --release -p swissdb-bench -- fill    utilisation while filling, as CSV and SVG
+//! cargo run --release -p swissdb-bench -- space   what the files take, from filling to refilling
 //! ```
 //!
 //! # What makes the numbers fair
@@ -25,6 +26,7 @@ mod engine;
 mod fill;
 mod machine;
 mod map;
+mod space;
 mod summary;
 mod tail;
 
@@ -49,6 +51,8 @@ enum Command {
     Tail(tail::Settings),
     /// Utilisation of the slots while filling
     Fill(fill::Settings),
+    /// What the files take: filled, overwritten, thinned, compacted, refilled
+    Space(space::Settings),
     /// What the others start as a process of its own
     #[command(hide = true)]
     Child(child::Settings),
@@ -79,6 +83,7 @@ fn main() -> ExitCode {
         Command::Map(settings) => map::run(&settings),
         Command::Tail(settings) => tail::run(&settings),
         Command::Fill(settings) => fill::run(&settings),
+        Command::Space(settings) => space::run(&settings),
         Command::Child(settings) => child::run(&settings),
     };
     match outcome {

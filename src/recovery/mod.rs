@@ -8,8 +8,10 @@
 //! 4. For writing, after a crash: every log page that was read is written onto
 //!    itself and synced, since a failed sync may have left the cache ahead of
 //!    the disk; the same goes for the names of the table files.
-//! 5. For writing: both header copies are written anew, the other one first,
-//!    and no longer say that the store was closed.
+//! 5. For writing: both header copies are written anew, first the one that was
+//!    written last, since only of the other one it is certain that the device
+//!    has it; they no longer say that the store was closed. After a crash this
+//!    comes before the log goes on in a new file.
 //! 6. Each table's operations are replayed from its own L on. When many pages
 //!    are dirty a checkpoint makes room, as always.
 //! 7. Tables that were dropped are removed; so are files of tables whose

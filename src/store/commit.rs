@@ -217,14 +217,23 @@ impl Store {
                 break core;
             }
             drop(core);
-            self.log.wait_for_file(bytes)?;
+            self.log.wait_for_file(bytes).inspect_err(|error| self.refused(error))?;
         };
         // Once more under the lock: a store that was closed meanwhile has
         // written its last checkpoint.
         self.check_writable()?;
-        let outcome = run(&mut core)?;
+        let outcome = run(&mut core).inspect_err(|error| self.refused(error))?;
         self.after_change(&mut core);
         Ok(outcome)
+    }
+
+    /// A commit was refused: if the device is full, there may be space to give
+    /// back.
+    #[cold]
+    fn refused(&self, error: &Error) {
+        if error.is_full() {
+            self.space.refused();
+        }
     }
 
     /// Whether writing is possible at all.
@@ -265,7 +274,7 @@ impl Store {
     /// have, within bounds.
     fn log_share(&self, core: &Core) -> u64 {
         let (least, most) = self.options.log_share();
-        let blocks = core.writers().map(|w| u64::from(w.blocks.total())).sum::<u64>();
+        let blocks = core.writers().map(|w| u64::from(w.blocks.allocated())).sum::<u64>();
         (blocks * 4096).clamp(least, most)
     }
 

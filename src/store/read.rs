@@ -10,6 +10,9 @@ use crate::value::Value;
 
 use super::{LogBytes, Store};
 
+/// Tries before a read that finds damage takes the writer lock.
+const TRIES: usize = 16;
+
 impl Store {
     /// A copy of the value of a key.
     #[inline]
@@ -67,14 +70,39 @@ impl Store {
         key: &[u8],
         lend: impl FnOnce(&[u8]) -> R,
     ) -> Result<Option<R>> {
-        let log = LogBytes::pinned(&self.log, &*self.storage);
-        let mut slot = Slot::<LARGE>::new();
-        let found =
-            table.lookup(key, Some(&log), &mut slot).map_err(|error| self.explain(error))?;
-        match found {
-            Found::Here => Ok(Some(lend(value_of(&slot, &log)?))),
-            Found::Absent | Found::Spilled => Ok(None),
+        let mut lend = Some(lend);
+        self.while_it_changes(table, || {
+            let log = LogBytes::pinned(&self.log, &*self.storage);
+            let mut slot = Slot::<LARGE>::new();
+            match table.lookup(key, Some(&log), &mut slot)? {
+                Found::Here => {
+                    let value = value_of(&slot, &log)?;
+                    Ok(lend.take().map(|lend| lend(value)))
+                }
+                Found::Absent | Found::Spilled => Ok(None),
+            }
+        })
+    }
+
+    /// Tries again what found damage while the table was changed: between the
+    /// look at a slot and the look at the log the entry may have been put
+    /// elsewhere and its log file let go. Each change is counted before a file
+    /// can go, so damage without a change is damage. After some tries the
+    /// writer lock keeps changes away.
+    fn while_it_changes<T>(
+        &self,
+        table: &Table,
+        mut attempt: impl FnMut() -> Result<T>,
+    ) -> Result<T> {
+        for _ in 0..TRIES {
+            let before = table.changes();
+            match attempt() {
+                Err(crate::Error::Corrupt(_)) if table.changes() != before => {}
+                outcome => return outcome.map_err(|error| self.explain(error)),
+            }
         }
+        let _lock = self.core()?;
+        attempt().map_err(|error| self.explain(error))
     }
 
     /// Whether a key is there.
@@ -82,12 +110,15 @@ impl Store {
     pub(crate) fn contains_key(&self, table: &Table, key: &[u8]) -> Result<bool> {
         // Nothing has to be copied out to say so.
         let mut nothing = Slot::<0>::new();
-        let mut found = table.lookup::<0, LogBytes<'_>>(key, None, &mut nothing);
-        if let Ok(Found::Spilled) = found {
-            let log = LogBytes::pinned(&self.log, &*self.storage);
-            found = table.lookup(key, Some(&log), &mut nothing);
+        match table.lookup::<0, LogBytes<'_>>(key, None, &mut nothing) {
+            Ok(Found::Spilled) => self.while_it_changes(table, || {
+                let log = LogBytes::pinned(&self.log, &*self.storage);
+                let found = table.lookup(key, Some(&log), &mut Slot::<0>::new());
+                found.map(|found| found == Found::Here)
+            }),
+            Ok(found) => Ok(found == Found::Here),
+            Err(error) => Err(self.explain(error)),
         }
-        found.map(|found| found == Found::Here).map_err(|error| self.explain(error))
     }
 
     /// A store that was closed looks to its readers like one that was forked.

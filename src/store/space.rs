@@ -25,6 +25,8 @@ const PRICE: u64 = 3;
 pub(crate) struct SpaceSignals {
     /// Whether the thread knows that something was committed.
     stirred: AtomicBool,
+    /// Whether a commit was refused because the device is full.
+    refused: AtomicBool,
     /// Whether there is too much garbage.
     behind: AtomicBool,
     /// Bytes of the log that the cleaner has gone through.
@@ -62,6 +64,18 @@ impl SpaceSignals {
     /// A log file was ended, or a checkpoint: there may be something to do.
     pub(crate) fn ask(&self) {
         self.wake(true);
+    }
+
+    /// A commit was refused because the device is full.
+    #[cold]
+    pub(crate) fn refused(&self) {
+        self.refused.store(true, Ordering::Relaxed);
+        self.wake(true);
+    }
+
+    /// Whether a commit was refused since this was asked last.
+    pub(crate) fn take_refused(&self) -> bool {
+        self.refused.swap(false, Ordering::Relaxed)
     }
 
     #[cold]
