@@ -87,7 +87,7 @@ impl Iter {
                 Scanned::Whole(next) => next,
                 Scanned::Busy | Scanned::Cleared => {
                     self.copy = SegmentCopy::default();
-                    return Ok(self.next = None);
+                    None
                 }
             };
             self.spilled_keys = keys;

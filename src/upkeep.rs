@@ -34,8 +34,11 @@ use crate::table::shrink::Sizing;
 /// How long after a commit things are looked at.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Changed pages for which a checkpoint is worth it: a mebibyte.
-const WORTH_WRITING: usize = 256;
+/// Free blocks for which moving pages is worth it: a mebibyte.
+const WORTH_MOVING: u32 = 256;
+
+/// How long nothing is looked at after a look on a full device.
+const AFTER_REFUSAL: Duration = Duration::from_millis(20);
 
 /// What is remembered from look to look.
 #[derive(Default)]
@@ -69,6 +72,8 @@ pub(crate) fn keep(store: &Store) {
             if behind {
                 store.signals.request();
             }
+            // Whoever writes again at once is refused again: no need to hurry.
+            std::thread::sleep(AFTER_REFUSAL);
         }
     }
 }
@@ -88,7 +93,7 @@ impl Upkeep {
         };
         for id in ids {
             outcomes.push(self.shrink(store, id).err());
-            outcomes.push(self.move_down(store, id).err());
+            outcomes.push(self.move_down(store, id, refused).err());
             if refused {
                 outcomes.push(give_back_tail(store, id).err());
             }
@@ -132,27 +137,31 @@ impl Upkeep {
         if let Some((writer, _)) = store.core()?.writer_mut(id) {
             writer.tidied();
         }
-        if pages >= WORTH_WRITING {
+        if pages > 0 {
+            // Few pages were written, but many blocks wait to be free.
             store.signals.request();
         }
         Ok(())
     }
 
-    /// Moves pages down if most of the file is free.
-    fn move_down(&mut self, store: &Store, id: u16) -> Result<()> {
+    /// Moves pages down if most of the file is free; where a commit was
+    /// refused, if an eighth of it is.
+    fn move_down(&mut self, store: &Store, id: u16, refused: bool) -> Result<()> {
         let Some((used, highest)) = store.core()?.writer(id).map(|writer| {
             let blocks = &writer.blocks;
             (blocks.used(), blocks.highest_used())
         }) else {
             return Ok(());
         };
-        if highest / 2 < used + WORTH_WRITING as u32
-            || self.moved.get(&id) == Some(&(used, highest))
-        {
+        let (worth, room) = match refused {
+            true => (used + used / 8 + 32, used / 16 + 16),
+            false => (2 * (used + WORTH_MOVING), used / 4 + WORTH_MOVING / 4),
+        };
+        if highest < worth || self.moved.get(&id) == Some(&(used, highest)) {
             return Ok(());
         }
         self.moved.insert(id, (used, highest));
-        let below = Some(used + used / 4 + WORTH_WRITING as u32 / 4);
+        let below = Some(used + room);
         let down = Pass { table: id, sizing: Sizing::Roomy, below };
         if pass(store, down, &mut |_| !store.space.is_stopped())? > 0 {
             store.signals.request();

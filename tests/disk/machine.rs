@@ -342,10 +342,12 @@ impl Machine {
     pub fn sync_directory(&mut self, directory: &str) -> io::Result<()> {
         self.names.sync(directory)?;
         let named = self.names.all_files();
-        let gone = |number: &u64, inode: &mut Inode| {
-            !named.contains(number) && Arc::strong_count(&inode.handles) == 1
+        let gone = |(number, inode): &(&u64, &Inode)| {
+            !named.contains(*number) && Arc::strong_count(&inode.handles) == 1
         };
-        for (number, _) in self.inodes.extract_if(.., gone) {
+        let gone: Vec<u64> = self.inodes.iter().filter(gone).map(|(number, _)| *number).collect();
+        for number in gone {
+            self.inodes.remove(&number);
             self.memory.remove(&number.to_string())?;
         }
         Ok(())
