@@ -129,13 +129,14 @@ impl Upkeep {
 
     /// Shrinks and merges the segments of a sparse table.
     fn shrink(&mut self, store: &Store, id: u16) -> Result<()> {
-        if !store.core()?.writer(id).is_some_and(|writer| writer.is_sparse()) {
+        let sparse = store.core()?.writer(id).filter(|w| w.is_sparse()).map(|w| w.totals.used);
+        let Some(used) = sparse else {
             return Ok(());
-        }
+        };
         let roomy = Pass { table: id, sizing: Sizing::Roomy, below: None };
         let pages = pass(store, roomy, &mut |_| !store.space.is_stopped())?;
         if let Some((writer, _)) = store.core()?.writer_mut(id) {
-            writer.tidied();
+            writer.tidied(used);
         }
         if pages > 0 {
             // Few pages were written, but many blocks wait to be free.

@@ -128,9 +128,10 @@ impl Writer {
     }
 
     /// A pass of tidying has ended: until half of the entries are gone, or
-    /// there are twice as many, another one would find little to do.
-    pub(crate) fn tidied(&mut self) {
-        self.sparse_below = self.totals.used / 2;
+    /// there are twice as many, another one would find little to do. `used` is
+    /// how many there were when it began: its first segments were sized then.
+    pub(crate) fn tidied(&mut self, used: u64) {
+        self.sparse_below = used / 2;
     }
 
     /// One step at the segment of hash `from`, see above. What of it lies in

@@ -130,7 +130,8 @@ fn an_emptied_table_shrinks_even_if_it_is_killed_meanwhile() {
             return Err(format!("{slots} slots"));
         }
         let stats = table_stats(&db);
-        at_most(&format!("{stats:?}"), device.tables(), SMALL)
+        // What was allocated ahead of use before a kill is not known after it.
+        at_most(&format!("{stats:?}"), device.tables(), SMALL + (2 << 20))
     });
     assert_holds(&db, &model);
 }

@@ -212,7 +212,7 @@ fn a_table_says_when_it_is_sparse_and_not_again_before_it_changed() {
     }
     assert!(store.writer.is_sparse());
     // A pass over a table that has nothing to give, as far as it knows.
-    store.writer.tidied();
+    store.writer.tidied(store.writer.totals.used);
     assert!(!store.writer.is_sparse());
     let before = store.writer.totals.used;
     while store.writer.totals.used >= before / 2 {
@@ -221,7 +221,7 @@ fn a_table_says_when_it_is_sparse_and_not_again_before_it_changed() {
     }
     assert!(store.writer.is_sparse());
     store.tidy(Roomy);
-    store.writer.tidied();
+    store.writer.tidied(store.writer.totals.used);
     assert!(!store.writer.is_sparse());
     // Twice as many and more: then what was known before counts no longer.
     fill(&mut store, &mut Model::new(), 8000);
