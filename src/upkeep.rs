@@ -47,6 +47,8 @@ struct Upkeep {
     /// Used blocks and the highest of them, when pages of a table were last
     /// moved: if both are the same again, moving did not help.
     moved: HashMap<u16, (u32, u32)>,
+    /// The last log file of which the unused end was given back.
+    trimmed: u32,
 }
 
 /// The body of the thread.
@@ -83,6 +85,7 @@ impl Upkeep {
     /// `refused` says that the device was full for a commit.
     fn look(&mut self, store: &Store, refused: bool) -> Vec<Option<Error>> {
         store.log.tidy_now();
+        self.trim(store);
         let mut outcomes = vec![recount(store).err(), self.clean(store).err()];
         if refused {
             outcomes.push(self.clean_one(store).err());
@@ -99,6 +102,20 @@ impl Upkeep {
             }
         }
         outcomes
+    }
+
+    /// Gives back the ends of log files that were ended early, because a long
+    /// record did not fit: an eighth of a file or more.
+    fn trim(&mut self, store: &Store) {
+        let files = store.log.files();
+        let sealed = files.iter().filter(|file| !file.active && file.number > self.trimmed);
+        for file in sealed {
+            if file.size - file.end.min(file.size) >= file.size / 8 {
+                store.log.trim(file.number);
+            }
+        }
+        let last = files.iter().filter(|file| !file.active).map(|file| file.number).max();
+        self.trimmed = self.trimmed.max(last.unwrap_or(0));
     }
 
     fn clean(&mut self, store: &Store) -> Result<()> {
