@@ -16,7 +16,6 @@ use crate::error::{Error, Result};
 use crate::format::header::{DEFAULT_TABLE, TableState};
 use crate::format::is_table_name;
 use crate::format::record::{Op, OpKind, RECORD_HEADER};
-use crate::log::Room;
 use crate::options::{Durability, TableOptions, check_payload};
 use crate::table::Table;
 
@@ -95,8 +94,17 @@ impl Store {
         Ok(true)
     }
 
-    /// Replaces a table's entries by none.
+    /// Replaces a table's entries by none. On a full device it waits a while
+    /// for room, as a removal does.
     pub(crate) fn clear(&self, table: &Table) -> Result<()> {
+        let commit = self.waiting_for_room(|| self.try_clear(table))?;
+        match self.options.durability {
+            Durability::Buffered => Ok(()),
+            Durability::Sync => self.log.sync_to(commit),
+        }
+    }
+
+    fn try_clear(&self, table: &Table) -> Result<u64> {
         self.check_writable()?;
         let _one = self.checkpointing.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let key = random_key()?;
@@ -106,17 +114,16 @@ impl Store {
             bytes[8..].copy_from_slice(&key[1].to_le_bytes());
             bytes
         };
-        let commit = self.with_log_room(&bytes, |core| {
+        self.with_log_room(&bytes, |core| {
             let (writer, ws) = core.writer_mut(table.id).ok_or_else(|| no_table(table))?;
+            writer.blocks.set_urgent(true);
             // Before the record, because it can fail; there is room for the
             // record already. A reader may see it a moment early.
-            writer.clear(ws, key)?;
+            let cleared = writer.clear(ws, key);
+            writer.blocks.set_urgent(false);
+            cleared.inspect_err(|error| self.refused(error))?;
             self.append_one(core, OpKind::Clear, table.id, &[], &bytes)
-        })?;
-        match self.options.durability {
-            Durability::Buffered => Ok(()),
-            Durability::Sync => self.log.sync_to(commit),
-        }
+        })
     }
 
     /// Runs something under the writer lock when the log has room for a record
@@ -128,16 +135,10 @@ impl Store {
     ) -> Result<T> {
         let op = Op { kind: OpKind::Clear, table: 0, key: bytes, value: &[] };
         let needed = RECORD_HEADER as u64 + op.encoded_len();
-        loop {
-            self.check_writable()?;
-            let mut core = self.core()?;
-            let appender = core.appender.as_mut().ok_or(Error::ReadOnly)?;
-            if appender.reserve(needed, true)? == Room::Ready {
-                return run(&mut core);
-            }
-            drop(core);
-            self.log.wait_for_file(needed)?;
-        }
+        self.check_writable()?;
+        let mut core = self.core_with_room(needed, true)?;
+        self.check_writable()?;
+        run(&mut core)
     }
 
     /// Logs a record with one operation; returns its commit number.

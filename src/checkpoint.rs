@@ -40,6 +40,7 @@ use crate::format::record::Position;
 use crate::format::{BLOCK, crc32};
 use crate::storage::File;
 use crate::store::create::write_header;
+use crate::store::space::Behind;
 use crate::store::{Core, Store};
 use crate::table::freeze::Captured;
 use crate::table::maps::BlockMaps;
@@ -99,6 +100,7 @@ pub(crate) fn checkpoint_exclusively(store: &Store, clean: bool) -> Result<()> {
     }
     let dirty = store.core_to_look().ws.pool.dirty();
     store.signals.ended(&outcome, dirty);
+    store.space.set_behind(Behind::Checkpoint, false);
     if outcome.is_ok() {
         // Log files may have been let go, and blocks of the tables.
         store.space.ask();
@@ -327,7 +329,14 @@ impl<'a> Checkpoint<'a> {
     /// Gives the free ends of table files back, where that is worth it. A
     /// failure is no reason to fail: it costs nothing but space.
     fn give_back_tails(&self) {
-        for portion in self.portions.iter().filter(|portion| portion.dirty) {
+        for portion in &self.portions {
+            let unknown = |writer: &mut Writer, _: &mut crate::table::Workspace| {
+                writer.blocks.give_back_unknown()
+            };
+            while matches!(self.with_writer(portion.id, unknown), Ok(Ok(blocks)) if blocks > 0) {}
+            if !portion.dirty {
+                continue;
+            }
             let bite = |writer: &mut Writer, ws: &mut crate::table::Workspace| {
                 let enough = (writer.blocks.allocated() / 4).max(WORTH_PUNCHING);
                 writer.blocks.give_back_tail(&ws.epoch, enough)

@@ -31,9 +31,12 @@
 //! * Dead bytes above what is alive, plus slack: each commit also waits until
 //!   the cleaner has gone through three bytes for each one appended, 100 ms at
 //!   most.
+//! * Four files ended since somebody looked, or twice the log between two
+//!   checkpoints and none ends: each commit waits for that, 100 ms at most.
 //!
-//! So garbage stays below half of the log plus a constant: the slack, the log
-//! between two checkpoints, the active file and those prepared.
+//! So garbage stays below half of the log plus a constant: the slack, those
+//! files, the log of three times between two checkpoints, the active file and
+//! those that are prepared and kept.
 //!
 //! # What may go wrong
 //!
@@ -41,7 +44,8 @@
 //! before it was; the file keeps its live bytes and stays, and is not tried
 //! again while the store is open. The same for an entry whose page cannot be
 //! read. On a full device a few entries at a time are moved with what is kept
-//! for this; if that fails, the next look tries again.
+//! for this, of a file whose live entries fit there as a whole; if that fails,
+//! the next look tries again.
 //!
 //! Cleaning runs in one thread at a time, beside writers, readers and a
 //! checkpoint. It holds the writer lock for one commit of [`BITE`] bytes.
@@ -59,6 +63,8 @@ use crate::table::Table;
 
 /// Bytes that are put again with one commit, as a rule.
 const BITE: u64 = 64 << 10;
+/// What the cleaning of one file has to gain at least.
+const LEAST_GAIN: u64 = 4 * BLOCK as u64;
 /// Entries that are put again with one commit at most.
 const BITE_ENTRIES: usize = 256;
 /// The same on a full device, where little is kept for them.
@@ -126,10 +132,18 @@ impl Balance {
         self
     }
 
+    /// Leaves the files alone of which more than that would have to be moved.
+    pub(crate) fn only_within(mut self, room: u64) -> Balance {
+        self.candidates.retain(|file| file.footprint <= room);
+        self
+    }
+
     /// The file whose cleaning gains most for what it costs, if at least one
-    /// part in `parts` of it is gained.
+    /// part in `parts` of it is gained, and a few blocks: moving what is in a
+    /// small file makes another small one.
     fn victim(&self, parts: u64) -> Option<Candidate> {
-        let worth = |file: &&Candidate| file.size - file.footprint >= file.size / parts;
+        let worth =
+            |file: &&Candidate| file.size - file.footprint >= (file.size / parts).max(LEAST_GAIN);
         let share = |file: &Candidate| (file.footprint << 20) / file.size.max(1);
         self.candidates.iter().filter(worth).min_by_key(|file| share(file)).copied()
     }
@@ -212,7 +226,7 @@ impl Cleaner {
         let tables = tables(store);
         if !victim.known {
             let measured = self.measure(store, &tables, victim.number)?;
-            if measured > victim.size - victim.size / zeal.parts() {
+            if victim.size - measured < (victim.size / zeal.parts()).max(LEAST_GAIN) {
                 return Ok(true);
             }
         }
@@ -389,17 +403,23 @@ mod tests {
     #[test]
     fn the_file_with_the_smallest_live_share_is_cleaned_first() {
         let mut cleaner = Cleaner::default();
-        let seen = Seen { footprint: 900, live: 400, stuck: false };
+        let seen = Seen { footprint: 900_000, live: 400_000, stuck: false };
         cleaner.seen.insert(3, seen);
         cleaner.seen.insert(4, Seen { stuck: true, ..seen });
         let mut balance = Balance::default();
         for (number, live) in [(1, 300), (2, 200), (3, 100), (4, 1), (5, 990)] {
-            cleaner.weigh(&mut balance, &file(number, 1000, 10, false), live, 50);
+            let file = file(number, 1_000_000, 10, false);
+            cleaner.weigh(&mut balance, &file, live * 1_000, 50);
         }
         // Of file 3 it is known that its entries take more than their values.
-        assert_eq!(balance.victim(8).map(|file| (file.number, file.footprint)), Some((2, 200)));
+        assert_eq!(balance.victim(8).map(|file| (file.number, file.footprint)), Some((2, 200_000)));
         assert!(balance.candidates.iter().all(|file| file.number != 4));
+        let within = balance.clone().only_within(150_000);
+        assert_eq!(within.victim(8), None, "none fits where little can be moved to");
         let only = Balance { candidates: vec![balance.candidates[3]], ..Balance::default() };
         assert_eq!(only.victim(8), None, "a hundredth of a file is not worth it");
+        let mut small = Balance::default();
+        cleaner.weigh(&mut small, &file(7, 8_192, 10, false), 100, 50);
+        assert_eq!(small.victim(50), None, "another small file would come of it");
     }
 }

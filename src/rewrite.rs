@@ -51,7 +51,7 @@ use crate::format::BLOCK;
 use crate::format::group::Geometry;
 use crate::format::record::{OP_HEADER, Op, OpKind, Position, RECORD_HEADER};
 use crate::handle::Handle;
-use crate::log::{Placed, Room};
+use crate::log::Placed;
 use crate::options::{HashKind, Options, check_payload};
 use crate::storage::Storage;
 use crate::storage::files::Files;
@@ -403,14 +403,7 @@ impl Rewrite<'_> {
     fn append(&mut self, ops: &[Op<'_>]) -> Result<Placed> {
         let bytes = ops.iter().fold(RECORD_HEADER as u64, |sum, op| sum + op.encoded_len());
         self.rewritten.logged_bytes += bytes;
-        loop {
-            let mut core = self.store.core()?;
-            let appender = core.appender.as_mut().ok_or(Error::ReadOnly)?;
-            if appender.reserve(bytes, false)? == Room::Ready {
-                return appender.append(ops);
-            }
-            drop(core);
-            self.store.log.wait_for_file(bytes)?;
-        }
+        let mut core = self.store.core_with_room(bytes, false)?;
+        core.appender.as_mut().ok_or(Error::ReadOnly)?.append(ops)
     }
 }

@@ -15,20 +15,24 @@
 //!
 //! Whatever it does is done in bites under the writer lock, with a pause after
 //! each. What fails is tried again with the next look; what poisons the store
-//! is heard of where commits are made. Where a commit was refused because the
-//! device is full, a log file is cleaned even if garbage is within its bound,
-//! free ends of tables are given back however short, and a checkpoint is asked
-//! for, if there is anything for it to write: it lets blocks and log files go,
-//! and its end leads to another look.
+//! is heard of where commits are made.
+//!
+//! Where a commit was refused because the device is full, room is made: in
+//! turns, a checkpoint, which lets blocks and log files go, if there is
+//! anything for it to write; and the cleaning of a log file, even if garbage is
+//! within its bound, one whose live entries fit what is kept for that. Free
+//! ends of tables are given back however short. Removals wait for each turn.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
+use crate::checkpoint::checkpoint;
 use crate::clean::{Cleaner, Zeal};
 use crate::compact::give_back_tail;
 use crate::error::{Error, Result};
 use crate::pass::{Pass, pass, recount};
 use crate::store::Store;
+use crate::store::space::Behind;
 use crate::table::shrink::Sizing;
 
 /// How long after a commit things are looked at.
@@ -37,8 +41,12 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Free blocks for which moving pages is worth it: a mebibyte.
 const WORTH_MOVING: u32 = 256;
 
-/// How long nothing is looked at after a look on a full device.
+/// How long nothing is looked at after a look on a full device that gained
+/// nothing.
 const AFTER_REFUSAL: Duration = Duration::from_millis(20);
+
+/// Log files that are cleaned with one look on a full device, at most.
+const TURNS: usize = 8;
 
 /// What is remembered from look to look.
 #[derive(Default)]
@@ -55,29 +63,35 @@ struct Upkeep {
 pub(crate) fn keep(store: &Store) {
     let mut upkeep = Upkeep::default();
     while store.space.next(PATIENCE) {
-        if store.poison.is_set() || store.is_closed() {
-            store.space.set_behind(false);
+        let idle = store.poison.is_set() || store.is_closed();
+        // Whoever compacts does all of this, and more.
+        let one = store.compacting.try_lock();
+        if idle || one.is_err() {
+            store.space.looked();
             continue;
         }
-        // Whoever compacts does all of this, and more.
-        let Ok(_one) = store.compacting.try_lock() else {
-            continue;
-        };
         // Nobody waits for the outcomes; see the essay.
         let refused = store.space.take_refused();
-        let outcomes = upkeep.look(store, refused);
-        store.space.set_behind(false);
-        if refused || outcomes.iter().flatten().any(Error::is_full) {
-            let core = store.core_to_look();
-            let behind = core.checkpointed_commit < store.log.appended();
-            drop(core);
-            if behind {
-                store.signals.request();
+        let full = upkeep.look(store, refused).iter().flatten().any(Error::is_full);
+        let gained = (refused || full) && upkeep.make_room(store);
+        if refused {
+            store.space.made_room();
+            if !gained {
+                // Whoever writes again at once is refused again: no hurry.
+                std::thread::sleep(AFTER_REFUSAL);
             }
-            // Whoever writes again at once is refused again: no need to hurry.
-            std::thread::sleep(AFTER_REFUSAL);
         }
     }
+}
+
+/// Runs a checkpoint if there is anything for it to write; says whether.
+fn checkpoint_if_behind(store: &Store) -> Result<bool> {
+    let behind = store.core()?.checkpointed_commit < store.log.appended();
+    if behind {
+        checkpoint(store, false)?;
+        store.log.tidy_now();
+    }
+    Ok(behind)
 }
 
 impl Upkeep {
@@ -86,10 +100,7 @@ impl Upkeep {
     fn look(&mut self, store: &Store, refused: bool) -> Vec<Option<Error>> {
         store.log.tidy_now();
         self.trim(store);
-        let mut outcomes = vec![recount(store).err(), self.clean(store).err()];
-        if refused {
-            outcomes.push(self.clean_one(store).err());
-        }
+        let mut outcomes = vec![recount(store).err(), clean(&mut self.cleaner, store).err()];
         let ids: Vec<u16> = {
             let core = store.core_to_look();
             core.writers().map(|writer| writer.table.id).collect()
@@ -118,30 +129,26 @@ impl Upkeep {
         self.trimmed = self.trimmed.max(last.unwrap_or(0));
     }
 
-    fn clean(&mut self, store: &Store) -> Result<()> {
-        while !store.space.is_stopped() {
-            let balance = self.cleaner.balance(store);
-            if !balance.is_due() {
+    /// On a full device: lets go of what can be let go. Says whether anything
+    /// was done.
+    fn make_room(&mut self, store: &Store) -> bool {
+        let mut gained = false;
+        for _ in 0..TURNS {
+            let checkpointed = checkpoint_if_behind(store);
+            gained |= matches!(checkpointed, Ok(true));
+            if checkpointed.is_err() || store.space.is_stopped() {
                 break;
             }
-            if balance.wants_checkpoint() {
-                // Its end leads to another look.
-                store.signals.request();
-                break;
-            }
-            store.space.set_behind(balance.is_past_bound());
-            if !self.cleaner.step(store, &balance, Zeal::Upkeep)? {
-                break;
+            store.space.made_room();
+            let balance = self.cleaner.balance(store).only_within(store.log.reserve_room());
+            match self.cleaner.step(store, &balance, Zeal::Compaction) {
+                Ok(false) => break,
+                // What was moved takes blocks until the next checkpoint.
+                Err(error) if !error.is_full() => break,
+                _ => gained = true,
             }
         }
-        store.space.set_behind(false);
-        Ok(())
-    }
-
-    /// Cleans one file though garbage is within its bound: the device is full.
-    fn clean_one(&mut self, store: &Store) -> Result<()> {
-        let balance = self.cleaner.balance(store);
-        self.cleaner.step(store, &balance, Zeal::Compaction).map(drop)
+        gained
     }
 
     /// Shrinks and merges the segments of a sparse table.
@@ -151,7 +158,7 @@ impl Upkeep {
             return Ok(());
         };
         let roomy = Pass { table: id, sizing: Sizing::Roomy, below: None };
-        let pages = pass(store, roomy, &mut |_| !store.space.is_stopped())?;
+        let pages = self.pass(store, roomy)?;
         if let Some((writer, _)) = store.core()?.writer_mut(id) {
             writer.tidied(used);
         }
@@ -181,9 +188,48 @@ impl Upkeep {
         self.moved.insert(id, (used, highest));
         let below = Some(used + room);
         let down = Pass { table: id, sizing: Sizing::Roomy, below };
-        if pass(store, down, &mut |_| !store.space.is_stopped())? > 0 {
+        if self.pass(store, down)? > 0 {
             store.signals.request();
         }
         Ok(())
     }
+
+    /// A pass over a table, which may take long: garbage in the log is looked
+    /// at in between.
+    fn pass(&mut self, store: &Store, what: Pass) -> Result<usize> {
+        pass(store, what, &mut |_| {
+            if store.space.wants_look() {
+                // If it fails, the next look meets the same.
+                let _ = clean(&mut self.cleaner, store);
+            }
+            !store.space.is_stopped()
+        })
+    }
+}
+
+/// Cleans the log as long as there is too much garbage in it.
+fn clean(cleaner: &mut Cleaner, store: &Store) -> Result<()> {
+    let outcome = clean_while_due(cleaner, store);
+    store.space.set_behind(Behind::Cleaner, false);
+    outcome
+}
+
+fn clean_while_due(cleaner: &mut Cleaner, store: &Store) -> Result<()> {
+    while !store.space.is_stopped() {
+        store.space.looked();
+        let balance = cleaner.balance(store);
+        if !balance.is_due() {
+            break;
+        }
+        if balance.wants_checkpoint() {
+            // Its end leads to another look.
+            store.signals.request();
+            break;
+        }
+        store.space.set_behind(Behind::Cleaner, balance.is_past_bound());
+        if !cleaner.step(store, &balance, Zeal::Upkeep)? {
+            break;
+        }
+    }
+    Ok(())
 }

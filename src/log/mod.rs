@@ -56,6 +56,7 @@ mod poison;
 mod prepare;
 mod reader;
 mod recover;
+mod reserve;
 mod scan;
 mod single;
 mod space;

@@ -50,6 +50,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::files::{Spare, TEMPORARY};
+use super::reserve::Reserve;
 use super::{Log, MIN_FILE, WINDOW, lock, wait};
 use crate::error::{Error, Result};
 use crate::format::BLOCK;
@@ -74,6 +75,8 @@ pub(super) struct Fresh {
     pub(super) size: u64,
     pub(super) map: Map,
     pub(super) file: Arc<dyn File>,
+    /// Whether it was kept for urgent records.
+    pub(super) reserved: bool,
 }
 
 impl Fresh {
@@ -102,6 +105,8 @@ pub(super) struct Next {
     pub(super) grown: u64,
     /// Files that hold nothing.
     pub(super) spares: Vec<Spare>,
+    /// Files that are kept for urgent records.
+    pub(super) reserve: Reserve,
     /// Files taken out of the set in that epoch: spares, once no pin is left.
     pub(super) retired: Vec<(u64, Spare)>,
 }
@@ -117,6 +122,11 @@ impl Next {
         (self.grown * 2).clamp(MIN_FILE.min(max_file), max_file)
     }
 
+    /// Whether a prepared file may be used for a record.
+    fn suits(&self, ready: &Fresh, space: u64, urgent: bool) -> bool {
+        ready.room() >= space && (urgent || !ready.reserved || self.reserve.is_whole())
+    }
+
     /// Takes the spare that suits best: the smallest that is large enough.
     fn take_spare(&mut self, least: u64, most: u64) -> Option<Spare> {
         let suits = |spare: &&Spare| (least..=most).contains(&spare.size);
@@ -128,14 +138,15 @@ impl Next {
 
 impl Log {
     /// Returns when a next file is prepared that takes a record of that many
-    /// bytes. Prepares it if nobody else does. Not to be called with the
-    /// writer lock held: it takes as long as writing the file.
+    /// bytes. Prepares it if nobody else does; for an urgent record, of what is
+    /// kept if the device is full. Not to be called with the writer lock held:
+    /// it takes as long as writing the file.
     ///
     /// # Errors
     ///
     /// `Io` if the file cannot be made; if the device is full, that poisons
     /// nothing and may be tried again. `BatchTooLarge`, `ReadOnly`, `Poisoned`.
-    pub(crate) fn wait_for_file(&self, bytes: u64) -> Result<()> {
+    pub(crate) fn wait_for_file(&self, bytes: u64, urgent: bool) -> Result<()> {
         if self.options.read_only {
             return Err(Error::ReadOnly);
         }
@@ -144,30 +155,31 @@ impl Log {
         }
         self.poison.check()?;
         let space = padded(bytes);
-        if self.is_ready(space) {
+        if self.is_ready(space, urgent) {
             return Ok(());
         }
         let since = Instant::now();
-        let outcome = self.wait_or_prepare(space);
+        let outcome = self.wait_or_prepare(space, urgent);
         self.counters.waited(since);
         outcome
     }
 
     /// Whether a file with that much room is prepared.
-    fn is_ready(&self, space: u64) -> bool {
-        lock(&self.next).ready.as_ref().is_some_and(|ready| ready.room() >= space)
+    fn is_ready(&self, space: u64, urgent: bool) -> bool {
+        let next = lock(&self.next);
+        next.ready.as_ref().is_some_and(|ready| next.suits(ready, space, urgent))
     }
 
-    fn wait_or_prepare(&self, space: u64) -> Result<()> {
-        while !self.is_ready(space) {
+    fn wait_or_prepare(&self, space: u64, urgent: bool) -> Result<()> {
+        while !self.is_ready(space, urgent) {
             let Some(preparing) = self.begin_preparing()? else {
                 continue;
             };
-            if self.is_ready(space) {
+            if self.is_ready(space, urgent) {
                 break;
             }
             preparing.give_up_ready();
-            let fresh = self.prepare_for(space)?;
+            let fresh = self.prepare_for(space, urgent)?;
             preparing.finish(fresh);
         }
         Ok(())
@@ -239,13 +251,31 @@ impl Log {
         let preparing = Preparing { log: self };
         let fresh = self.prepare(wanted, self.options.max_file, &|| self.breathe())?;
         lock(&self.next).grown = fresh.size;
-        preparing.finish(fresh);
-        Ok(())
+        preparing.finish_before(fresh);
+        self.fill_reserve(&|| self.breathe())
     }
 
     /// Prepares a file for a record of that size, or something smaller than
     /// what would be best if the device is full.
-    fn prepare_for(&self, space: u64) -> Result<Fresh> {
+    fn prepare_for(&self, space: u64, urgent: bool) -> Result<Fresh> {
+        let go_on = &|| Ok(());
+        if !urgent && !self.reserve_allows_more() {
+            self.fill_reserve(go_on)?;
+        }
+        match self.prepare_any(space) {
+            Err(error) if urgent && error.is_full() => {
+                let Some(kept) = self.take_reserve(LOG_START + space) else {
+                    return Err(error);
+                };
+                let fresh = self.prepare_as(kept.size, Some(kept), go_on)?;
+                Ok(Fresh { reserved: true, ..fresh })
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Prepares a file for a record of that size, but for what is kept.
+    fn prepare_any(&self, space: u64) -> Result<Fresh> {
         let max_file = self.options.max_file;
         let wanted = lock(&self.next).wanted(max_file);
         let least = LOG_START + space;
@@ -279,14 +309,30 @@ impl Log {
 
     /// Prepares a file: recycles a spare of `size` to `most` bytes, or makes a
     /// file of `size` bytes. Leaves nothing behind if it fails.
-    fn prepare(&self, size: u64, most: u64, go_on: &dyn Fn() -> Result<()>) -> Result<Fresh> {
-        let (number, spare) = {
+    pub(super) fn prepare(
+        &self,
+        size: u64,
+        most: u64,
+        go_on: &dyn Fn() -> Result<()>,
+    ) -> Result<Fresh> {
+        let spare = lock(&self.next).take_spare(size, most);
+        self.prepare_as(size, spare, go_on)
+    }
+
+    /// Prepares a file: recycles a spare, or makes a file of `size` bytes.
+    fn prepare_as(
+        &self,
+        size: u64,
+        spare: Option<Spare>,
+        go_on: &dyn Fn() -> Result<()>,
+    ) -> Result<Fresh> {
+        let number = {
             let mut next = lock(&self.next);
             let Some(number) = next.highest.checked_add(1) else {
                 return Err(Error::invalid("the log has used up its four billion file numbers"));
             };
             next.highest = number;
-            (number, next.take_spare(size, most))
+            number
         };
         let size = spare.map_or(size, |spare| spare.size);
         let salt = new_salt(spare.map_or(0, |spare| spare.salt))?;
@@ -353,22 +399,25 @@ impl Log {
         renamed.map_err(|error| self.refused("rename", TEMPORARY, error))?;
         self.sync_directory()?;
         map.populate_write(0, WINDOW.min(size) as usize);
-        Ok(Fresh { number, salt, size, map, file })
+        Ok(Fresh { number, salt, size, map, file, reserved: false })
     }
 
     /// Takes the prepared file, if it has that much room.
-    pub(super) fn take_prepared(&self, room: u64) -> Option<Fresh> {
-        self.take_ready(|ready| ready.room() >= room)
+    pub(super) fn take_prepared(&self, room: u64, urgent: bool) -> Option<Fresh> {
+        self.take_ready(|next, ready| next.suits(ready, room, urgent))
     }
 
     /// Takes the prepared file, if it is smaller than that.
     pub(super) fn take_smaller(&self, size: u64) -> Option<Fresh> {
-        self.take_ready(|ready| ready.size < size)
+        self.take_ready(|_, ready| ready.size < size)
     }
 
-    fn take_ready(&self, suits: impl FnOnce(&Fresh) -> bool) -> Option<Fresh> {
+    fn take_ready(&self, suits: impl FnOnce(&Next, &Fresh) -> bool) -> Option<Fresh> {
         let mut next = lock(&self.next);
-        let taken = next.ready.take_if(|ready| suits(ready))?;
+        if !next.ready.as_ref().is_some_and(|ready| suits(&next, ready)) {
+            return None;
+        }
+        let taken = next.ready.take()?;
         next.in_hand = taken.size;
         Some(taken)
     }
@@ -406,9 +455,14 @@ struct Preparing<'a> {
 
 impl Preparing<'_> {
     fn finish(self, fresh: Fresh) {
+        self.finish_before(fresh);
+    }
+
+    /// Hands a file over, while there is more to prepare.
+    fn finish_before(&self, fresh: Fresh) {
         self.give_up_ready();
         lock(&self.log.next).ready = Some(fresh);
-        drop(self);
+        self.log.prepared.notify_all();
     }
 
     /// What is prepared does not suit: it may be recycled.

@@ -30,6 +30,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Release;
 
 use super::files::{self, LogFile, Opened, Writable};
+use super::prepare::Fresh;
 use super::reader::Reader;
 use super::writer::Appender;
 use super::{Log, MIN_FILE, lock};
@@ -202,7 +203,9 @@ impl Log {
     fn go_on_in_new_file(&self, appender: &mut Appender) -> Result<()> {
         match self.prepare_first() {
             Ok(fresh) => {
-                appender.activate(fresh)?;
+                // It may have been kept for urgent records before the crash.
+                self.doubt_reserve();
+                appender.activate(Fresh { reserved: true, ..fresh })?;
                 self.sync_activation(&appender.current)
             }
             Err(error) if error.is_full() => Ok(()),

@@ -2,7 +2,9 @@
 //!
 //! A file that holds nothing any more is *retired*: taken out of the set that
 //! readers look into. Readers may still hold it, so it waits until no pin is
-//! left that was there before. Then it is a *spare*. One spare is kept for the
+//! left that was there before. Then it is a *spare*. Where something was taken of
+//! what is kept for a full device, spares fill that up first
+//! ([`reserve`](super::reserve)). One more is kept for the
 //! next file that is prepared, if it is exactly as large as that would be made;
 //! all others are removed.
 //!
@@ -49,7 +51,8 @@ pub(crate) struct LogUsage {
     pub(crate) files: u64,
     /// The next files: prepared, or in the appender's hand.
     pub(crate) prepared: u64,
-    /// Files that hold nothing and are kept to be recycled.
+    /// Files that hold nothing and are kept to be recycled, or for urgent
+    /// records.
     pub(crate) spares: u64,
     /// Files that hold nothing and wait for readers to let them go.
     pub(crate) retired: u64,
@@ -68,6 +71,9 @@ impl Next {
     fn superfluous(&mut self, max_file: u64) -> Vec<Spare> {
         let free = self.retired.extract_if(.., |(epoch, _)| pins::quiescent(*epoch));
         self.spares.extend(free.map(|(_, spare)| spare));
+        if self.reserve.spent {
+            self.refill_reserve(max_file);
+        }
         let wanted = self.wanted(max_file);
         let keep = |spare: &Spare| spare.trimmed == 0 && spare.size == wanted;
         let mut drop: Vec<Spare> = self.spares.extract_if(.., |spare| !keep(spare)).collect();
@@ -143,6 +149,7 @@ impl Log {
         let mut next = lock(&self.next);
         let mut spares = next.superfluous(self.options.max_file);
         spares.append(&mut next.spares);
+        spares.append(&mut next.reserve.files);
         drop(next);
         self.remove(spares);
     }
@@ -183,7 +190,7 @@ impl Log {
         LogUsage {
             files,
             prepared: next.ready.as_ref().map_or(0, |ready| ready.size) + next.in_hand,
-            spares: next.spares.iter().map(size).sum(),
+            spares: next.spares.iter().chain(&next.reserve.files).map(size).sum(),
             retired: next.retired.iter().map(|(_, spare)| size(spare)).sum(),
         }
     }

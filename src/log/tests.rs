@@ -60,7 +60,7 @@ impl Open {
     pub(super) fn append(&mut self, ops: &[Op<'_>]) -> Result<Placed> {
         let bytes = 24 + ops.iter().map(Op::encoded_len).sum::<u64>();
         while self.appender.reserve(bytes, false)? == Room::Wait {
-            self.log.wait_for_file(bytes)?;
+            self.log.wait_for_file(bytes, false)?;
         }
         self.appender.append(ops)
     }

@@ -22,8 +22,9 @@
 //! ```
 //!
 //! The last 64 KiB of the active file are kept for urgent records as long as no
-//! next file is in hand: removing entries must be possible when the device is
-//! full.
+//! next file is in hand, and all of a file that was itself kept for them
+//! ([`reserve`](super::reserve)): removing entries must be possible when the
+//! device is full.
 //!
 //! # Activation
 //!
@@ -63,8 +64,11 @@ const DIRECT: usize = BUFFER / 2;
 /// that a tiny store never has a second file.
 const ASK_AT: u64 = 128 << 10;
 
-/// What is kept in reserve for urgent records, in bytes.
+/// What is kept of the active file for urgent records, in bytes.
 const RESERVE: u64 = 64 << 10;
+
+/// The same if all of it is.
+const ALL: u64 = u64::MAX / 2;
 
 /// Whether a record can be appended now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,6 +102,8 @@ pub(crate) struct Appender {
     /// Where the room in the active file ends: at its end, or at `offset` if
     /// it must not be continued.
     limit: u64,
+    /// How much room at the end is kept for urgent records, in bytes.
+    kept: u64,
     /// The last commit.
     commit: u64,
     /// The next file, taken in hand.
@@ -125,6 +131,7 @@ impl Appender {
             current,
             offset,
             limit,
+            kept: if goes_on { RESERVE } else { ALL },
             commit: at.commit,
             pending: None,
             poke_at: offset,
@@ -178,7 +185,7 @@ impl Appender {
     #[inline]
     pub(crate) fn reserve(&mut self, bytes: u64, urgent: bool) -> Result<Room> {
         self.log.poison.check()?;
-        if bytes <= MAX_RECORD && padded(bytes) + RESERVE <= self.limit - self.offset {
+        if bytes <= MAX_RECORD && padded(bytes) + self.kept <= self.limit - self.offset {
             return Ok(Room::Ready);
         }
         self.reserve_slowly(bytes, urgent)
@@ -190,15 +197,24 @@ impl Appender {
             return Err(Error::BatchTooLarge { needed: bytes, limit: MAX_RECORD });
         }
         let (space, room) = (padded(bytes), self.limit - self.offset);
+        if self.kept > RESERVE && self.log.reserve_is_whole() {
+            self.kept = RESERVE;
+            if space + RESERVE <= room {
+                return Ok(Room::Ready);
+            }
+        }
         // A record that does not fit the active file has to fit the next one.
         let least = if space <= room { 0 } else { space };
         if self.pending.as_ref().is_none_or(|next| next.room() < least)
-            && let Some(next) = self.log.take_prepared(least)
+            && let Some(next) = self.log.take_prepared(least, urgent)
             && let Some(too_small) = self.pending.replace(next)
         {
             self.log.give_up(&too_small);
         }
-        let has_next = self.pending.as_ref().is_some_and(|next| next.room() >= least);
+        let has_next = self.pending.as_ref().is_some_and(|next| {
+            let for_all = urgent || !next.reserved || self.log.reserve_is_whole();
+            for_all && next.room() >= least
+        });
         let ready = has_next || (urgent && space <= room);
         Ok(if ready { Room::Ready } else { Room::Wait })
     }
@@ -347,6 +363,7 @@ impl Appender {
             salt: next.salt,
         };
         self.current.log.finish(self.commit);
+        self.kept = if next.reserved { ALL } else { RESERVE };
         self.current = start(&self.log, next, activation)?;
         self.offset = LOG_START;
         self.limit = self.current.log.size;
@@ -393,7 +410,7 @@ impl Appender {
 /// Writes the activation of a prepared file and makes it known. It is durable
 /// with the first sync of the file.
 pub(super) fn start(log: &Log, next: Fresh, activation: Activation) -> Result<Writable> {
-    let Fresh { number, salt, size, map, file } = next;
+    let Fresh { number, salt, size, map, file, .. } = next;
     if let Err(error) = file.write_mapped(&map, &activation.encode(), ACTIVATION_OFFSET as u64) {
         let error = Error::io("write to", log.storage.path(&log_file_name(number)), error);
         log.poison.set(&error);

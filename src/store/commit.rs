@@ -10,7 +10,8 @@
 //!
 //! A commit survives the death of the process when step 3 is over.
 
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
+use std::time::Instant;
 
 use crate::batch::Batch;
 use crate::error::{Error, Result};
@@ -21,6 +22,7 @@ use crate::options::Durability;
 use crate::table::Table;
 use crate::table::write::{Intent, spilled_crc, spilled_part};
 
+use super::space::Behind;
 use super::{Core, LogBytes, Store};
 
 /// Poisons the store if it is dropped by unwinding.
@@ -34,13 +36,26 @@ impl Drop for Unfinished<'_> {
     }
 }
 
+/// What a commit is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To write something: it pays for cleaning, and may be refused.
+    Write,
+    /// To remove something: where the device is full it uses what is kept for
+    /// that, and waits a while for room before it is refused.
+    Remove,
+    /// To move something, in the background: as the former, but nobody else
+    /// would make room.
+    Move,
+}
+
 impl Store {
     /// Inserts or overwrites one entry.
     pub(crate) fn insert(&self, table: &Table, key: &[u8], value: &[u8]) -> Result<()> {
         crate::batch::check_lengths(key, value)?;
         let op = Op { kind: OpKind::Insert, table: table.id, key, value };
         let bytes = RECORD_HEADER as u64 + op.encoded_len();
-        let commit = self.commit(bytes, false, |core| {
+        let commit = self.commit(bytes, Purpose::Write, |core| {
             let log = LogBytes::new(&self.log, &*self.storage);
             let (writer, ws, appender) = core.parts(op.table).ok_or_else(|| no_table(table))?;
             let hash = writer.hash(key);
@@ -63,7 +78,7 @@ impl Store {
         crate::batch::check_lengths(key, &[])?;
         let op = Op { kind: OpKind::Remove, table: table.id, key, value: &[] };
         let bytes = RECORD_HEADER as u64 + op.encoded_len();
-        let commit = self.commit(bytes, true, |core| {
+        let commit = self.commit(bytes, Purpose::Remove, |core| {
             let log = LogBytes::new(&self.log, &*self.storage);
             let (writer, ws, appender) = core.parts(op.table).ok_or_else(|| no_table(table))?;
             let hash = writer.hash(key);
@@ -95,7 +110,8 @@ impl Store {
         }
         let ops: Vec<(&Arc<Table>, Op<'_>)> = batch.ops(default).collect();
         let only_removes = ops.iter().all(|(_, op)| op.kind == OpKind::Remove);
-        let commit = self.commit(bytes, only_removes, |core| {
+        let purpose = if only_removes { Purpose::Remove } else { Purpose::Write };
+        let commit = self.commit(bytes, purpose, |core| {
             self.set_urgent(core, only_removes);
             let committed = self.commit_ops(core, &ops);
             self.set_urgent(core, false);
@@ -202,23 +218,46 @@ impl Store {
     pub(super) fn commit<T>(
         &self,
         bytes: u64,
-        urgent: bool,
-        run: impl FnOnce(&mut Core) -> Result<T>,
+        purpose: Purpose,
+        mut run: impl FnMut(&mut Core) -> Result<T>,
     ) -> Result<T> {
         self.check_writable()?;
         self.signals.throttle()?;
-        if !urgent {
+        if purpose == Purpose::Write {
             self.space.pay(bytes);
         }
-        let mut core = loop {
-            let mut core = self.core()?;
-            let appender = core.appender.as_mut().ok_or(Error::ReadOnly)?;
-            if appender.reserve(bytes, urgent)? == Room::Ready {
-                break core;
+        match purpose {
+            Purpose::Remove => self.waiting_for_room(|| self.try_commit(bytes, true, &mut run)),
+            _ => self.try_commit(bytes, purpose == Purpose::Move, &mut run),
+        }
+    }
+
+    /// Does something that gives space back. Where the device is too full for
+    /// it, waits until room was made, for a bounded time, and tries again.
+    #[inline]
+    pub(crate) fn waiting_for_room<T>(&self, mut run: impl FnMut() -> Result<T>) -> Result<T> {
+        let outcome = run();
+        if !outcome.as_ref().is_err_and(Error::is_full) {
+            return outcome;
+        }
+        let since = Instant::now();
+        loop {
+            let waited = self.space.wait_for_room(since);
+            match run() {
+                Err(error) if error.is_full() && waited => (),
+                outcome => return outcome,
             }
-            drop(core);
-            self.log.wait_for_file(bytes).inspect_err(|error| self.refused(error))?;
-        };
+        }
+    }
+
+    #[inline]
+    fn try_commit<T>(
+        &self,
+        bytes: u64,
+        urgent: bool,
+        run: &mut impl FnMut(&mut Core) -> Result<T>,
+    ) -> Result<T> {
+        let mut core = self.core_with_room(bytes, urgent)?;
         // Once more under the lock: a store that was closed meanwhile has
         // written its last checkpoint.
         self.check_writable()?;
@@ -227,10 +266,25 @@ impl Store {
         Ok(outcome)
     }
 
+    /// Takes the writer lock when the log has room for a record.
+    #[inline]
+    pub(crate) fn core_with_room(&self, bytes: u64, urgent: bool) -> Result<MutexGuard<'_, Core>> {
+        loop {
+            let mut core = self.core()?;
+            let appender = core.appender.as_mut().ok_or(Error::ReadOnly)?;
+            if appender.reserve(bytes, urgent)? == Room::Ready {
+                return Ok(core);
+            }
+            drop(core);
+            let prepared = self.log.wait_for_file(bytes, urgent);
+            prepared.inspect_err(|error| self.refused(error))?;
+        }
+    }
+
     /// A commit was refused: if the device is full, there may be space to give
     /// back.
     #[cold]
-    fn refused(&self, error: &Error) {
+    pub(crate) fn refused(&self, error: &Error) {
         if error.is_full() {
             self.space.refused();
         }
@@ -255,14 +309,17 @@ impl Store {
         self.signals.set_dirty(dirty);
         self.space.stir();
         let (file, logged) = core.appender.as_ref().map_or((0, 0), |a| (a.file(), a.bytes_total()));
+        let logged = logged - core.checkpointed_bytes;
         if file != core.last_file {
             core.last_file = file;
-            self.space.ask();
+            let shares = if core.ws.frozen.is_some() { 1 } else { 2 };
+            let late = logged >= shares * self.log_share(core);
+            self.space.set_behind(Behind::Checkpoint, late);
+            self.space.ended_file();
         }
         if core.ws.frozen.is_some() {
             return;
         }
-        let logged = logged - core.checkpointed_bytes;
         let least = self.options.log_share().0;
         if dirty >= self.signals.wanted_at() || (logged >= least && logged >= self.log_share(core))
         {

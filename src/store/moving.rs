@@ -20,6 +20,7 @@ use crate::table::Table;
 use crate::table::read::{Found, LARGE, Slot};
 use crate::table::write::spilled_part;
 
+use super::commit::Purpose;
 use super::{Core, LogBytes, Store};
 
 /// A logged insert.
@@ -85,7 +86,7 @@ impl Store {
     /// is used.
     pub(crate) fn put_again(&self, strays: &[Stray<'_>]) -> Result<u64> {
         let bytes = strays.iter().fold(RECORD_HEADER as u64, |sum, stray| sum + stray.len());
-        let moved = self.commit(bytes, true, |core| {
+        let moved = self.commit(bytes, Purpose::Move, |core| {
             let mut ops = Vec::with_capacity(strays.len());
             for stray in strays {
                 if self.still_points_to(core, stray)? {

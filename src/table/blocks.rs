@@ -71,6 +71,8 @@ pub(crate) struct Blocks {
     total: u32,
     /// Blocks below this one have their space on the device.
     allocated: u32,
+    /// Blocks from there up to this one may have space from before the opening.
+    unknown: u32,
     reserved: usize,
     /// Blocks, among those reserved, that only urgent work may have.
     kept: usize,
@@ -139,6 +141,7 @@ impl Blocks {
             lowest: 0,
             total,
             allocated,
+            unknown: total,
             reserved: 0,
             kept: 0,
             leave: usize::MAX,

@@ -82,6 +82,24 @@ fn a_full_device_can_be_emptied_and_filled_again() {
 }
 
 #[test]
+fn removing_a_part_is_enough_to_write_again() {
+    let mut random = Random::new(921);
+    let mut store = Watched::new(Device::new(32 << 20), 56);
+    let entries = fill(&mut store, 1_024);
+    // A third, anywhere: no log file becomes empty by itself.
+    for i in 0..entries {
+        if random.one_in(3) {
+            remove(&mut store, i);
+        }
+    }
+    for n in 0..2_000 {
+        write_again(&mut store, entries + n, 1_024);
+    }
+    store.assert_whole();
+    store.reopen().assert_whole();
+}
+
+#[test]
 fn clearing_a_full_store_makes_room() {
     let mut store = Watched::new(Device::new(24 << 20), 56);
     let entries = fill(&mut store, 1_024);

@@ -99,7 +99,8 @@ fn a_table_that_was_emptied_shrinks_and_its_file_is_cut() {
     assert_clean(&store);
     store.close();
     let length = fs::metadata(&file).expect("the table file").len();
-    at_most("length of the table file", length, FILE).expect("a file that was cut");
+    // Pages are moved down if they lie behind twice what is used and 256 blocks.
+    at_most("length of the table file", length, 5 * FILE / 2).expect("a file that was cut");
     store.open();
     assert_holds(&store, &model);
 }
@@ -130,8 +131,8 @@ fn an_emptied_table_shrinks_even_if_it_is_killed_meanwhile() {
             return Err(format!("{slots} slots"));
         }
         let stats = table_stats(&db);
-        // What was allocated ahead of use before a kill is not known after it.
-        at_most(&format!("{stats:?}"), device.tables(), SMALL + (2 << 20))
+        // What was taken ahead of use before a kill goes with a checkpoint.
+        at_most(&format!("{stats:?}"), device.tables(), SMALL)
     });
     assert_holds(&db, &model);
 }

@@ -173,7 +173,7 @@ fn a_record_longer_than_a_gibibyte_is_refused() {
     let needed = (1 << 30) + 1;
     let refused = |error| matches!(error, Error::BatchTooLarge { needed: n, .. } if n == needed);
     assert!(refused(open.appender.reserve(needed, false).unwrap_err()));
-    assert!(refused(open.log.wait_for_file(needed).unwrap_err()));
+    assert!(refused(open.log.wait_for_file(needed, false).unwrap_err()));
     open.put(b"still", b"fine");
 }
 
@@ -205,7 +205,7 @@ fn a_read_only_log_changes_nothing() {
     let mut open = Open::create(crate::storage::files::Files::new(directory.path()));
     let from = open.appender.position();
     open.fill(20, 100_000);
-    open.log.wait_for_file(3 << 20).unwrap();
+    open.log.wait_for_file(3 << 20, false).unwrap();
     drop(open);
     files().open("log/next.tmp", Access::Create).unwrap();
     let look = || {
@@ -221,7 +221,7 @@ fn a_read_only_log_changes_nothing() {
     assert_eq!(contents(&log, from, end.position).len(), 20);
     assert!(matches!(log.appender(end.position, false), Err(Error::ReadOnly)));
     assert!(matches!(log.rewrite(from, end.position), Err(Error::ReadOnly)));
-    assert!(matches!(log.wait_for_file(10), Err(Error::ReadOnly)));
+    assert!(matches!(log.wait_for_file(10, false), Err(Error::ReadOnly)));
     log.retire(1);
     log.close().unwrap();
     assert_eq!(look(), before);

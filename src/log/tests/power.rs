@@ -46,7 +46,7 @@ fn work(open: &mut Open, random: &mut Random, life: u8, history: &mut Vec<Vec<u8
         match random.below(14) {
             0 => open.log.sync_to(u64::MAX).unwrap(),
             1 => open.rotate_noting(history),
-            2 => open.log.wait_for_file(100).unwrap(),
+            2 => open.log.wait_for_file(100, false).unwrap(),
             12 => open.end_file(),
             13 => open.log.files().iter().for_each(|file| open.log.trim(file.number)),
             kind => {

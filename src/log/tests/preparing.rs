@@ -74,9 +74,9 @@ fn a_write_that_fails_while_preparing_poisons() {
     let storage = Faulty::new();
     let open = Open::create(storage.clone());
     storage.set(|state| state.fail_write = true);
-    assert!(matches!(open.log.wait_for_file(100), Err(Error::Io { .. })));
+    assert!(matches!(open.log.wait_for_file(100, false), Err(Error::Io { .. })));
     storage.set(|state| state.fail_write = false);
-    assert!(matches!(open.log.wait_for_file(100), Err(Error::Poisoned { .. })));
+    assert!(matches!(open.log.wait_for_file(100, false), Err(Error::Poisoned { .. })));
 }
 
 #[test]
@@ -85,11 +85,11 @@ fn numbers_are_never_used_twice() {
     let mut open = Open::create(storage.clone());
     let from = open.appender.position();
     // A prepared file that no record needed is given up for a larger one.
-    open.log.wait_for_file(100).unwrap();
+    open.log.wait_for_file(100, false).unwrap();
     assert_eq!(names(&storage), ["00000001.log", "00000002.log"]);
     open.put(b"large", &vec![0; 5 << 20]);
     assert_eq!(open.appender.position().file, 3);
-    open.log.wait_for_file(100).unwrap();
+    open.log.wait_for_file(100, false).unwrap();
     assert_eq!(names(&storage), ["00000001.log", "00000003.log", "00000004.log"]);
     drop(open);
     // After a crash the prepared file is prepared anew under the next number.
@@ -101,7 +101,7 @@ fn numbers_are_never_used_twice() {
 #[test]
 fn a_file_in_hand_that_is_too_small_is_given_back() {
     let mut open = Open::create(Memory::new());
-    open.log.wait_for_file(100).unwrap();
+    open.log.wait_for_file(100, false).unwrap();
     assert_eq!(open.appender.reserve(1_000_000, false).unwrap(), Room::Ready);
     let large = vec![0; 6 << 20];
     let placed = open.put(b"large", &large);
@@ -164,10 +164,57 @@ fn a_prepared_file_is_recycled_without_space() {
     let mut open = Open::create(storage.clone());
     let from = open.appender.position();
     open.put(b"k", b"v");
-    open.log.wait_for_file(100).unwrap();
+    open.log.wait_for_file(100, false).unwrap();
     drop(open);
     storage.set(|state| state.space = Some(0));
-    let (mut open, _) = Open::recover(storage, from).unwrap();
+    let (mut open, _) = Open::recover(storage.clone(), from).unwrap();
     assert!(open.appender.can_continue());
+    // It may have been kept for urgent records: no others go there before
+    // there is space for keeping some again.
+    assert_eq!(open.appender.reserve(48, false).unwrap(), Room::Wait);
+    assert!(open.log.wait_for_file(48, false).unwrap_err().is_full());
+    assert_eq!(open.appender.reserve(48, true).unwrap(), Room::Ready);
+    open.appender.append(&[insert(b"k", b"v")]).unwrap();
+    storage.set(|state| state.space = None);
+    open.put(b"k", b"v");
+    assert_eq!(open.appender.reserve(48, false).unwrap(), Room::Ready);
+}
+
+#[test]
+fn on_a_full_device_urgent_records_go_on_in_what_is_kept_and_others_do_not() {
+    let storage = Faulty::new();
+    let mut open = Open::create(storage.clone());
+    open.log.prepare_ahead().unwrap();
+    let kept = open.log.usage().spares;
+    assert_eq!((kept, open.log.reserve_room()), (2 * MIN_FILE, MIN_FILE));
+    storage.set(|state| state.space = Some(0));
+    let op = insert(b"key", &[7; 1_000]);
+    let bytes = 24 + op.encoded_len();
+    let mut append = |urgent: bool| {
+        let mut records = 0;
+        loop {
+            if open.appender.reserve(bytes, urgent).unwrap() == Room::Ready {
+                open.appender.append(&[op]).unwrap();
+                records += 1;
+            } else if let Err(error) = open.log.wait_for_file(bytes, urgent) {
+                assert!(error.is_full(), "{error}");
+                return records;
+            }
+        }
+    };
+    // The active file and the one ahead, of twice its size.
+    let ordinary = append(false);
+    assert!((2_800..3_100).contains(&ordinary), "{ordinary} records");
+    // 64 KiB, and two files.
+    let urgent = append(true);
+    assert!((2_000..2_200).contains(&urgent), "{urgent} records");
+    assert_eq!(append(false), 0);
+    // What becomes a spare is kept first; then others go on.
+    open.log.retire(1);
+    open.log.retire(2);
+    super::space::tidy_until(&open.log, || {
+        open.log.reserve_room() > 0 && open.log.usage().retired == 0
+    });
+    storage.set(|state| state.space = None);
     open.put(b"k", b"v");
 }

@@ -71,7 +71,7 @@ fn rotating_without_a_prepared_file_changes_nothing() {
     assert_eq!(open.log.files().len(), 1);
     open.put(b"b", b"2");
     assert_eq!(open.appender.position().file, 1);
-    open.log.wait_for_file(100).unwrap();
+    open.log.wait_for_file(100, false).unwrap();
     assert!(open.appender.rotate().unwrap());
 }
 
@@ -236,7 +236,7 @@ fn a_rotated_log_is_read_without_writing() {
 fn a_file_in_hand_that_is_larger_than_the_small_one_is_given_up() {
     let storage = Faulty::new();
     let mut open = Open::create(storage.clone());
-    open.log.wait_for_file(100).unwrap();
+    open.log.wait_for_file(100, false).unwrap();
     // It does not fit the rest of the active file, so the next one is taken.
     assert_eq!(open.appender.reserve(1_040_000, false).unwrap(), Room::Ready);
     assert_eq!(open.log.usage().prepared, 2 * MIN_FILE);
@@ -256,7 +256,7 @@ fn sizes_double_again_after_a_small_file() {
     let mut open = Open::create(Memory::new());
     (0..3).for_each(|_| open.rotate());
     assert_eq!(open.log.files().last().unwrap().size, 4 << 20);
-    open.log.wait_for_file(100).unwrap();
+    open.log.wait_for_file(100, false).unwrap();
     open.end_file();
     let sizes = |open: &Open| open.log.files().iter().map(|file| file.size).collect::<Vec<_>>();
     assert_eq!(sizes(&open).last(), Some(&MIN_FILE));
@@ -270,7 +270,7 @@ fn a_large_file_makes_way_for_a_small_one_on_a_full_device() {
     let storage = Faulty::new();
     let mut open = Open::create(storage.clone());
     (0..2).for_each(|_| open.rotate());
-    open.log.wait_for_file(100).unwrap();
+    open.log.wait_for_file(100, false).unwrap();
     assert_eq!(open.log.usage().prepared, 4 << 20);
     storage.set(|state| state.space = Some(0));
     open.end_file();

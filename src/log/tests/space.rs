@@ -29,7 +29,7 @@ fn on_disk(storage: &Faulty) -> u64 {
 }
 
 /// Tidies until something is so: pins of other tests come and go.
-fn tidy_until(log: &Log, is_so: impl Fn() -> bool) {
+pub(super) fn tidy_until(log: &Log, is_so: impl Fn() -> bool) {
     let start = Instant::now();
     while !is_so() {
         assert!(start.elapsed() < Duration::from_secs(20), "it never comes to that");
@@ -105,7 +105,7 @@ fn a_trimmed_file_is_not_kept_to_be_recycled() {
     let mut open = Open::create(storage.clone());
     (0..3).for_each(|_| open.rotate());
     let number = open.appender.file();
-    open.log.wait_for_file(100).unwrap();
+    open.log.wait_for_file(100, false).unwrap();
     assert!(open.appender.rotate().unwrap());
     open.log.trim(number);
     open.log.retire(number);
@@ -121,7 +121,7 @@ fn with_unknown_hole(storage: &Faulty) -> Open {
     (0..2).for_each(|_| open.rotate());
     let number = open.appender.file();
     assert_eq!(open.log.files()[2].size, 4 << 20);
-    open.log.wait_for_file(100).unwrap();
+    open.log.wait_for_file(100, false).unwrap();
     assert!(open.appender.rotate().unwrap());
     open.log.trim(number);
     open.log.close().unwrap();
@@ -138,7 +138,7 @@ fn with_unknown_hole(storage: &Faulty) -> Open {
 fn a_trimmed_file_takes_its_space_again_before_it_is_recycled() {
     let storage = Faulty::new();
     let mut open = with_unknown_hole(&storage);
-    open.log.wait_for_file(100).unwrap();
+    open.log.wait_for_file(100, false).unwrap();
     assert_eq!(open.log.usage().spares, 0, "recycled");
     // From here on there is no space, and the file is filled all the same.
     storage.set(|state| state.space = Some(0));
@@ -156,13 +156,13 @@ fn a_trimmed_file_is_removed_if_there_is_no_space_to_recycle_it() {
     let mut open = with_unknown_hole(&storage);
     let spares = names(&storage).len();
     storage.set(|state| state.space = Some(100_000));
-    let error = open.log.wait_for_file(100).unwrap_err();
+    let error = open.log.wait_for_file(100, false).unwrap_err();
     assert!(error.is_full(), "{error}");
     assert_eq!((names(&storage).len(), open.log.usage().spares), (spares - 1, 0));
     assert_eq!(open.log.usage().total(), on_disk(&storage));
     // It poisons nothing, and what the file had is enough for a small one.
     storage.set(|state| state.space = Some(MIN_FILE));
-    open.log.wait_for_file(100).unwrap();
+    open.log.wait_for_file(100, false).unwrap();
     assert!(open.appender.rotate().unwrap());
     assert_eq!(open.log.files().last().unwrap().size, MIN_FILE);
     open.fill(5, 100_000);
@@ -182,8 +182,15 @@ fn a_loss_of_power_after_trimming_leaves_the_same_log() {
     storage.set(|state| state.space = Some(0));
     let (mut open, end) = Open::recover(storage.clone(), from).unwrap();
     assert_eq!(end.position.commit, 3);
-    // There was a file to recycle; nothing goes into the hole.
-    open.fill(8, 100_000);
+    // There was a file to recycle, for urgent records alone; nothing goes into
+    // the hole.
+    for key in 0..8u8 {
+        let key = [key];
+        let op = insert(&key, &[7; 100_000]);
+        let bytes = 24 + op.encoded_len();
+        assert_eq!(open.appender.reserve(bytes, true).unwrap(), Room::Ready);
+        open.appender.append(&[op]).unwrap();
+    }
     assert_eq!(storage.get(|state| state.holes.len()), 1);
     let log = super::open(storage.memory.copy().unwrap()).unwrap();
     assert_eq!(log.scan(from).unwrap().position.commit, 11);
@@ -204,7 +211,7 @@ fn a_crashed_log_does_not_go_on_in_a_trimmed_file_even_on_a_full_device() {
     assert_eq!((end.position.commit, end.position.file), (3, 1));
     assert!(!open.appender.can_continue());
     assert_eq!(open.appender.reserve(48, true).unwrap(), Room::Wait);
-    assert!(open.log.wait_for_file(48).unwrap_err().is_full());
+    assert!(open.log.wait_for_file(48, false).unwrap_err().is_full());
 }
 
 #[test]
@@ -213,7 +220,7 @@ fn a_file_that_is_being_trimmed_gets_no_next_life() {
     let mut open = Open::create(storage.clone());
     (0..2).for_each(|_| open.rotate());
     let number = open.appender.file();
-    open.log.wait_for_file(100).unwrap();
+    open.log.wait_for_file(100, false).unwrap();
     assert!(open.appender.rotate().unwrap());
     storage.set(|state| state.hold_punch = true);
     let log = open.log.clone();
@@ -231,7 +238,7 @@ fn a_file_that_is_being_trimmed_gets_no_next_life() {
         assert_eq!((retired, usage.retired, usage.spares), (4 << 20, 4 << 20, 0));
     });
     tidy_until(&log, || log.usage().retired == 0);
-    open.log.wait_for_file(100).unwrap();
+    open.log.wait_for_file(100, false).unwrap();
     assert!(open.appender.rotate().unwrap());
     let from = open.appender.position();
     open.fill(3, 100_000);
@@ -300,7 +307,7 @@ fn a_closed_log_keeps_no_file_that_holds_nothing() {
     let mut open = Open::create(storage.clone());
     open.put(b"a", b"1");
     for round in 0..3 {
-        open.log.wait_for_file(100).unwrap();
+        open.log.wait_for_file(100, false).unwrap();
         open.log.close().unwrap();
         assert_eq!(names(&storage), ["00000001.log"], "round {round}");
         let at = open.appender.position();
@@ -322,7 +329,7 @@ fn usage_is_what_lies_in_the_directory() {
         match round % 5 {
             0 => open.rotate(),
             1 => open.end_file(),
-            2 => open.log.wait_for_file(100).unwrap(),
+            2 => open.log.wait_for_file(100, false).unwrap(),
             3 => open.log.files().iter().for_each(|file| open.log.trim(file.number)),
             _ => open.log.files().iter().skip(1).for_each(|file| open.log.retire(file.number)),
         }
@@ -351,8 +358,8 @@ fn what_the_log_does_is_counted() {
     assert_eq!(synced.syncs, 1, "the second found nothing to do");
     assert!(synced.sync_time > Duration::ZERO);
 
-    open.log.wait_for_file(100).unwrap();
-    open.log.wait_for_file(100).unwrap();
+    open.log.wait_for_file(100, false).unwrap();
+    open.log.wait_for_file(100, false).unwrap();
     let waited = open.log.counters();
     assert_eq!(waited.waits, 1, "the second found it prepared");
     assert!(waited.wait_time > Duration::ZERO);

@@ -119,7 +119,7 @@ fn a_failing_sync_poisons_and_wakes_those_who_wait() {
     // Nothing is written or synced any more, whatever the device says now.
     let poisoned = |result: Result<()>| matches!(result, Err(Error::Poisoned { .. }));
     assert!(poisoned(log.sync_to(1)));
-    assert!(poisoned(log.wait_for_file(10)));
+    assert!(poisoned(log.wait_for_file(10, false)));
     assert!(poisoned(log.close()));
     assert!(poisoned(open.appender.append(&[insert(b"k", b"")]).map(drop)));
     assert!(poisoned(open.appender.reserve(10, true).map(drop)));

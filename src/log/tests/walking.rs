@@ -79,7 +79,7 @@ fn the_active_file_and_absent_ones_cannot_be_walked() {
     open.fill(1, 10);
     assert!(matches!(open.log.file_walk(1), Err(Error::InvalidArgument { .. })));
     assert!(matches!(open.log.file_walk(2), Err(Error::NotFound { .. })));
-    open.log.wait_for_file(100).unwrap();
+    open.log.wait_for_file(100, false).unwrap();
     assert!(matches!(open.log.file_walk(2), Err(Error::NotFound { .. })), "only prepared");
     open.end_file();
     assert!(open.log.file_walk(1).is_ok());
@@ -190,7 +190,7 @@ fn a_file_that_is_recycled_during_a_walk_is_not_found_and_not_corrupt() {
         std::thread::yield_now();
     }
     assert_eq!(log.usage().spares, 4 << 20);
-    log.wait_for_file(100).unwrap();
+    log.wait_for_file(100, false).unwrap();
     assert_eq!(log.usage().spares, 0, "recycled");
     assert!(open.appender.rotate().unwrap());
     open.fill(30, 100_001);

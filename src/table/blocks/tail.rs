@@ -10,7 +10,8 @@
 //! free. Giving it back lowers `allocated`, first, and then punches a hole;
 //! taking blocks again takes their space again. The length of the file, and
 //! its mappings, stay as they are: only closing the store truncates it, when
-//! nobody reads any more.
+//! nobody reads any more. What a process that was killed had taken ahead of
+//! use is given back after the first checkpoint of the next one.
 //!
 //! # Why readers may come across a hole
 //!
@@ -109,6 +110,26 @@ impl Blocks {
         self.file
             .punch(offset * BLOCK as u64, length * BLOCK as u64)
             .map_err(|e| Error::io("give back the space of", &self.path, e))?;
+        Ok(bite)
+    }
+
+    /// Gives back what lies behind the allocated blocks and was taken before
+    /// the store was opened: nobody knows how much that is. At most 4096
+    /// blocks with one call; returns how many. To be called when no header
+    /// reaches blocks there any more: after a checkpoint.
+    ///
+    /// # Errors
+    ///
+    /// `Io` from punching the hole; then it is not tried again.
+    pub(crate) fn give_back_unknown(&mut self) -> Result<u32> {
+        if self.read_only || self.unknown <= self.allocated {
+            return Ok(0);
+        }
+        let bite = (self.unknown - self.allocated).min(MAX_STEP);
+        let (offset, length) = (u64::from(self.unknown - bite), u64::from(bite));
+        let punched = self.file.punch(offset * BLOCK as u64, length * BLOCK as u64);
+        self.unknown = if punched.is_ok() { self.unknown - bite } else { 0 };
+        punched.map_err(|e| Error::io("give back the space of", &self.path, e))?;
         Ok(bite)
     }
 
