@@ -21,7 +21,7 @@ use crate::table::Table;
 
 use crate::recovery::{open_table, remove_table_file};
 use crate::store::commit::no_table;
-use crate::store::create::{NewTable, create_table_file, random_key, table_file};
+use crate::store::create::{NewTable, create_table_file, random_key, remove_unlogged, table_file};
 use crate::store::{Core, Store};
 
 /// Ids have sixteen bits.
@@ -54,6 +54,7 @@ impl Store {
             let id = core.next_table_id as u16;
             create_table_file(
                 &*self.storage,
+                &self.poison,
                 &NewTable {
                     id,
                     name,
@@ -66,7 +67,8 @@ impl Store {
             )?;
             core.ws.generation += 1;
             core.next_table_id += 1;
-            let opened = open_table(self, &table_file(name))?;
+            let opened = open_table(self, &table_file(name))
+                .inspect_err(|_| remove_unlogged(&*self.storage, &self.poison, name))?;
             self.append_one(core, OpKind::CreateTable, id, name.as_bytes(), &[])?;
             let table = opened.table.clone();
             core.add(opened);

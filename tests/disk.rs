@@ -36,7 +36,7 @@
 //!
 //! All random choices come from the seed given to [`Disk::boot`].
 
-// Some of what it can do, calls that fail for one, no test uses yet.
+// Some of what it can do no test uses yet.
 #![allow(dead_code)]
 
 mod brake;
@@ -110,6 +110,11 @@ impl Disk {
         self.wreck()
     }
 
+    /// What the death of the process would leave now.
+    pub fn killed(&self) -> Image {
+        Image::of_killed(&self.machine())
+    }
+
     /// Kills the process: its calls fail from now on. The same disk for the
     /// next process. What a failed sync left in the cache may be gone.
     pub fn kill(&self) -> Disk {
@@ -119,7 +124,18 @@ impl Disk {
 
     /// Lets one call fail: the `nth` from now on that `suits`.
     pub fn fail(&self, nth: u64, fault: Fault, suits: impl Fn(&Call<'_>) -> bool + Send + 'static) {
-        self.machine().plan(nth, fault, Box::new(suits));
+        self.fail_as(nth, move |call| suits(call).then_some(fault));
+    }
+
+    /// Lets one call fail: the `nth` from now on for which `choose` has a
+    /// fault, with that fault.
+    pub fn fail_as(&self, nth: u64, choose: impl Fn(&Call<'_>) -> Option<Fault> + Send + 'static) {
+        self.machine().plan(nth, Box::new(choose));
+    }
+
+    /// The call that failed because it was told to, if any did yet.
+    pub fn failure(&self) -> Option<Outcome> {
+        self.machine().outcome.clone()
     }
 
     /// Takes back what [`Disk::fail`] planned; tells which call failed, if any.

@@ -24,6 +24,8 @@ mod disk;
 mod durability;
 // Where table files end.
 mod endings;
+// Calls to the operating system that fail, each in turn.
+mod failing;
 // How well the slots are used while a store is filled.
 mod filling;
 // Stores of earlier days, and the document that describes them.

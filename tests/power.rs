@@ -21,10 +21,10 @@
 //! `SWISSDB_LONG=1` is the long form: more than 100,000 images. It wants
 //! `cargo test --release power`, and some minutes for each core.
 
-mod check;
+pub mod check;
 mod scenarios;
-mod story;
-mod watchdog;
+pub mod story;
+pub mod watchdog;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -43,7 +43,7 @@ const LONG: usize = 100_000;
 const SHORT: [(u64, usize); 6] = [(1, 24), (2, 24), (3, 24), (4, 24), (5, 24), (6, 24)];
 
 /// Whether the long form was asked for.
-fn long() -> bool {
+pub fn long() -> bool {
     std::env::var_os("SWISSDB_LONG").is_some_and(|value| value != "0")
 }
 

@@ -149,6 +149,7 @@ fn create(storage: Arc<dyn Storage>, options: &Options, lock: Option<Lock>) -> R
     let (log, appender) = Log::create(storage.clone(), log_options, poison.clone())?;
     create_table_file(
         &*storage,
+        &poison,
         &NewTable {
             id: 0,
             name: DEFAULT_TABLE,

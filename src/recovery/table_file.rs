@@ -54,7 +54,8 @@ pub(crate) fn read_header(file: &dyn File, path: &Path) -> Result<FoundHeader> {
         }
         (Ok(header), Err(_)) => Ok(FoundHeader { header, last: 1 }),
         (Err(_), Ok(header)) => Ok(FoundHeader { header, last: 0 }),
-        (Err(error), Err(_)) => Err(error),
+        // A copy that could not be read may be whole: that is no damage.
+        (Err(_), Err(error @ Error::Io { .. })) | (Err(error), Err(_)) => Err(error),
     }
 }
 
@@ -154,7 +155,9 @@ impl TableFile {
     }
 }
 
-/// Marks the file of a dropped table, durably, and removes it.
+/// Marks the file of a dropped table, durably, and removes it. A failure
+/// poisons: were the file left as it is while the store goes on, the record of
+/// the dropping would be let go some time, and the table be there again.
 pub(crate) fn remove_table_file(store: &Store, name: &str) -> Result<()> {
     let file_name = table_file(name);
     let path = store.storage.path(&file_name);
@@ -167,7 +170,8 @@ pub(crate) fn remove_table_file(store: &Store, name: &str) -> Result<()> {
         }
     };
     let file = store.storage.open(&file_name, Access::Write).map_err(failed("open"))?;
-    let FoundHeader { mut header, last, .. } = read_header(&*file, &path)?;
+    let found = read_header(&*file, &path).inspect_err(|error| store.poison.set(error))?;
+    let FoundHeader { mut header, last } = found;
     header.state = TableState::Dropped;
     header.generation = store.core_to_look().ws.generation.max(header.generation + 1);
     write_header(&file, &header, last).map_err(failed("write to"))?;

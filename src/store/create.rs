@@ -10,6 +10,7 @@
 //! begun anew. Once the log has a record, the file is missing, which is damage.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
@@ -21,6 +22,7 @@ use crate::format::header::{Header, Run, TableState};
 use crate::format::record::{LOG_START, Position, RECORD_HEADER};
 use crate::format::{BLOCK, crc32};
 use crate::hash::Hasher;
+use crate::log::Poison;
 use crate::options::HashKind;
 use crate::storage::{Access, File, Storage};
 use crate::table::blocks::FIRST_BLOCKS;
@@ -62,30 +64,63 @@ pub(crate) fn random_key() -> Result<[u64; 2]> {
     Ok(key)
 }
 
-/// Makes the file of an empty table, durable under its name.
-pub(crate) fn create_table_file(storage: &dyn Storage, new: &NewTable<'_>) -> Result<()> {
+/// Makes the file of an empty table, durable under its name. Poisons if a
+/// write or a sync fails for another reason than a full device.
+pub(crate) fn create_table_file(
+    storage: &dyn Storage,
+    poison: &Poison,
+    new: &NewTable<'_>,
+) -> Result<()> {
     let name = table_file(new.name);
     let temporary = format!("{name}.tmp");
-    let failed = |doing, name: &str| {
+    let refused = |doing, name: &str| {
         let path = storage.path(name);
         move |error| Error::io(doing, path, error)
+    };
+    let failed = |doing, name: &str| {
+        let refused = refused(doing, name);
+        move |error| {
+            let error = refused(error);
+            if !error.is_full() {
+                poison.set(&error);
+            }
+            error
+        }
     };
     // Left over from a creation that was interrupted; absent as a rule.
     let _ = storage.remove(&temporary);
     let bytes = blank_table(new)?;
-    let write = || -> std::io::Result<()> {
-        let file = storage.open(&temporary, Access::Create)?;
-        file.allocate(0, u64::from(USED) * BLOCK as u64)?;
-        file.set_length(u64::from(FIRST_BLOCKS) * BLOCK as u64)?;
-        file.write_at(&bytes, 0)?;
-        file.sync()
+    let write = || -> Result<()> {
+        let file =
+            storage.open(&temporary, Access::Create).map_err(refused("create", &temporary))?;
+        let length = u64::from(FIRST_BLOCKS) * BLOCK as u64;
+        let taken = file.allocate(0, u64::from(USED) * BLOCK as u64);
+        let sized = taken.and_then(|()| file.set_length(length));
+        sized.map_err(refused("take space for", &temporary))?;
+        file.write_at(&bytes, 0).map_err(failed("write to", &temporary))?;
+        file.sync().map_err(failed("sync", &temporary))?;
+        storage.rename(&temporary, &name).map_err(refused("rename", &temporary))
     };
     if let Err(error) = write() {
         let _ = storage.remove(&temporary);
-        return Err(failed("create", &temporary)(error));
+        return Err(error);
     }
-    storage.rename(&temporary, &name).map_err(failed("rename", &temporary))?;
-    storage.sync_directory("").map_err(failed("sync", ""))
+    let synced = storage.sync_directory("").map_err(failed("sync", ""));
+    synced.inspect_err(|_| remove_unlogged(storage, poison, new.name))
+}
+
+/// Removes the file of a table whose creation failed before its record was
+/// logged. It must not stay while the store goes on: the place in the log that
+/// it names is let go some time, and opening would look for it there.
+pub(crate) fn remove_unlogged(storage: &dyn Storage, poison: &Poison, name: &str) {
+    if poison.is_set() {
+        return;
+    }
+    let name = table_file(name);
+    let removed = storage.remove(&name).and_then(|()| storage.sync_directory(""));
+    if let Err(error) = removed {
+        poison.set(&Error::io("remove", storage.path(&name), error));
+    }
 }
 
 /// The used blocks of an empty table.
@@ -170,9 +205,9 @@ pub(crate) fn write_header(
 }
 
 /// Whether what there is of a log holds no commit: a store whose creation was
-/// interrupted, or not begun.
+/// interrupted, or not begun. What cannot be read is not taken for empty.
 pub(crate) fn is_unborn(storage: &dyn Storage) -> Result<bool> {
-    for name in log_names(storage) {
+    for name in log_names(storage)? {
         let path = format!("log/{name}");
         if name != "next.tmp" && name != "00000001.log" {
             return Ok(false);
@@ -181,8 +216,11 @@ pub(crate) fn is_unborn(storage: &dyn Storage) -> Result<bool> {
             .open(&path, Access::Read)
             .map_err(|error| Error::io("open", storage.path(&path), error))?;
         let mut header = [0; RECORD_HEADER];
-        if file.read_at(&mut header, LOG_START).is_ok() && header != [0; RECORD_HEADER] {
-            return Ok(false);
+        match file.read_at(&mut header, LOG_START) {
+            Ok(()) if header != [0; RECORD_HEADER] => return Ok(false),
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => {}
+            Err(error) => return Err(Error::io("read", storage.path(&path), error)),
         }
     }
     Ok(true)
@@ -190,7 +228,7 @@ pub(crate) fn is_unborn(storage: &dyn Storage) -> Result<bool> {
 
 /// Removes what an interrupted creation left of a log.
 pub(crate) fn remove_unborn_log(storage: &dyn Storage) -> Result<()> {
-    for name in log_names(storage) {
+    for name in log_names(storage)? {
         let path = format!("log/{name}");
         let removed = storage.remove(&path);
         removed.map_err(|error| Error::io("remove", storage.path(&path), error))?;
@@ -198,6 +236,9 @@ pub(crate) fn remove_unborn_log(storage: &dyn Storage) -> Result<()> {
     Ok(())
 }
 
-fn log_names(storage: &dyn Storage) -> Vec<String> {
-    storage.list("log").unwrap_or_default()
+fn log_names(storage: &dyn Storage) -> Result<Vec<String>> {
+    match storage.list("log") {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        listed => listed.map_err(|error| Error::io("list", storage.path("log"), error)),
+    }
 }

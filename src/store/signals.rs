@@ -5,6 +5,8 @@
 //! limit until a checkpoint has ended. A checkpoint that fails wakes and fails
 //! those who wait, so that nobody sleeps for ever.
 
+use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -41,7 +43,38 @@ struct State {
     /// Checkpoints that have ended, well or not.
     ended: u64,
     /// What the last one failed with.
-    failure: Option<String>,
+    failure: Option<Failure>,
+}
+
+/// What a checkpoint failed with, to be told to all who waited for it.
+struct Failure {
+    doing: &'static str,
+    path: PathBuf,
+    kind: io::ErrorKind,
+    words: String,
+}
+
+impl Failure {
+    fn of(error: &Error) -> Failure {
+        match error {
+            Error::Io { doing, path, source } => {
+                let (path, words) = (path.clone(), source.to_string());
+                Failure { doing, path, kind: source.kind(), words }
+            }
+            other => Failure {
+                doing: "write to",
+                path: "the store".into(),
+                kind: io::ErrorKind::Other,
+                words: other.to_string(),
+            },
+        }
+    }
+
+    /// The same error, of the same kind: a full device is a full device.
+    fn error(&self) -> Error {
+        let words = format!("{}, in the checkpoint that was to make room", self.words);
+        Error::io(self.doing, &self.path, io::Error::new(self.kind, words))
+    }
 }
 
 impl Signals {
@@ -118,9 +151,7 @@ impl Signals {
             if state.ended > before
                 && let Some(failure) = &state.failure
             {
-                let message = format!("the checkpoint that was to make room failed: {failure}");
-                let source = std::io::Error::other(message);
-                return Err(Error::io("write to", "the store", source));
+                return Err(failure.error());
             }
             state.wanted |= state.ended > before;
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -156,7 +187,7 @@ impl Signals {
         self.set_dirty(dirty);
         let mut state = self.state();
         state.ended += 1;
-        state.failure = outcome.as_ref().err().map(ToString::to_string);
+        state.failure = outcome.as_ref().err().map(Failure::of);
         if outcome.is_ok() {
             self.checkpoints.fetch_add(1, Ordering::Relaxed);
         }

@@ -85,12 +85,14 @@ pub struct Outcome {
     pub fault: Fault,
 }
 
+/// How a call is to fail; `None` if it is not meant.
+pub type Choose = Box<dyn Fn(&Call<'_>) -> Option<Fault> + Send>;
+
 /// A fault to come.
 pub struct Plan {
-    /// Calls that suit until then.
+    /// Calls that are meant until then.
     left: u64,
-    fault: Fault,
-    suits: Box<dyn Fn(&Call<'_>) -> bool + Send>,
+    choose: Choose,
 }
 
 /// The middle of a call that changes something.
@@ -267,21 +269,18 @@ impl Machine {
     }
 
     /// Plans a fault.
-    pub fn plan(&mut self, nth: u64, fault: Fault, suits: Box<dyn Fn(&Call<'_>) -> bool + Send>) {
-        self.plan = Some(Plan { left: nth, fault, suits });
+    pub fn plan(&mut self, nth: u64, choose: Choose) {
+        self.plan = Some(Plan { left: nth, choose });
         self.outcome = None;
     }
 
     fn next_fault(&mut self, call: &Call<'_>) -> Option<Fault> {
         let plan = self.plan.as_mut()?;
-        if !(plan.suits)(call) {
-            return None;
-        }
+        let fault = (plan.choose)(call)?;
         plan.left -= 1;
         if plan.left > 0 {
             return None;
         }
-        let fault = plan.fault;
         self.plan = None;
         Some(fault)
     }

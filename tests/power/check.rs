@@ -58,17 +58,22 @@ pub fn print_of_table(name: &str, entries: &Model) -> u128 {
     entries.sum_wrapping().wrapping_add(print(2, name.as_bytes()))
 }
 
+/// The print of all that a store holds, or why it cannot be read.
+pub fn try_print_of(db: &Db) -> swissdb::Result<u128> {
+    let mut sum = 0u128;
+    for name in db.tables()? {
+        sum = sum.wrapping_add(print(2, name.as_bytes()));
+        for entry in db.table(&name)?.iter() {
+            let (key, value) = entry?;
+            sum = sum.wrapping_add(print_of_entry(&name, &key, &value));
+        }
+    }
+    Ok(sum)
+}
+
 /// The print of all that a store holds.
 pub fn print_of(db: &Db) -> u128 {
-    let table = |name: String| {
-        let table = db.table(&name).expect("a table");
-        let entries = table.iter().map(|entry| {
-            let (key, value) = entry.expect("an entry");
-            print_of_entry(&name, &key, &value)
-        });
-        entries.sum_wrapping().wrapping_add(print(2, name.as_bytes()))
-    };
-    db.tables().expect("tables").into_iter().map(table).sum_wrapping()
+    try_print_of(db).unwrap_or_else(|error| panic!("the store cannot be read: {error}"))
 }
 
 /// All that a store holds.

@@ -102,6 +102,20 @@ impl Story {
         Story { settings: settings.clone(), start, steps, prints }
     }
 
+    /// The story of these steps, which starts in a new store.
+    pub fn of(steps: Vec<Step>, settings: &Settings) -> Story {
+        let start = State::from([("default".to_string(), Model::new())]);
+        let print = print_of_table("default", &Model::new());
+        let mut random = Random::unprinted(0);
+        let mut draft = Draft { random: &mut random, settings, state: start.clone(), print };
+        let mut prints = vec![print];
+        for step in &steps {
+            draft.apply(step);
+            prints.push(draft.print);
+        }
+        Story { settings: settings.clone(), start, steps, prints }
+    }
+
     /// The state after a number of steps.
     pub fn state_after(&self, count: usize) -> State {
         let mut random = Random::unprinted(0);
