@@ -21,6 +21,8 @@
 
 #[path = "failing/calls.rs"]
 mod calls;
+#[path = "failing/creating.rs"]
+mod creating;
 #[path = "failing/faults.rs"]
 mod faults;
 #[path = "failing/full.rs"]

@@ -1,6 +1,5 @@
 //! The script, with each of its calls failing in turn.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use super::faults::{Counts, Flavour, Target, count};
@@ -13,7 +12,7 @@ use crate::power::watchdog::Watchdog;
 use crate::support::Random;
 
 /// Trials of the short form, of each kind of choice.
-const SHORT: usize = 400;
+const SHORT: usize = 90;
 
 /// The scripts, with the calls they make when none fails.
 fn scripts() -> Vec<(Story, Counts)> {
