@@ -102,7 +102,7 @@ fn tell(seed: u64, story: &Story, tally: &mut Tally) {
 fn a_full_device_stops_nobody_for_longer_than_it_is_full() {
     let watchdog = Watchdog::new("a full device");
     let mut tally = Tally::default();
-    for seed in 0..if long() { 400 } else { 16 } {
+    for seed in 0..if long() { 400 } else { 10 } {
         watchdog.beat(&format!("story {seed}"));
         let (durability, interval) = DURABILITIES[seed as usize % 2];
         tell(seed, &script(seed, durability, interval), &mut tally);
