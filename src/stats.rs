@@ -263,7 +263,6 @@ pub(crate) fn collect(store: &Store) -> Stats {
     });
     let written = written(store, &core);
     let usage = store.log.usage();
-    let replayed = if count(&signals.checkpoints) == 0 { core.replayed_bytes } else { 0 };
     let counters = store.log.counters();
     Stats {
         tables: core.writers().map(table).collect(),
@@ -281,7 +280,7 @@ pub(crate) fn collect(store: &Store) -> Stats {
         write_buffer: (!store.options.read_only).then(|| signals.limit() as u64 * BLOCK),
         checkpoints: crate::checkpoint::count(store),
         last_checkpoint,
-        log_since_checkpoint: replayed + written.log_bytes.saturating_sub(core.checkpointed_bytes),
+        log_since_checkpoint: store.log_since_checkpoint(&core),
         slowed: count(&signals.slowed),
         waits: count(&signals.waits),
         wait_time: nanos(&signals.wait_nanos),

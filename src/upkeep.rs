@@ -1,8 +1,10 @@
 //! Upkeep: space comes back unasked.
 //!
 //! One thread of an open store looks what there is to do: when a log file was
-//! ended, when a checkpoint was, and a second after a commit. Without commits
-//! it sleeps. Each look goes through these questions:
+//! ended, when a checkpoint was, and a second after a commit. When nothing was
+//! committed for five seconds it asks for a checkpoint, if more than a little
+//! was logged since the last: it lets log go, and the next opening has less to
+//! replay. Then it sleeps. Each look goes through these questions:
 //!
 //! 1. Are there log files that nobody reads any more? They are removed or
 //!    kept to be recycled.
@@ -32,11 +34,14 @@ use crate::compact::give_back_tail;
 use crate::error::{Error, Result};
 use crate::pass::{Pass, pass, recount};
 use crate::store::Store;
-use crate::store::space::Behind;
+use crate::store::space::{Behind, Wake};
 use crate::table::shrink::Sizing;
 
 /// How long after a commit things are looked at.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long nothing is committed until a store counts as idle.
+const IDLE: Duration = Duration::from_secs(5);
 
 /// Free blocks for which moving pages is worth it: a mebibyte.
 const WORTH_MOVING: u32 = 256;
@@ -62,11 +67,21 @@ struct Upkeep {
 /// The body of the thread.
 pub(crate) fn keep(store: &Store) {
     let mut upkeep = Upkeep::default();
-    while store.space.next(PATIENCE) {
-        let idle = store.poison.is_set() || store.is_closed();
+    let mut idle = None;
+    loop {
+        match store.space.next(PATIENCE, idle) {
+            Wake::Stop => return,
+            Wake::Look => idle = Some(IDLE),
+            Wake::Idle => {
+                idle = None;
+                checkpoint_if_worth_it(store);
+                continue;
+            }
+        }
+        let over = store.poison.is_set() || store.is_closed();
         // Whoever compacts does all of this, and more.
         let one = store.compacting.try_lock();
-        if idle || one.is_err() {
+        if over || one.is_err() {
             store.space.looked();
             continue;
         }
@@ -81,6 +96,14 @@ pub(crate) fn keep(store: &Store) {
                 std::thread::sleep(AFTER_REFUSAL);
             }
         }
+    }
+}
+
+/// Asks for a checkpoint if an eighth of a log file was logged since the last.
+fn checkpoint_if_worth_it(store: &Store) {
+    let logged = store.log_since_checkpoint(&store.core_to_look());
+    if logged >= store.options.max_log_file / 8 {
+        store.signals.request();
     }
 }
 

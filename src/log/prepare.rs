@@ -122,6 +122,11 @@ impl Next {
         (self.grown * 2).clamp(MIN_FILE.min(max_file), max_file)
     }
 
+    /// Fills up what is kept with spares.
+    pub(super) fn refill_reserve(&mut self, max_file: u64) {
+        self.reserve.refill(&mut self.spares, max_file);
+    }
+
     /// Whether a prepared file may be used for a record.
     fn suits(&self, ready: &Fresh, space: u64, urgent: bool) -> bool {
         ready.room() >= space && (urgent || !ready.reserved || self.reserve.is_whole())

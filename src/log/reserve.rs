@@ -23,10 +23,9 @@
 //! The keeper makes the reserve, after the file ahead, and larger ones when
 //! files have grown. It is removed when the store is closed or compacted, and
 //! recycled after a crash like everything else that was prepared. Guarded by
-//! the lock of [`Next`].
+//! the lock of the next file.
 
 use super::files::Spare;
-use super::prepare::Next;
 use super::{Log, MIN_FILE, lock};
 use crate::error::Result;
 
@@ -57,40 +56,39 @@ impl Reserve {
         self.spent &= !self.is_whole();
     }
 
+    /// Fills up with spares.
+    pub(super) fn refill(&mut self, spares: &mut Vec<Spare>, max_file: u64) {
+        while !self.is_whole() {
+            let suits =
+                |spare: &&Spare| spare.trimmed == 0 && (MIN_FILE..=max_file).contains(&spare.size);
+            let Some(largest) = spares.iter().filter(suits).max_by_key(|s| s.size).copied() else {
+                return;
+            };
+            spares.retain(|spare| *spare != largest);
+            self.add(largest);
+        }
+    }
+
+    /// Takes the smallest file out if there is one too many.
+    fn surplus(&mut self) -> Option<Spare> {
+        if self.files.len() <= FILES {
+            return None;
+        }
+        let smallest = self.files.iter().enumerate().min_by_key(|(_, spare)| spare.size)?;
+        Some(self.files.swap_remove(smallest.0))
+    }
+
+    /// Whether files of that size are missing.
+    fn lacks(&self, size: u64) -> bool {
+        self.files.iter().filter(|spare| spare.size >= size).count() < FILES
+    }
+
     /// Takes the smallest file in which a record has that much room.
     fn take(&mut self, least: u64) -> Option<Spare> {
         let files = self.files.iter().enumerate().filter(|(_, spare)| spare.size >= least);
         let (at, _) = files.min_by_key(|(_, spare)| spare.size)?;
         self.spent = true;
         Some(self.files.swap_remove(at))
-    }
-}
-
-impl Next {
-    /// How large the files of the reserve should be at least.
-    fn reserve_size(&self, max_file: u64) -> u64 {
-        (self.grown / 4).clamp(MIN_FILE.min(max_file), max_file)
-    }
-
-    /// Fills the reserve up with spares. Makes room for larger ones.
-    pub(super) fn refill_reserve(&mut self, max_file: u64) {
-        while !self.reserve.is_whole() {
-            let whole =
-                |spare: &&Spare| spare.trimmed == 0 && (MIN_FILE..=max_file).contains(&spare.size);
-            let Some(largest) = self.spares.iter().filter(whole).max_by_key(|s| s.size).copied()
-            else {
-                return;
-            };
-            self.spares.retain(|spare| *spare != largest);
-            self.reserve.add(largest);
-        }
-    }
-
-    /// The size of a file that the reserve lacks.
-    fn reserve_lacks(&self, max_file: u64) -> Option<u64> {
-        let size = self.reserve_size(max_file);
-        let large = self.reserve.files.iter().filter(|spare| spare.size >= size).count();
-        (large < FILES).then_some(size)
     }
 }
 
@@ -110,24 +108,22 @@ impl Log {
     /// Makes the reserve whole, with files as large as they should be. Only
     /// for whoever prepares.
     pub(super) fn fill_reserve(&self, go_on: &dyn Fn() -> Result<()>) -> Result<()> {
+        let max_file = self.options.max_file;
         loop {
-            let lacks = {
+            let size = {
                 let mut next = lock(&self.next);
-                next.refill_reserve(self.options.max_file);
-                next.reserve_lacks(self.options.max_file)
-            };
-            let Some(size) = lacks else {
-                return Ok(());
+                next.refill_reserve(max_file);
+                let size = (next.grown / 4).clamp(MIN_FILE.min(max_file), max_file);
+                if !next.reserve.lacks(size) {
+                    return Ok(());
+                }
+                size
             };
             let fresh = self.prepare(size, size, go_on)?;
             let mut next = lock(&self.next);
             next.reserve.add(fresh.spare());
-            if next.reserve.files.len() > FILES {
-                let smallest = next.reserve.files.iter().enumerate().min_by_key(|(_, s)| s.size);
-                let at = smallest.map_or(0, |(at, _)| at);
-                let small = next.reserve.files.swap_remove(at);
-                next.spares.push(small);
-            }
+            let surplus = next.reserve.surplus();
+            next.spares.extend(surplus);
         }
     }
 

@@ -10,6 +10,7 @@
 //!
 //! A commit survives the death of the process when step 3 is over.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 use std::time::Instant;
 
@@ -325,6 +326,15 @@ impl Store {
         {
             self.signals.request();
         }
+    }
+
+    /// The bytes of log since the last checkpoint, of an earlier process
+    /// perhaps.
+    pub(crate) fn log_since_checkpoint(&self, core: &Core) -> u64 {
+        let first = self.signals.checkpoints.load(Ordering::Relaxed) == 0;
+        let replayed = if first { core.replayed_bytes } else { 0 };
+        let total = core.appender.as_ref().map_or(0, |appender| appender.bytes_total());
+        replayed + total.saturating_sub(core.checkpointed_bytes)
     }
 
     /// The bytes of log after which a checkpoint is due: as many as the tables

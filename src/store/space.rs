@@ -44,6 +44,15 @@ pub(crate) enum Behind {
     Checkpoint = 4,
 }
 
+/// Why the upkeep thread is woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wake {
+    Look,
+    /// Nothing has come up for some time.
+    Idle,
+    Stop,
+}
+
 /// Requests to the upkeep thread, and what it makes writers pay.
 #[derive(Default)]
 pub(crate) struct SpaceSignals {
@@ -165,11 +174,21 @@ impl SpaceSignals {
     }
 
     /// Sleeps until there is something to look at: at once if it is urgent,
-    /// else some time after it came up. `false` says to stop.
-    pub(crate) fn next(&self, patience: Duration) -> bool {
+    /// else some time after it came up. With `idle`, also until nothing has
+    /// come up for so long.
+    pub(crate) fn next(&self, patience: Duration, idle: Option<Duration>) -> Wake {
+        let until = idle.map(|idle| Instant::now() + idle);
         let mut state = self.state();
         while !state.stop && !state.stirred && !state.urgent {
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            state = match left {
+                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(Duration::ZERO) => return Wake::Idle,
+                Some(left) => {
+                    let waited = self.changed.wait_timeout(state, left);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
         }
         let until = Instant::now() + patience;
         while !state.stop && !state.urgent {
@@ -182,7 +201,7 @@ impl SpaceSignals {
         }
         (state.stirred, state.urgent) = (false, false);
         self.stirred.store(false, Ordering::Relaxed);
-        !state.stop
+        if state.stop { Wake::Stop } else { Wake::Look }
     }
 
     /// Whether the thread is to stop.
@@ -328,10 +347,12 @@ mod tests {
         let space = SpaceSignals::default();
         space.stir();
         space.stir();
-        assert!(space.next(Duration::ZERO));
+        assert_eq!(space.next(Duration::ZERO, None), Wake::Look);
+        assert_eq!(space.next(Duration::ZERO, Some(Duration::ZERO)), Wake::Idle);
         space.ask();
-        assert!(space.next(Duration::from_secs(3600)), "what is urgent does not wait");
+        // What is urgent does not wait.
+        assert_eq!(space.next(Duration::from_secs(3600), None), Wake::Look);
         space.stop();
-        assert!(!space.next(Duration::from_secs(3600)));
+        assert_eq!(space.next(Duration::from_secs(3600), Some(Duration::ZERO)), Wake::Stop);
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::support::{Random, value};
 
 use super::device::Device;
-use super::{AT_REST, AT_WORK, Watched, eventually};
+use super::{AT_REST, AT_WORK, BETWEEN, FILE, Watched, eventually};
 
 /// Fills a store with entries of one size, overwrites it at random, and sees
 /// to it that it comes to rest.
@@ -69,6 +69,23 @@ fn values_that_leave_half_of_a_file_unused_do_not_send_the_cleaner_in_circles() 
     store.assert_rests();
     store.report();
     store.within(AT_REST).expect("the bound at rest");
+    store.assert_whole();
+}
+
+#[test]
+fn an_idle_store_lets_go_of_the_log_since_its_last_checkpoint() {
+    let mut store = Watched::new(Device::endless(), 56);
+    // Less than leads to a checkpoint by itself.
+    for n in 0..(BETWEEN - FILE / 2) / 1_100 {
+        store.put(n % 100, 1_024);
+    }
+    assert_eq!(store.db.stats().checkpoints, 0);
+    assert!(store.within(5 * FILE).is_err(), "there was something to let go of");
+    // The active file, the prepared one, one to be recycled, and two that are
+    // kept.
+    eventually(|| store.within(5 * FILE));
+    store.assert_rests();
+    assert_eq!(store.db.stats().checkpoints, 1);
     store.assert_whole();
 }
 
