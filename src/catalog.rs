@@ -62,10 +62,11 @@ impl Store {
                     hash: options.hash.unwrap_or(self.options.hash),
                     state: TableState::Pending,
                     log: core.position(),
-                    generation: core.ws.generation,
+                    // Before that of the next checkpoint. The generation does
+                    // not advance here: pages that are dirty are not frozen.
+                    generation: core.ws.generation - 1,
                 },
             )?;
-            core.ws.generation += 1;
             core.next_table_id += 1;
             let opened = open_table(self, &table_file(name))
                 .inspect_err(|_| remove_unlogged(&*self.storage, &self.poison, name))?;

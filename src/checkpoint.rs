@@ -27,9 +27,11 @@
 //! free map, which is as good. A table that did not change is written all the
 //! same then, if its file gets shorter by an eighth.
 
-use std::path::{Path, PathBuf};
+mod runs;
+
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crate::error::{Error, Result};
@@ -40,16 +42,15 @@ use crate::format::record::Position;
 use crate::format::{BLOCK, crc32};
 use crate::storage::File;
 use crate::store::create::write_header;
+use crate::store::snapshots::{Begun, Ready, StillTable};
 use crate::store::space::Behind;
 use crate::store::{Core, Store};
 use crate::table::freeze::Captured;
-use crate::table::maps::BlockMaps;
 use crate::table::{Totals, Writer};
+use runs::RunBuffer;
 
 /// Frames that become clean with one holding of the writer lock.
 const BITE: usize = 1024;
-/// Blocks that are written with one call at most.
-const RUN: usize = 256;
 /// Free blocks at the end of a table file that are worth giving back.
 const WORTH_PUNCHING: u32 = 256;
 
@@ -100,6 +101,9 @@ pub(crate) fn checkpoint_exclusively(store: &Store, clean: bool) -> Result<()> {
     }
     let dirty = store.core_to_look().ws.pool.dirty();
     store.signals.ended(&outcome, dirty);
+    if let Err(error) = &outcome {
+        store.snapshots.fail(error);
+    }
     store.space.set_behind(Behind::Checkpoint, false);
     if outcome.is_ok() {
         // Log files may have been let go, and blocks of the tables.
@@ -178,6 +182,7 @@ impl<'a> Checkpoint<'a> {
         // After a crash on a full device there may be no file yet in which the
         // log can go on; then the next opening must not believe that it can.
         let clean = last && core.appender.as_ref().is_some_and(|a| a.can_continue());
+        store.snapshots.begin(|| begun(core));
         Ok(Checkpoint { store, position: core.position(), generation, last, clean, portions })
     }
 
@@ -308,7 +313,14 @@ impl<'a> Checkpoint<'a> {
 
     /// Step 5.
     fn finish(&self) -> Result<()> {
-        for portion in self.portions.iter().filter(|portion| portion.dirty) {
+        let snapshots = self.store.snapshots.beginning();
+        for portion in &self.portions {
+            for snapshot in &snapshots {
+                self.with_writer(portion.id, |writer, _| writer.blocks.hold(*snapshot))?;
+            }
+            if !portion.dirty {
+                continue;
+            }
             while self.with_writer(portion.id, |writer, ws| writer.finish_some(ws, BITE))? {}
             self.with_writer(portion.id, |writer, ws| {
                 writer.finish(ws, portion.root, portion.free_map, portion.file_blocks);
@@ -322,7 +334,29 @@ impl<'a> Checkpoint<'a> {
             core.ws.frozen = None;
             core.checkpointed_commit = self.position.commit;
         }
+        if !snapshots.is_empty() {
+            self.keep_for_snapshots(&snapshots)?;
+        }
         self.recycle();
+        Ok(())
+    }
+
+    /// What the headers say now is what these snapshots see.
+    fn keep_for_snapshots(&self, held: &[u64]) -> Result<()> {
+        let mut tables = Vec::with_capacity(self.portions.len());
+        for portion in &self.portions {
+            let (file, path) = self.file_of(portion.id)?;
+            let header = self.with_writer_and_core(portion.id, |writer, next_table_id| {
+                self.header(portion, writer, next_table_id)
+            })?;
+            tables.push(StillTable { header, path, file });
+        }
+        let files = self.portions.iter().flat_map(|portion| portion.live.keys().copied()).collect();
+        let store = self.store;
+        let make = || Ready { tables: tables.clone(), log: store.log.hold(&files) };
+        for gone in store.snapshots.ready(held, &files, &make) {
+            store.let_snapshot_go(gone);
+        }
         Ok(())
     }
 
@@ -350,13 +384,14 @@ impl<'a> Checkpoint<'a> {
         if self.store.core_to_look().replayed.is_some() {
             return;
         }
+        let held = self.store.snapshots.files();
         for file in self.store.log.files() {
             // The log may have gone on in another file since L was taken: then
             // L is the end of one that holds nothing any more, but is named.
             let before = file.number < self.position.file;
             let passed = before && !file.active && file.last_commit <= self.position.commit;
             let live = |portion: &Portion| portion.live.contains_key(&file.number);
-            if passed && !self.portions.iter().any(live) {
+            if passed && !held.contains(&file.number) && !self.portions.iter().any(live) {
                 self.store.log.retire(file.number);
             }
         }
@@ -398,54 +433,6 @@ impl<'a> Checkpoint<'a> {
     }
 }
 
-/// Blocks in a row, gathered to be written with one call.
-struct RunBuffer<'a> {
-    file: &'a dyn File,
-    maps: &'a BlockMaps,
-    path: &'a Path,
-    /// Counts what was written.
-    written: &'a AtomicU64,
-    bytes: Vec<[u8; BLOCK]>,
-    first: u32,
-}
-
-impl<'a> RunBuffer<'a> {
-    fn new(
-        file: &'a dyn File,
-        maps: &'a BlockMaps,
-        path: &'a Path,
-        written: &'a AtomicU64,
-    ) -> RunBuffer<'a> {
-        RunBuffer { file, maps, path, written, bytes: Vec::with_capacity(RUN), first: 0 }
-    }
-
-    /// The place for the bytes of a block.
-    fn next(&mut self, block: u32) -> Result<&mut [u8; BLOCK]> {
-        if self.bytes.len() == RUN || block != self.first + self.bytes.len() as u32 {
-            self.flush()?;
-            self.first = block;
-        }
-        self.bytes.push([0; BLOCK]);
-        let last = self.bytes.len() - 1;
-        Ok(&mut self.bytes[last])
-    }
-
-    fn flush(&mut self) -> Result<()> {
-        if !self.bytes.is_empty() {
-            let offset = u64::from(self.first) * BLOCK as u64;
-            let bytes = self.bytes.as_flattened();
-            let written = self.file.write_at(bytes, offset);
-            written.map_err(|e| Error::io("write to", self.path, e))?;
-            self.written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-            // So that whoever reads a page whose frame was given up does not
-            // fault: it is in the page cache now.
-            self.maps.newest().populate_read(offset as usize, bytes.len());
-            self.bytes.clear();
-        }
-        Ok(())
-    }
-}
-
 /// The body of the thread that runs checkpoints when they are asked for.
 pub(crate) fn keep(store: &Store) {
     while store.signals.next_request() {
@@ -456,6 +443,12 @@ pub(crate) fn keep(store: &Store) {
         // Whoever waits for it learns of a failure; nobody else has to.
         let _ = checkpoint(store, false);
     }
+}
+
+/// What a snapshot knows at once.
+fn begun(core: &Core) -> Begun {
+    let table = |writer: &Writer| (writer.table.name.clone(), writer.totals.used);
+    Begun { commit: core.position().commit, tables: core.writers().map(table).collect() }
 }
 
 /// Checkpoints since the store was opened.

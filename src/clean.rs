@@ -173,10 +173,15 @@ impl Cleaner {
             let core = store.core_to_look();
             (live_bytes(core.writers().map(|writer| &writer.live)), core.checkpointed_commit)
         };
-        let files = store.log.files();
+        let (files, held) = (store.log.files(), store.snapshots.files());
         self.seen.retain(|number, _| files.iter().any(|file| file.number == *number));
         let mut balance = Balance { slack: store.options.max_log_file, ..Balance::default() };
         for file in &files {
+            if held.contains(&file.number) {
+                // Snapshots need it as it is, whatever is alive in it.
+                balance.alive += file.size;
+                continue;
+            }
             let live = live.get(&file.number).copied().unwrap_or(0);
             self.weigh(&mut balance, file, live, passed);
         }

@@ -13,6 +13,7 @@ use crate::format::header::DEFAULT_TABLE;
 use crate::handle::Handle;
 use crate::iter::Iter;
 use crate::options::{Options, TableOptions};
+use crate::snapshot::Snapshot;
 use crate::stats::Stats;
 use crate::storage::Storage;
 use crate::storage::files::Files;
@@ -348,6 +349,28 @@ impl Db {
         mut progress: impl FnMut(&CompactProgress) -> ControlFlow<()>,
     ) -> Result<Compacted> {
         crate::compact::compact(self.store(), &mut progress)
+    }
+
+    /// The store as it is now, for as long as one likes: see [`Snapshot`].
+    ///
+    /// Costs a look at the root of each table, under the writer lock, and the
+    /// wake-up of a thread; if a checkpoint is running, it waits for its end.
+    /// Reading from it waits until the checkpoint has ended that is begun here.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Poisoned`], [`Error::Closed`].
+    ///
+    /// ```
+    /// let db = swissdb::Db::in_memory()?;
+    /// db.insert("sky", "blue")?;
+    /// let before = db.snapshot()?;
+    /// db.clear()?;
+    /// assert_eq!(before.get("sky")?, Some(&b"blue"[..]));
+    /// # Ok::<(), swissdb::Error>(())
+    /// ```
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        Snapshot::take(&self.handle)
     }
 
     /// What the store consists of, and what it has done since it was opened.

@@ -57,7 +57,7 @@ impl Handle {
             self.stop_threads();
             self.write_last(alone)
         };
-        store.unlock();
+        store.unlock_when_unused();
         outcome
     }
 

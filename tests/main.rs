@@ -56,5 +56,7 @@ mod power;
 mod tables;
 // The full check of a store.
 mod verify;
+// Views of a moment that nothing shows through.
+mod snapshots;
 // Space that comes back: cleaning, shrinking, compacting.
 mod space;

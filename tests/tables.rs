@@ -3,7 +3,9 @@
 
 use swissdb::{Batch, Error, HashKind, Options, Table, TableOptions};
 
-use crate::support::{Model, TestStore, assert_same, key, table_stats, value};
+use crate::support::{
+    Model, TestStore, assert_clean, assert_holds, assert_same, key, table_stats, value,
+};
 
 /// Fails unless a table holds exactly the entries of the model.
 fn assert_table_holds(table: &Table, model: &Model) {
@@ -255,4 +257,27 @@ fn clear_empties_one_table_and_survives_kill_and_reopen() {
     store.reopen();
     assert_table_holds(&store.table("t").expect("table"), &model);
     assert_eq!(store.len(), 800);
+}
+
+#[test]
+fn a_table_that_is_created_between_checkpoints_leaves_the_others_alone() {
+    // The generation advanced without a checkpoint, and directory pages of the
+    // other tables were taken to become dirty a second time.
+    let store = TestStore::on_disk(Options::new().max_log_file(1 << 20).write_buffer(4 << 20));
+    let mut model = Model::new();
+    for round in 0..4u64 {
+        for i in 0..3_000 {
+            store.insert(key(i), value(i, (i % 300) as usize)).expect("insert");
+            model.insert(key(i), value(i, (i % 300) as usize));
+        }
+        let table = store.table(&format!("table-{round}")).expect("a table");
+        table.insert("only", "this").expect("insert");
+        for i in 0..15_000 {
+            store.insert(key(i), value(i + round, 60)).expect("insert");
+            model.insert(key(i), value(i + round, 60));
+        }
+        store.checkpoint().expect("checkpoint");
+        assert_clean(&store);
+        assert_holds(&store, &model);
+    }
 }

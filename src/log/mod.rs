@@ -80,6 +80,7 @@ use crate::storage::pins::{self, Protected};
 
 pub(crate) use self::poison::Poison;
 pub(crate) use self::scan::Replayed;
+pub(crate) use self::values::HeldFiles;
 pub(crate) use self::writer::{Appender, Placed, Room};
 
 /// The size of the first log file in bytes, and the least of all.

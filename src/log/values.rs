@@ -8,10 +8,13 @@
 //! caller's part. An address may be nonsense (a reader of the table may have
 //! raced with a writer), so that everything in it is bounded here.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use super::Log;
 use super::files::LogFile;
 use crate::format::record::LOG_START;
-use crate::storage::pins::Pin;
+use crate::storage::pins::{self, Pin};
 
 impl Log {
     /// Lends `length` bytes of a file from an offset on. `None` if there is
@@ -28,6 +31,31 @@ impl Log {
     }
 }
 
+/// Files of the log that are held: for a snapshot.
+pub(crate) struct HeldFiles {
+    /// By their numbers.
+    files: Vec<Arc<LogFile>>,
+}
+
+impl Log {
+    /// Holds files of the log, as many of these as there are. Whoever lets log
+    /// files go must know of it: while they are held they must not be retired.
+    pub(crate) fn hold(&self, numbers: &BTreeSet<u32>) -> HeldFiles {
+        let pin = pins::pin();
+        let files = self.files.load(&pin).iter().filter(|file| numbers.contains(&file.number));
+        HeldFiles { files: files.cloned().collect() }
+    }
+}
+
+impl HeldFiles {
+    /// Lends `length` bytes of a file from an offset on. `None` if there is
+    /// no such file, or if records have not been written that far.
+    pub(crate) fn read(&self, file: u32, offset: u32, length: u32) -> Option<&[u8]> {
+        let at = self.files.binary_search_by_key(&file, |held| held.number).ok()?;
+        lend(&self.files[at], offset, length)
+    }
+}
+
 /// Lends bytes of a file that was loaded from the set under a pin.
 #[inline]
 fn lend(file: &LogFile, offset: u32, length: u32) -> Option<&[u8]> {
@@ -39,7 +67,8 @@ fn lend(file: &LogFile, offset: u32, length: u32) -> Option<&[u8]> {
     // `Acquire`). Below it nobody writes in this life of the file: appending
     // goes on behind it, and rewriting after a crash is over before there are
     // readers. The file's next life begins once it was taken out of the set
-    // and no pin is left from before that, and the slice lives no longer than
-    // the pin under which the file was found in the set.
+    // and no pin is left from before that. The slice lives no longer than the
+    // pin under which the file was found in the set, or than the file is held,
+    // until when it stays in the set.
     unsafe { file.map.bytes(offset as usize, length as usize) }
 }

@@ -43,7 +43,7 @@ use crate::table::frames::{Frames, Pool};
 
 use replay::{Replay, Start};
 use table_file::TableFile;
-pub(crate) use table_file::{open_table, remove_table_file};
+pub(crate) use table_file::{open_still, open_table, remove_table_file};
 
 /// Opens or creates a store.
 pub(crate) fn open(storage: Arc<dyn Storage>, options: &Options) -> Result<Store> {

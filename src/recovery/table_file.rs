@@ -18,9 +18,10 @@ use crate::storage::epoch::ReuseEpoch;
 use crate::storage::{Access, File, Storage};
 use crate::store::Store;
 use crate::store::create::{table_file, write_header};
+use crate::store::snapshots::StillTable;
 use crate::table::blocks::Blocks;
 use crate::table::frames::Frames;
-use crate::table::{Opening, Totals, Writer};
+use crate::table::{Opening, Table, Totals, Writer};
 
 /// The header that counts.
 pub(crate) struct FoundHeader {
@@ -63,6 +64,16 @@ pub(crate) fn read_header(file: &dyn File, path: &Path) -> Result<FoundHeader> {
 pub(crate) fn open_table(store: &Store, file_name: &str) -> Result<Writer> {
     let table = TableFile::open(&*store.storage, file_name, store.options.read_only)?;
     table.into_writer(&store.frames, &store.epoch, store.options.read_only)
+}
+
+/// A table as a checkpoint has left it, for readers: what its header says,
+/// whatever was written to the file since.
+pub(crate) fn open_still(still: &StillTable, frames: &Arc<Frames>) -> Result<Arc<Table>> {
+    let no_memory = |error| Error::io("take memory for", "a snapshot", error);
+    let epoch = Arc::new(ReuseEpoch::new().map_err(no_memory)?);
+    let found = FoundHeader { header: still.header.clone(), last: 0 };
+    let table = TableFile { path: still.path.clone(), file: still.file.clone(), found };
+    Ok(table.into_writer(frames, &epoch, true)?.table)
 }
 
 /// A table file and its header.

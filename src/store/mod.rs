@@ -22,6 +22,7 @@ pub(crate) mod create;
 pub(crate) mod moving;
 pub(crate) mod read;
 pub(crate) mod signals;
+pub(crate) mod snapshots;
 pub(crate) mod space;
 
 use std::path::PathBuf;
@@ -39,6 +40,7 @@ use crate::storage::{Lock, Storage};
 use crate::table::frames::Frames;
 use crate::table::{Spilled, Table, Workspace, Writer};
 use signals::Signals;
+use snapshots::{Moment, Snapshots};
 use space::SpaceSignals;
 
 /// Everything that handles share.
@@ -51,6 +53,7 @@ pub(crate) struct Store {
     pub(crate) frames: Arc<Frames>,
     pub(crate) signals: Signals,
     pub(crate) space: SpaceSignals,
+    pub(crate) snapshots: Snapshots,
     /// Held by whoever compacts.
     pub(crate) compacting: Mutex<()>,
     /// Held by whoever runs a checkpoint, or must not meet one.
@@ -169,6 +172,7 @@ impl Store {
             frames: parts.frames,
             signals: Signals::new(parts.frame_limit),
             space: SpaceSignals::default(),
+            snapshots: Snapshots::default(),
             compacting: Mutex::new(()),
             checkpointing: Mutex::new(()),
             core: Mutex::new(parts.core),
@@ -222,6 +226,36 @@ impl Store {
     pub(crate) fn unlock(&self) {
         self.epoch.end();
         drop(self.lock.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take());
+    }
+
+    /// After closing: lets others open the store, at once or when the last
+    /// snapshot is gone.
+    pub(crate) fn unlock_when_unused(&self) {
+        if self.snapshots.keep_lock() {
+            self.epoch.end();
+        } else {
+            self.unlock();
+        }
+    }
+
+    /// A snapshot is gone: what it alone held may be reused.
+    pub(crate) fn drop_snapshot(&self, moment: &Moment) {
+        let (was_held, unlock) = self.snapshots.remove(moment);
+        if was_held {
+            self.let_snapshot_go(moment.id);
+        }
+        if unlock {
+            self.unlock();
+        }
+    }
+
+    /// Gives back the blocks of a snapshot.
+    pub(crate) fn let_snapshot_go(&self, id: u64) {
+        let mut core = self.core_to_look();
+        let Core { ws, tables, .. } = &mut *core;
+        tables.iter_mut().flatten().for_each(|writer| writer.blocks.let_go(&ws.epoch, id));
+        drop(core);
+        self.space.ask();
     }
 
     /// A table by its name.
@@ -278,14 +312,16 @@ impl Spilled for LogBytes<'_> {
     #[cold]
     fn damage(&self, address: &Address) -> Error {
         let path = self.storage.path(&log_file_name(address.file));
-        let what = format!("{} bytes of a key or value", address.len);
-        let expected = format!("there, with checksum {:08x}", address.crc);
-        match self.bytes(address) {
-            None => Error::corrupt(path, address.offset.into(), what, expected, "absent"),
-            Some(bytes) => {
-                let found = format!("{:08x}", crc32fast::hash(bytes));
-                Error::corrupt(path, address.offset.into(), what, expected, found)
-            }
-        }
+        spilled_damage(path, address, self.bytes(address))
     }
+}
+
+/// What to report of a spilled key or value that is not what was written.
+#[cold]
+pub(crate) fn spilled_damage(path: PathBuf, address: &Address, bytes: Option<&[u8]>) -> Error {
+    let what = format!("{} bytes of a key or value", address.len);
+    let expected = format!("there, with checksum {:08x}", address.crc);
+    let found =
+        bytes.map_or("absent".to_owned(), |bytes| format!("{:08x}", crc32fast::hash(bytes)));
+    Error::corrupt(path, address.offset.into(), what, expected, found)
 }

@@ -26,7 +26,7 @@
 //! from them when the device is full, so that a full store can be emptied.
 //!
 //! When there are many free blocks at the end of the file, their space is given
-//! back, see [`tail`].
+//! back, see [`tail`]. What snapshots hold is not free, see [`holds`].
 //!
 //! [`BlockMaps`] is the readers' half; [`Blocks`] belongs to the holder of the
 //! writer lock.
@@ -43,6 +43,7 @@ use crate::storage::epoch::ReuseEpoch;
 
 use super::maps::BlockMaps;
 
+mod holds;
 mod tail;
 
 /// A page word has 30 bits for the number of a block.
@@ -91,6 +92,8 @@ pub(crate) struct Blocks {
     runs_taken: Vec<(u32, u32)>,
     /// The blocks that the free map of the last header covers.
     covered: u32,
+    /// What snapshots hold.
+    holds: Vec<holds::Hold>,
     /// Nothing is ever written: reserving costs nothing.
     read_only: bool,
 }
@@ -153,6 +156,7 @@ impl Blocks {
             runs_dying: Vec::new(),
             runs_taken: Vec::new(),
             covered,
+            holds: Vec::new(),
             read_only,
         };
         blocks.free_count = (0..allocated).filter(|b| blocks.is_free(*b)).count();
@@ -324,9 +328,9 @@ impl Blocks {
         debug_assert!(self.dying_frozen.is_empty());
         self.all_frozen = std::mem::take(&mut self.all_dying);
         if self.all_frozen {
-            let retired: std::collections::HashSet<u32> =
-                self.retired.iter().map(|(_, block)| *block).collect();
-            let used = (2..self.allocated).filter(|b| !self.is_free(*b) && !retired.contains(b));
+            let retired = self.retired.iter().map(|(_, block)| *block);
+            let over: std::collections::HashSet<u32> = retired.chain(self.held()).collect();
+            let used = (2..self.allocated).filter(|b| !self.is_free(*b) && !over.contains(b));
             self.dying_frozen = used.collect();
             self.dying.clear();
         } else {
@@ -371,21 +375,20 @@ impl Blocks {
 
     /// The checkpoint is durable: what died with it may be reused.
     pub(crate) fn settle(&mut self, epoch: &ReuseEpoch, covered: u32) {
-        let now = epoch.read();
         let mut dead = std::mem::take(&mut self.dying_frozen);
         dead.append(&mut self.runs_dying);
         self.runs_taken.clear();
         self.covered = covered;
-        self.retired.extend(dead.into_iter().map(|block| (now, block)));
+        self.retire(epoch, dead);
     }
 
     /// The free map as the checkpoint under way makes it true.
     pub(crate) fn free_map(&self) -> Vec<u64> {
         let mut words = self.free.clone();
-        let retired = self.retired.iter().map(|(_, block)| block);
-        let freed = retired.chain(&self.dying_frozen).chain(&self.runs_dying);
-        for block in freed {
-            words[*block as usize / 64] |= 1 << (block % 64);
+        let retired = self.retired.iter().map(|(_, block)| *block);
+        let dying = self.dying_frozen.iter().chain(&self.runs_dying).copied();
+        for block in retired.chain(dying).chain(self.held()) {
+            words[block as usize / 64] |= 1 << (block % 64);
         }
         words
     }

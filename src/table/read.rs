@@ -37,6 +37,8 @@
 //! its chunk, a group in its page, a slot in its group. Numbers that come from
 //! shared memory are bounded first; each access says by what.
 
+pub(crate) mod still;
+
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use crate::error::{Error, Result};

@@ -1,0 +1,63 @@
+//! Runs of blocks on their way to a table file.
+//!
+//! Pages that go to neighbouring blocks are gathered and written with one call,
+//! of a mebibyte at most. It knows nothing of what is in them.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::error::{Error, Result};
+use crate::format::BLOCK;
+use crate::storage::File;
+use crate::table::maps::BlockMaps;
+
+/// Blocks that are written with one call at most.
+const RUN: usize = 256;
+
+/// Blocks in a row, gathered to be written with one call.
+pub(super) struct RunBuffer<'a> {
+    file: &'a dyn File,
+    maps: &'a BlockMaps,
+    path: &'a Path,
+    /// Counts what was written.
+    written: &'a AtomicU64,
+    bytes: Vec<[u8; BLOCK]>,
+    first: u32,
+}
+
+impl<'a> RunBuffer<'a> {
+    pub(super) fn new(
+        file: &'a dyn File,
+        maps: &'a BlockMaps,
+        path: &'a Path,
+        written: &'a AtomicU64,
+    ) -> RunBuffer<'a> {
+        RunBuffer { file, maps, path, written, bytes: Vec::with_capacity(RUN), first: 0 }
+    }
+
+    /// The place for the bytes of a block.
+    pub(super) fn next(&mut self, block: u32) -> Result<&mut [u8; BLOCK]> {
+        if self.bytes.len() == RUN || block != self.first + self.bytes.len() as u32 {
+            self.flush()?;
+            self.first = block;
+        }
+        self.bytes.push([0; BLOCK]);
+        let last = self.bytes.len() - 1;
+        Ok(&mut self.bytes[last])
+    }
+
+    pub(super) fn flush(&mut self) -> Result<()> {
+        if !self.bytes.is_empty() {
+            let offset = u64::from(self.first) * BLOCK as u64;
+            let bytes = self.bytes.as_flattened();
+            let written = self.file.write_at(bytes, offset);
+            written.map_err(|e| Error::io("write to", self.path, e))?;
+            self.written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            // So that whoever reads a page whose frame was given up does not
+            // fault: it is in the page cache now.
+            self.maps.newest().populate_read(offset as usize, bytes.len());
+            self.bytes.clear();
+        }
+        Ok(())
+    }
+}

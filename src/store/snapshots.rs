@@ -1,0 +1,238 @@
+//! How snapshots and checkpoints meet.
+//!
+//! What a snapshot sees is what a checkpoint makes durable. Whoever wants one
+//! asks for a checkpoint, and waits only until it has *begun*: from then on the
+//! state is frozen, for the checkpoint writes copies of nothing but it. When
+//! the checkpoint has ended the snapshot is *ready*, and its blocks and log
+//! files are held, until it lets go.
+//!
+//! ```text
+//! wanted ──a checkpoint begins──► begun ──it ends──► ready ──► gone
+//!                                   └──it fails──► failed
+//! ```
+//!
+//! A snapshot of a store that is open for reading only is ready at once.
+//! May be used from any thread; the locks in here are held for moments.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::format::header::Header;
+use crate::log::HeldFiles;
+use crate::storage::File;
+
+/// How often somebody who waits looks whether the store is still open.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// A table as a checkpoint has made it durable.
+#[derive(Clone)]
+pub(crate) struct StillTable {
+    pub(crate) header: Header,
+    pub(crate) path: PathBuf,
+    pub(crate) file: Arc<dyn File>,
+}
+
+/// What is known of a snapshot as soon as its checkpoint has begun.
+#[derive(Clone, Default)]
+pub(crate) struct Begun {
+    /// The last commit that it sees.
+    pub(crate) commit: u64,
+    /// Names and numbers of entries of its tables.
+    pub(crate) tables: Vec<(String, u64)>,
+}
+
+/// What a snapshot reads from.
+pub(crate) struct Ready {
+    pub(crate) tables: Vec<StillTable>,
+    pub(crate) log: HeldFiles,
+}
+
+enum State {
+    Wanted,
+    Begun,
+    Ready(Option<Ready>),
+    Failed(String, std::io::ErrorKind),
+    Gone,
+}
+
+/// One snapshot, as the checkpoint knows it.
+pub(crate) struct Moment {
+    pub(crate) id: u64,
+    state: Mutex<(State, Begun)>,
+    changed: Condvar,
+}
+
+impl Moment {
+    fn state(&self) -> MutexGuard<'_, (State, Begun)> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, state: State) {
+        let mut now = self.state();
+        if !matches!(now.0, State::Gone) {
+            now.0 = state;
+        }
+        drop(now);
+        self.changed.notify_all();
+    }
+
+    fn is_gone(&self) -> bool {
+        matches!(self.state().0, State::Gone)
+    }
+
+    /// Waits until the state is frozen. `go_on` is asked now and then.
+    pub(crate) fn wait_begun(&self, go_on: &dyn Fn() -> Result<()>) -> Result<Begun> {
+        let mut state = self.state();
+        while matches!(state.0, State::Wanted) {
+            let waited = self.changed.wait_timeout(state, LOOK);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            if matches!(state.0, State::Wanted) {
+                go_on()?;
+            }
+        }
+        Ok(state.1.clone())
+    }
+
+    /// Waits until there is something to read, and takes it: once.
+    pub(crate) fn wait_ready(&self) -> Result<Ready> {
+        let mut state = self.state();
+        loop {
+            match &mut state.0 {
+                State::Ready(ready) => {
+                    return ready.take().ok_or_else(crate::store::closed);
+                }
+                State::Failed(why, kind) => {
+                    let message = format!("the checkpoint that was to keep the snapshot: {why}");
+                    let source = std::io::Error::new(*kind, message);
+                    return Err(Error::io("write to", "the store", source));
+                }
+                State::Gone => return Err(crate::store::closed()),
+                State::Wanted | State::Begun => {
+                    state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                }
+            }
+        }
+    }
+}
+
+impl Moment {
+    /// What was taken could not be opened: somebody may try again.
+    pub(crate) fn put_back(&self, ready: Ready) {
+        self.set(State::Ready(Some(ready)));
+    }
+}
+
+/// All snapshots of a store.
+#[derive(Default)]
+pub(crate) struct Snapshots {
+    serial: AtomicU64,
+    wanted: Mutex<Vec<Arc<Moment>>>,
+    begun: Mutex<Vec<Arc<Moment>>>,
+    held: Mutex<Held>,
+    opening: Mutex<()>,
+}
+
+#[derive(Default)]
+struct Held {
+    /// The log files of each snapshot that is ready.
+    files: BTreeMap<u64, BTreeSet<u32>>,
+    /// The store was closed, and stays locked until the last one is gone.
+    locked: bool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Snapshots {
+    /// A snapshot that is to begin with the next checkpoint.
+    pub(crate) fn want(&self) -> Arc<Moment> {
+        let moment = Arc::new(Moment {
+            id: self.serial.fetch_add(1, Ordering::Relaxed),
+            state: Mutex::new((State::Wanted, Begun::default())),
+            changed: Condvar::new(),
+        });
+        lock(&self.wanted).push(moment.clone());
+        moment
+    }
+
+    /// A checkpoint begins, with the writer lock held.
+    pub(crate) fn begin(&self, begun: impl Fn() -> Begun) {
+        let wanted = std::mem::take(&mut *lock(&self.wanted));
+        for moment in &wanted {
+            moment.state().1 = begun();
+            moment.set(State::Begun);
+        }
+        lock(&self.begun).extend(wanted);
+    }
+
+    /// The snapshots that begin with the checkpoint under way and are still
+    /// wanted.
+    pub(crate) fn beginning(&self) -> Vec<u64> {
+        lock(&self.begun).iter().filter(|moment| !moment.is_gone()).map(|m| m.id).collect()
+    }
+
+    /// The checkpoint has ended well: these snapshots, of which blocks and
+    /// these files are held, may read. Returns those that are gone meanwhile.
+    pub(crate) fn ready(
+        &self,
+        held: &[u64],
+        files: &BTreeSet<u32>,
+        make: &dyn Fn() -> Ready,
+    ) -> Vec<u64> {
+        let begun = std::mem::take(&mut *lock(&self.begun));
+        let mut gone = Vec::new();
+        for moment in begun.into_iter().filter(|moment| held.contains(&moment.id)) {
+            lock(&self.held).files.insert(moment.id, files.clone());
+            moment.set(State::Ready(Some(make())));
+            if moment.is_gone() {
+                lock(&self.held).files.remove(&moment.id);
+                gone.push(moment.id);
+            }
+        }
+        gone
+    }
+
+    /// The checkpoint failed.
+    pub(crate) fn fail(&self, error: &Error) {
+        let kind = if error.is_full() {
+            std::io::ErrorKind::StorageFull
+        } else {
+            std::io::ErrorKind::Other
+        };
+        for moment in std::mem::take(&mut *lock(&self.begun)) {
+            moment.set(State::Failed(error.to_string(), kind));
+        }
+    }
+
+    /// Held by whoever opens the tables of a snapshot.
+    pub(crate) fn opening(&self) -> MutexGuard<'_, ()> {
+        lock(&self.opening)
+    }
+
+    /// The log files that snapshots hold.
+    pub(crate) fn files(&self) -> BTreeSet<u32> {
+        lock(&self.held).files.values().flatten().copied().collect()
+    }
+
+    /// The store is being closed: says whether it stays locked, for as long as
+    /// there are snapshots.
+    pub(crate) fn keep_lock(&self) -> bool {
+        let mut held = lock(&self.held);
+        held.locked = !held.files.is_empty();
+        held.locked
+    }
+
+    /// A snapshot is gone. Says whether it was held, and whether the store is
+    /// to be unlocked now.
+    pub(crate) fn remove(&self, moment: &Moment) -> (bool, bool) {
+        moment.state().0 = State::Gone;
+        let mut held = lock(&self.held);
+        let was_held = held.files.remove(&moment.id).is_some();
+        (was_held, was_held && held.locked && held.files.is_empty())
+    }
+}
