@@ -41,7 +41,10 @@ fn main() {
 
 /// The source as the models run it.
 fn instrument(source: &Source, text: &str) -> String {
-    let mut text = without_tests_and_essay(text);
+    let mut text = match source.functions {
+        [] => without_tests_and_essay(text),
+        _ => text.to_owned(),
+    };
     for mutation in MUTATIONS {
         if let Place::Source { file, function, original, mutant } = mutation.place
             && file == source.file
@@ -56,13 +59,14 @@ fn instrument(source: &Source, text: &str) -> String {
         text = text.replace(from, to);
     }
     if !source.functions.is_empty() {
-        let picked: Vec<&str> = source
+        let picked: Vec<String> = source
             .functions
             .iter()
             .map(|name| {
                 let (start, end) = function_of(&text, name)
                     .unwrap_or_else(|| panic!("{}: there is no function {name}", source.file));
-                &text[start..end]
+                let from = start + text[start..].find("fn ").unwrap_or(0);
+                format!("pub(crate) {}", &text[from..end])
             })
             .collect();
         text = format!("{}{}{}", source.before, picked.join("\n"), source.after);

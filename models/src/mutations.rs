@@ -37,6 +37,10 @@ const fn source(
     Mutation { name, model, place: Place::Source { file, function, original, mutant } }
 }
 
+const SEGMENT: &str = "table/segment.rs";
+const READ: &str = "table/read.rs";
+const SYNC: &str = "log/sync.rs";
+const SIGNALS: &str = "store/signals.rs";
 const EPOCH: &str = "storage/epoch.rs";
 
 /// All of them.
@@ -45,4 +49,27 @@ pub const MUTATIONS: &[Mutation] = &[
     source("epoch", "no fence before the second look at the epoch", EPOCH, "unchanged", ("fence(Acquire);", "")),
     source("epoch", "the epoch advances relaxed", EPOCH, "advance", ("Release", "Relaxed")),
     source("epoch", "no fence behind the advance of the epoch", EPOCH, "advance", ("fence(SeqCst);", "")),
+    source("version", "the version is not made odd", SEGMENT, "under_version", ("word.store(version(1), Ordering::Relaxed);", "")),
+    source("version", "no fence behind the odd version", SEGMENT, "under_version", ("fence(Ordering::Release);", "")),
+    source("version", "the even version is stored relaxed", SEGMENT, "under_version", ("word.store(version(2), Ordering::Release);", "word.store(version(2), Ordering::Relaxed);")),
+    source("version", "no fence behind the first look at the version", READ, "search_group", ("fence(Ordering::Acquire);", "")),
+    source("version", "an odd version is not noticed", READ, "search_group", ("version & 1 == 1", "false")),
+    source("version", "no fence before the second look at the version", READ, "is_unchanged_since", ("fence(Ordering::Acquire);", "")),
+    source("version", "the version is not looked at again", READ, "is_unchanged_since", ("line[group::VERSION_AND_CRC].load(Ordering::Relaxed) == version", "true")),
+    source("group commit", "what is appended meanwhile is called durable", SYNC, "sync_files", ("self.durable.fetch_max(appended, Release);", "self.durable.fetch_max(self.appended(), Release);")),
+    source("group commit", "a finished file is not synced", SYNC, "sync_files", ("file.sync()", "if log.number == 1 { Ok(()) } else { file.sync() }")),
+    source("group commit", "the last file leaves the list", SYNC, "sync_files", ("files.len().saturating_sub(1)", "files.len()")),
+    source("group commit", "a leader wakes nobody", SYNC, "drop", ("self.log.synced.notify_all();", "")),
+    source("group commit", "what is durable is said before it is", SYNC, "sync_files", ("(self.appended(), self.rotated.load(Acquire))", "{ self.durable.fetch_max(self.appended(), Release); (self.appended(), self.rotated.load(Acquire)) }")),
+    source("group commit", "who waits looks without the lock", SYNC, "sync_to", ("state = wait(&self.synced, state);", "drop(state); state = wait(&self.synced, lock(&self.sync));")),
+    source("a leader that fails", "a failure does not poison", SYNC, "lead", ("self.log.poison.set(error);", "")),
+    source("a leader that fails", "a leader that failed stays the leader", SYNC, "drop", ("lock(&self.log.sync).leading = false;", "if !self.log.poison.is_set() { lock(&self.log.sync).leading = false; }")),
+    source("a leader that panics", "a panic does not poison", SYNC, "drop", ("self.log.poison.set(&\"a sync of the log panicked\");", "")),
+    source("signals", "the end of a checkpoint wakes nobody", SIGNALS, "ended", ("self.changed.notify_all();", "")),
+    source("signals", "a request wakes nobody", SIGNALS, "want", ("self.changed.notify_all();", "")),
+    source("signals", "the dirty frames are not published", SIGNALS, "ended", ("self.set_dirty(dirty);", "")),
+    source("signals, failing", "a failure is not told", SIGNALS, "wait_for_room", ("&state.failure", "&None::<String>")),
+    source("signals, failing", "a writer looks how many have ended after it has asked", SIGNALS, "slow_down", ("self.wait_for_room(ended)?;", "let ended = self.state().ended + 0 * ended; self.wait_for_room(ended)?;")),
+    source("signals, again", "a writer does not ask again", SIGNALS, "wait_for_room", ("before = self.want(&mut state);", "before = state.ended;")),
+    source("signals, somebody else", "a writer asks again and wakes nobody", SIGNALS, "wait_for_room", ("before = self.want(&mut state);", "state.wanted = true;")),
 ];

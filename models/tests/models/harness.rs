@@ -2,26 +2,21 @@
 //!
 //! As the code is, every execution must end well: every order of the threads'
 //! steps, and for every load every value that the memory model allows. With a
-//! mutation there must be one that does not.
+//! mutation there must be one that does not. A mutated model runs in a process
+//! of its own, as its panic may be one that cannot be caught.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
-use std::sync::Once;
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use swissdb_models::mutations::MUTATIONS;
 
 use crate::mutant;
 
-thread_local! {
-    static SILENT: Cell<bool> = const { Cell::new(false) };
-}
-
-/// The names of the models that are run: a mutation of any other is an error.
-pub(crate) fn mutations_of(model: &str) -> Vec<&'static str> {
-    MUTATIONS.iter().filter(|m| m.model == model).map(|m| m.name).collect()
-}
+/// Names the mutation that this process is to try.
+const VARIABLE: &str = "SWISSDB_MODELS_MUTATION";
 
 /// Runs a model without mutations, which must hold, and with each of those
 /// that the table lists for it, which must not.
@@ -29,24 +24,49 @@ pub(crate) fn check(model: &str, run: fn()) {
     check_within(model, None, run);
 }
 
-/// The same, with at most so many switches away from a thread that could go
-/// on. Where it is `None`, nothing is left out.
+/// The same in those executions that leave a thread which could go on so many
+/// times at most: for what is too large to be run in every way.
 pub(crate) fn check_within(model: &str, preemptions: Option<usize>, run: fn()) {
-    let names = mutations_of(model);
-    assert!(!names.is_empty(), "no mutation is listed for the model {model:?}");
-    mutant::set(None);
+    let mutations = MUTATIONS.iter().filter(|mutation| mutation.model == model);
+    if let Ok(name) = std::env::var(VARIABLE) {
+        if let Some(mutation) = mutations.into_iter().find(|mutation| mutation.name == name) {
+            mutant::set(mutation.name);
+            explore(preemptions, run);
+        }
+        return;
+    }
+    hold(model, preemptions, run);
+    for mutation in mutations {
+        assert_fails(model, mutation.name);
+    }
+}
+
+/// Runs a model without mutations only, with a bound as above.
+pub(crate) fn hold_within(model: &str, preemptions: usize, run: fn()) {
+    if std::env::var_os(VARIABLE).is_none() {
+        hold(model, Some(preemptions), run);
+    }
+}
+
+fn hold(model: &str, preemptions: Option<usize>, run: fn()) {
     let executions = explore(preemptions, run);
     println!("{model}: {executions} executions hold");
     assert!(executions > 1, "the model {model:?} has only one execution");
-    for name in names {
-        mutant::set(Some(name));
-        let outcome = silently(|| explore(preemptions, run));
-        mutant::set(None);
-        if let Ok(executions) = outcome {
-            panic!("{model}: nothing fails although {name:?}, in {executions} executions");
-        }
-        println!("{model}: fails as it should: {name}");
-    }
+}
+
+/// Tries a mutation in another process, which must not end well.
+fn assert_fails(model: &str, name: &str) {
+    let program = std::env::current_exe().expect("the program knows where it is");
+    let mut command = Command::new(program);
+    let output = command.arg("--nocapture").env(VARIABLE, name).env_remove("RUST_BACKTRACE");
+    let output = output.output().expect("a process can be started");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success(), "{model}: nothing fails although {name:?}");
+    let cause = said.lines().find(|line| line.contains("panicked")).is_some();
+    assert!(cause, "{model}: {name:?} fails without a panic:\n{said}");
+    // Nothing is known then: neither that it fails nor that it does not.
+    assert!(!said.contains("maximum number of branches"), "{model}: {name:?} does not end");
+    println!("{model}: fails as it should: {name}");
 }
 
 fn explore(preemptions: Option<usize>, run: fn()) -> usize {
@@ -62,7 +82,11 @@ fn explore(preemptions: Option<usize>, run: fn()) -> usize {
     executions.load(Ordering::Relaxed)
 }
 
-/// Catches a panic and prints nothing about it.
+thread_local! {
+    static SILENT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Catches a panic that belongs to the model, and prints nothing about it.
 pub(crate) fn silently<T>(run: impl FnOnce() -> T) -> std::thread::Result<T> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
@@ -77,4 +101,12 @@ pub(crate) fn silently<T>(run: impl FnOnce() -> T) -> std::thread::Result<T> {
     let outcome = catch_unwind(AssertUnwindSafe(run));
     SILENT.with(|silent| silent.set(before));
     outcome
+}
+
+#[test]
+fn every_mutation_has_its_own_name() {
+    for (i, mutation) in MUTATIONS.iter().enumerate() {
+        let same = MUTATIONS[..i].iter().any(|other| other.name == mutation.name);
+        assert!(!same, "{:?} is listed twice", mutation.name);
+    }
 }

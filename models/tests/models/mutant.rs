@@ -14,7 +14,7 @@ pub(crate) fn is(name: &str) -> bool {
     CURRENT.with(|current| current.get() == Some(name))
 }
 
-/// Puts a mutation in force, or none.
-pub(crate) fn set(name: Option<&'static str>) {
-    CURRENT.with(|current| current.set(name));
+/// Puts a mutation in force.
+pub(crate) fn set(name: &'static str) {
+    CURRENT.with(|current| current.set(Some(name)));
 }
