@@ -45,12 +45,19 @@ fn instrument(source: &Source, text: &str) -> String {
         [] => without_tests_and_essay(text),
         _ => text.to_owned(),
     };
-    for mutation in MUTATIONS {
-        if let Place::Source { file, function, original, mutant } = mutation.place
+    let as_it_is = text.clone();
+    // Long pieces first: a shorter one may be part of one.
+    let mut mutations: Vec<&Mutation> = MUTATIONS.iter().collect();
+    mutations.sort_by_key(|mutation| match mutation.place {
+        Place::Source { original, .. } => std::cmp::Reverse(original.len()),
+        Place::Model => std::cmp::Reverse(0),
+    });
+    for mutation in mutations {
+        if let Place::Source { file, function, .. } = mutation.place
             && file == source.file
             && (source.functions.is_empty() || source.functions.contains(&function))
         {
-            mutate(&mut text, mutation, function, original, mutant);
+            mutate(&mut text, &as_it_is, mutation);
         }
     }
     for (from, to) in source.replace {
@@ -75,15 +82,20 @@ fn instrument(source: &Source, text: &str) -> String {
 }
 
 /// Makes a piece of a function a choice.
-fn mutate(text: &mut String, mutation: &Mutation, function: &str, original: &str, mutant: &str) {
-    let place = format!("{:?}, in {function}", mutation.name);
-    let (start, end) =
-        function_of(text, function).unwrap_or_else(|| panic!("{place}: there is no such function"));
-    let found: Vec<usize> =
-        text[start..end].match_indices(original).map(|(at, _)| start + at).collect();
-    let [at] = found[..] else {
-        panic!("{place}: {original:?} is there {} times, not once", found.len());
+fn mutate(text: &mut String, as_it_is: &str, mutation: &Mutation) {
+    let Place::Source { function, original, mutant, .. } = mutation.place else {
+        return;
     };
+    let place = format!("{:?}, in {function}", mutation.name);
+    let find = |text: &str| {
+        function_of(text, function).unwrap_or_else(|| panic!("{place}: there is no such function"))
+    };
+    let (start, end) = find(as_it_is);
+    let times = as_it_is[start..end].matches(original).count();
+    assert!(times == 1, "{place}: {original:?} is there {times} times, not once");
+    // Mutants stand before what they mutate, so it is the last one.
+    let (start, end) = find(text);
+    let at = start + text[start..end].rfind(original).expect("it is still there");
     let choice = format!("crate::mutant::is({:?})", mutation.name);
     let choice = if original.ends_with(';') {
         format!("if {choice} {{ {mutant} }} else {{ {original} }}")
@@ -93,8 +105,13 @@ fn mutate(text: &mut String, mutation: &Mutation, function: &str, original: &str
     text.replace_range(at..at + original.len(), &choice);
 }
 
-/// Where a function begins and ends, without its documentation.
+/// Where a function begins and ends, without its documentation. The name may
+/// say behind what it stands: "behind this: name".
 fn function_of(text: &str, name: &str) -> Option<(usize, usize)> {
+    if let Some((behind, name)) = name.split_once(": ") {
+        let from = text.find(behind)?;
+        return function_of(&text[from..], name).map(|(start, end)| (start + from, end + from));
+    }
     let fits = |at: usize| {
         let next = text[at..].chars().next();
         next.is_some_and(|c| c == '(' || c == '<')

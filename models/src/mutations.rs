@@ -27,6 +27,10 @@ pub enum Place {
     Model,
 }
 
+const fn step(model: &'static str, name: &'static str) -> Mutation {
+    Mutation { name, model, place: Place::Model }
+}
+
 const fn source(
     model: &'static str,
     name: &'static str,
@@ -41,6 +45,10 @@ const SEGMENT: &str = "table/segment.rs";
 const READ: &str = "table/read.rs";
 const SYNC: &str = "log/sync.rs";
 const SIGNALS: &str = "store/signals.rs";
+const PINS: &str = "storage/pins.rs";
+const LAYOUT: &str = "table/layout.rs";
+const DIRECTORY: &str = "table/directory.rs";
+const MAPS: &str = "table/maps.rs";
 const EPOCH: &str = "storage/epoch.rs";
 
 /// All of them.
@@ -72,4 +80,27 @@ pub const MUTATIONS: &[Mutation] = &[
     source("signals, failing", "a writer looks how many have ended after it has asked", SIGNALS, "slow_down", ("self.wait_for_room(ended)?;", "let ended = self.state().ended + 0 * ended; self.wait_for_room(ended)?;")),
     source("signals, again", "a writer does not ask again", SIGNALS, "wait_for_room", ("before = self.want(&mut state);", "before = state.ended;")),
     source("signals, somebody else", "a writer asks again and wakes nobody", SIGNALS, "wait_for_room", ("before = self.want(&mut state);", "state.wanted = true;")),
+    source("pins", "a pin has no fence", PINS, "pin", ("fence(SeqCst);", "")),
+    source("pins", "a pin does not publish the epoch", PINS, "pin", ("slot.epoch.store(EPOCH.load(Acquire), Release);", "")),
+    source("pins", "a pin ends relaxed", PINS, "impl Drop for Pin: drop", ("self.slot.epoch.store(0, Release);", "self.slot.epoch.store(0, Relaxed);")),
+    source("pins", "slots are looked at relaxed", PINS, "quiescent", ("Acquire", "Relaxed")),
+    source("pins", "the writer looks at no slot", PINS, "quiescent", ("pinned > epoch", "true")),
+    source("pins, again", "a pin is published relaxed", PINS, "pin", ("slot.epoch.store(EPOCH.load(Acquire), Release)", "slot.epoch.store(EPOCH.load(Acquire), Relaxed)")),
+    source("page word", "a page word is stored relaxed", LAYOUT, "store_u32", ("Ordering::Release", "Ordering::Relaxed")),
+    source("doubled mapping", "a page word is loaded relaxed", LAYOUT, "page_word", ("Ordering::Acquire", "Ordering::Relaxed")),
+    source("directory word", "a directory word is stored relaxed", DIRECTORY, "store_leaf", ("Ordering::Release", "Ordering::Relaxed")),
+    source("directory word", "a word of the directory is loaded relaxed", READ, "load_word", ("Ordering::Acquire", "Ordering::Relaxed")),
+    source("root word", "a root word is stored relaxed", DIRECTORY, "store_root_words", ("Ordering::Release", "Ordering::Relaxed")),
+    source("root", "the root is stored relaxed", DIRECTORY, "set_root", ("Ordering::Release", "Ordering::Relaxed")),
+    source("root", "the root is loaded relaxed", READ, "find_segment", ("Ordering::Acquire", "Ordering::Relaxed")),
+    step("unverified", "the flag is cleared by a store"),
+    source("unverified", "an exchange does not look what it replaces", LAYOUT, "exchange_u32", ("now == seen", "true")),
+    step("doubled mapping", "the mapping is looked up before the page word"),
+    step("doubled mapping", "the page word is published before the mapping"),
+    source("doubled mapping", "the number of the mapping is stored before it", MAPS, "publish", ("let _ = slot.set(map);", "self.current.store(next, Ordering::Release); let _ = slot.set(map);")),
+    source("doubled mapping", "the number of the mapping is stored relaxed", MAPS, "publish", ("Ordering::Release", "Ordering::Relaxed")),
+    source("frames", "a frame is taken without a fence", "table/frames.rs", "take", ("fence(Ordering::Release);", "")),
+    source("lines", "lines are taken without a fence", "table/arena.rs", "take", ("std::sync::atomic::fence(Ordering::Release);", "")),
+    source("lookup", "a lookup does not look at the epoch again", READ, "is_unchanged_since", ("self.epoch.unchanged(seen)", "true")),
+    source("lookup", "retired frames are taken at once", "table/frames.rs", "reclaim", ("epoch.advance();", "self.free.push(self.retired[0].1);")),
 ];

@@ -52,6 +52,7 @@ pub const SOURCES: &[Source] = &[
         replace: &[
             ("const MAPS: usize = 48", "const MAPS: usize = 2"),
             ("[const { OnceLock::new() }; MAPS]", "std::array::from_fn(|_| OnceLock::new())"),
+            ("pub(super) fn", "pub(crate) fn"),
             ("current: 0.into()", "current: AtomicUsize::new(0)"),
         ],
         ..WHOLE
@@ -127,6 +128,33 @@ pub const SOURCES: &[Source] = &[
         name: "store_signals",
         file: "store/signals.rs",
         replace: &[("std::thread::sleep(SLOWEST", "drop(SLOWEST")],
+        ..WHOLE
+    },
+    Source {
+        name: "storage_pins",
+        file: "storage/pins.rs",
+        replace: &[
+            (
+                "static EPOCH: AtomicU64 = AtomicU64::new(1);",
+                "loom::lazy_static! { static ref EPOCH: AtomicU64 = AtomicU64::new(1); }",
+            ),
+            (
+                "static SLOTS: AtomicPtr<Slot> = AtomicPtr::new(ptr::null_mut());",
+                "loom::lazy_static! { static ref SLOTS: AtomicPtr<Slot> = AtomicPtr::new(ptr::null_mut()); }",
+            ),
+            (
+                "static LIMBO: Mutex<Vec<Limbo>> = Mutex::new(Vec::new());",
+                "loom::lazy_static! { static ref LIMBO: Mutex<Vec<Limbo>> = Mutex::new(Vec::new()); }",
+            ),
+            ("thread_local! {", "loom::thread_local! {"),
+            ("= const { Local(Cell::new(None)) };", "= Local(Cell::new(None));"),
+            // Values end, and say so; their memory stays, as mutated models
+            // would use it.
+            ("dyn Send + Sync)", "dyn crate::pins::Ends)"),
+            ("T: Send + Sync + 'static", "T: crate::pins::Ends"),
+            ("drop(unsafe { Box::from_raw(self.value) });", "unsafe { &mut *self.value }.end();"),
+            ("*self.current.get_mut()", "self.current.with_mut(|pointer| *pointer)"),
+        ],
         ..WHOLE
     },
 ];

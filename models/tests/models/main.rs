@@ -15,12 +15,15 @@ mod harness;
 mod hash;
 mod log;
 mod mutant;
+mod pins;
+mod reuse;
 mod signals;
 mod storage;
 mod store;
 mod sync;
 mod table;
 mod version;
+mod words;
 
 #[allow(dead_code, unused, missing_docs, clippy::all)]
 mod error {

@@ -31,6 +31,10 @@ pub(crate) mod map {
 
     pub(crate) fn prefetch(_: &AtomicU64) {}
 
+    pub(crate) fn copy_words(from: &[AtomicU64], to: &[AtomicU64]) {
+        from.iter().zip(to).for_each(|(from, to)| to.store(from.load(Relaxed), Relaxed));
+    }
+
     /// Copies whole words out.
     pub(crate) fn load_bytes(words: &[AtomicU64], offset: usize, out: &mut [u8]) {
         assert_eq!((offset, out.len() % 8), (0, 0));
@@ -44,4 +48,10 @@ pub(crate) mod map {
 pub(crate) mod epoch {
     //! The real one.
     include_source!("storage_epoch");
+}
+
+#[allow(dead_code, unused, clippy::all)]
+pub(crate) mod pins {
+    //! The real one.
+    include_source!("storage_pins");
 }

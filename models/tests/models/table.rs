@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::format::group::{self, Address, Geometry, Lengths, MAX_SLOT_WORDS};
 use crate::hash::Hasher;
 use crate::storage::epoch::ReuseEpoch;
-use crate::storage::map::{Map, fill, load_bytes};
+use crate::storage::map::{Map, copy_words, fill, load_bytes};
 
 use arena::{Allocator, Arena};
 use frames::{Frames, Owner, Pool};
@@ -160,13 +160,17 @@ impl Writer {
         let epoch = Arc::new(ReuseEpoch::new().expect("a page"));
         let frames = Arc::new(Frames::new(frames).expect("memory"));
         let (arena, allocator) = arena::new();
+        // Like the first block of a file, which is no page: whoever takes it for
+        // one finds nothing.
+        let first = Map::anonymous(group::PAGE_WORDS * 8).expect("memory");
+        first.words()[group::CONTROL].store(group::ALL_EMPTY, Ordering::Relaxed);
         let table = Arc::new(Table {
             path: "a table".into(),
             geometry: Geometry::new(24).expect("a payload"),
             root: AtomicU64::new(0),
             arena,
             frames: frames.clone(),
-            maps: BlockMaps::new(Map::anonymous(0).expect("no memory")),
+            maps: BlockMaps::new(first),
             epoch,
             structure: Mutex::new(allocator),
         });
@@ -228,5 +232,51 @@ impl Writer {
         let lengths = Lengths { key: 8, value: 16 };
         let content = [key, value[0], value[1]];
         segment::fill_slot(group, &self.table.geometry, slot, hash, lengths, &content);
+    }
+
+    /// Copies the page into another frame: `Writer::copy_page`. Returns the old
+    /// one.
+    pub(crate) fn copy_page(&mut self) -> u32 {
+        let frame = self.take();
+        let table = &*self.table;
+        let descriptor = table.descriptor(self.descriptor);
+        let old = descriptor.page(0);
+        copy_words(table.page_words(old).expect("a frame"), self.pool.words(frame));
+        descriptor.set_page(0, PageWord::frame(frame));
+        old.number()
+    }
+
+    /// Puts a new segment in the place of the old one, in the same array:
+    /// `Writer::replace_in_page`.
+    pub(crate) fn replace_segment(&mut self) {
+        let frame = self.take();
+        let table = self.table.clone();
+        let mut lines = table.structure();
+        let old = table.descriptor(self.descriptor);
+        let new = table.new_descriptor(&mut lines).expect("a line");
+        new.set_info(old.info());
+        copy_words(table.page_words(old.page(0)).expect("a frame"), self.pool.words(frame));
+        new.set_page(0, PageWord::frame(frame));
+        let (array, bits) = table.record(old.info().directory).array();
+        table.store_leaf(array, bits, 0, &table.leaf(new));
+        self.descriptor = new.line;
+    }
+
+    /// Puts a new array in the place of the old one.
+    pub(crate) fn replace_array(&mut self) {
+        let table = self.table.clone();
+        let mut lines = table.structure();
+        let descriptor = table.descriptor(self.descriptor);
+        let record = table.record(descriptor.info().directory);
+        let leaves = [table.leaf(descriptor)];
+        let word = table.make_array(&mut lines, record, &leaves).expect("lines");
+        table.store_root_words(word, 0);
+    }
+
+    /// Doubles the root.
+    pub(crate) fn double_root(&mut self) {
+        let table = self.table.clone();
+        let hasher = table.hasher();
+        table.double_root(&mut table.structure(), &hasher).expect("lines");
     }
 }
