@@ -6,6 +6,7 @@
 //! choice: as it is, or mutated. A piece that is no longer there, or there
 //! twice, ends the build: whoever changes a protocol has to look at its model.
 
+#[expect(dead_code, reason = "which model it is, the tests ask")]
 #[path = "src/mutations.rs"]
 mod mutations;
 #[path = "src/sources.rs"]
@@ -90,19 +91,22 @@ fn mutate(text: &mut String, as_it_is: &str, mutation: &Mutation) {
     let find = |text: &str| {
         function_of(text, function).unwrap_or_else(|| panic!("{place}: there is no such function"))
     };
+    // "the piece<< and what follows it", where the piece stands there twice.
+    let (piece, follows) = original.split_once("<<").unwrap_or((original, ""));
+    let whole = format!("{piece}{follows}");
     let (start, end) = find(as_it_is);
-    let times = as_it_is[start..end].matches(original).count();
-    assert!(times == 1, "{place}: {original:?} is there {times} times, not once");
+    let times = as_it_is[start..end].matches(&whole).count();
+    assert!(times == 1, "{place}: {whole:?} is there {times} times, not once");
     // Mutants stand before what they mutate, so it is the last one.
     let (start, end) = find(text);
-    let at = start + text[start..end].rfind(original).expect("it is still there");
+    let at = start + text[start..end].rfind(&whole).expect("it is still there");
     let choice = format!("crate::mutant::is({:?})", mutation.name);
-    let choice = if original.ends_with(';') {
-        format!("if {choice} {{ {mutant} }} else {{ {original} }}")
+    let choice = if piece.ends_with(';') {
+        format!("if {choice} {{ {mutant} }} else {{ {piece} }}")
     } else {
-        format!("(if {choice} {{ {mutant} }} else {{ {original} }})")
+        format!("(if {choice} {{ {mutant} }} else {{ {piece} }})")
     };
-    text.replace_range(at..at + original.len(), &choice);
+    text.replace_range(at..at + piece.len(), &choice);
 }
 
 /// Where a function begins and ends, without its documentation. The name may

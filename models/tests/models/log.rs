@@ -1,6 +1,6 @@
 //! The log, as far as syncing it knows it: files that are written and synced.
 
-use loom::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use loom::sync::atomic::Ordering::{Relaxed, Release};
 use loom::sync::atomic::{AtomicU32, AtomicU64};
 use loom::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::sync::PoisonError;

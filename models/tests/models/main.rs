@@ -8,7 +8,10 @@ macro_rules! include_source {
     };
 }
 
+mod cleaning;
+mod clear;
 mod epoch;
+mod fences;
 mod format;
 mod group_commit;
 mod harness;
@@ -17,6 +20,7 @@ mod log;
 mod mutant;
 mod pins;
 mod reuse;
+mod scan;
 mod signals;
 mod storage;
 mod store;

@@ -4,9 +4,9 @@
 //! as it is, and the functions that it stands on. The writer's half is put
 //! together from the real steps, in the order in which the library takes them.
 
+use loom::sync::atomic::AtomicU64;
 use loom::sync::atomic::Ordering;
 use loom::sync::{Arc, Mutex, MutexGuard};
-use loom::sync::atomic::AtomicU64;
 
 use crate::error::{Error, Result};
 use crate::format::group::{self, Address, Geometry, Lengths, MAX_SLOT_WORDS};
@@ -35,6 +35,7 @@ real! {
     layout "table_layout",
     maps "table_maps",
     read "table_read",
+    scan "table_scan",
 }
 
 #[allow(dead_code, unused, clippy::all)]
@@ -50,6 +51,7 @@ mod real_functions {
     #![allow(dead_code, unused, clippy::all)]
     use super::*;
     include_source!("table_mod");
+    include_source!("table_segment_methods");
     mod directory {
         use super::*;
         include_source!("table_directory");
@@ -220,15 +222,21 @@ impl Writer {
 
     /// Changes the group of the current page under its version.
     pub(crate) fn change(&self, change: impl FnOnce(&[AtomicU64])) {
-        let table = &*self.table;
-        let descriptor = table.descriptor(self.descriptor);
-        let group = table.page_words(descriptor.page(0)).expect("a frame");
-        segment::under_version(group, || change(group));
+        self.change_page(0, change);
+    }
+
+    /// Puts an entry of this hash.
+    pub(crate) fn put_hashed(&self, slot: usize, hash: u64, key: u64, value: [u64; 2]) {
+        self.change(|group| self.fill_hashed(group, slot, hash, key, value));
     }
 
     /// Fills a slot that nobody looks at.
     pub(crate) fn fill(&self, group: &[AtomicU64], slot: usize, key: u64, value: [u64; 2]) {
         let hash = self.table.hasher().hash(&key.to_le_bytes());
+        self.fill_hashed(group, slot, hash, key, value);
+    }
+
+    fn fill_hashed(&self, group: &[AtomicU64], slot: usize, hash: u64, key: u64, value: [u64; 2]) {
         let lengths = Lengths { key: 8, value: 16 };
         let content = [key, value[0], value[1]];
         segment::fill_slot(group, &self.table.geometry, slot, hash, lengths, &content);
@@ -278,5 +286,47 @@ impl Writer {
         let table = self.table.clone();
         let hasher = table.hasher();
         table.double_root(&mut table.structure(), &hasher).expect("lines");
+    }
+
+    /// Gives the segment a second page, before anybody looks.
+    pub(crate) fn add_page(&mut self) {
+        let frame = self.take();
+        self.pool.words(frame)[group::CONTROL].store(group::ALL_EMPTY, Ordering::Relaxed);
+        let table = self.table.clone();
+        let descriptor = table.descriptor(self.descriptor);
+        descriptor.set_page(1, PageWord::frame(frame));
+        descriptor.set_info(SegmentInfo { pages: 2, ..descriptor.info() });
+        let (array, bits) = table.record(descriptor.info().directory).array();
+        table.store_leaf(array, bits, 0, &table.leaf(descriptor));
+    }
+
+    /// Changes the group of a page under its version.
+    pub(crate) fn change_page(&self, page: usize, change: impl FnOnce(&[AtomicU64])) {
+        let table = &*self.table;
+        let descriptor = table.descriptor(self.descriptor);
+        let group = table.page_words(descriptor.page(page)).expect("a frame");
+        segment::under_version(group, || change(group));
+    }
+
+    /// Clears the table, and makes another table's page of its frame at once.
+    pub(crate) fn clear(&mut self, hash_key: u64) {
+        let table = self.table.clone();
+        let old = table.descriptor(self.descriptor).page(0).number();
+        let root = {
+            // `Writer::uproot`: nothing to find, and no page.
+            let mut lines = table.structure();
+            let hasher = Hasher::new(hash_key);
+            let root = table.new_root(&mut lines, 0, &hasher, 1).expect("lines");
+            let record = table.new_record(&mut lines, 0, 0).expect("a line");
+            let descriptor = table.new_descriptor(&mut lines).expect("a line");
+            let leaves = [table.leaf(descriptor)];
+            let word = table.make_array(&mut lines, record, &leaves).expect("lines");
+            table.root_words(root, 0, 0).0.store(word.encode(), Ordering::Relaxed);
+            root
+        };
+        table.set_root(root);
+        self.pool.retire(&table.epoch, old);
+        let frame = self.take();
+        fill(&self.pool.words(frame)[8..11], 9);
     }
 }
