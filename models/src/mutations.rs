@@ -223,7 +223,7 @@ pub const MUTATIONS: &[Mutation] = &[
         "a failure is not told",
         SIGNALS,
         "wait_for_room",
-        ("&state.failure", "&None::<String>"),
+        ("&state.failure", "&None"),
     ),
     source(
         "signals, failing",
