@@ -13,7 +13,7 @@ mod source;
 
 use source::{Source, sources, words};
 
-const EVERYTHING: &[&str] = &["src", "tools", "tests", "benches", "examples", "fuzz"];
+const EVERYTHING: &[&str] = &["src", "tools", "tests", "benches", "models", "examples", "fuzz"];
 const MAX_FILE: usize = 500;
 const MAX_FUNCTION: usize = 70;
 

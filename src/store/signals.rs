@@ -129,7 +129,7 @@ impl Signals {
 
     #[cold]
     fn slow_down(&self) -> Result<()> {
-        self.request();
+        let ended = self.request();
         let dirty = self.dirty.load(Ordering::Relaxed);
         let start = Instant::now();
         if dirty < self.limit {
@@ -138,34 +138,41 @@ impl Signals {
             std::thread::sleep(SLOWEST * above as u32 / (self.limit / 4).max(1) as u32);
         } else {
             self.waits.fetch_add(1, Ordering::Relaxed);
-            self.wait_for_room()?;
+            self.wait_for_room(ended)?;
         }
         self.wait_nanos.fetch_add(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
         Ok(())
     }
 
-    fn wait_for_room(&self) -> Result<()> {
+    /// Waits for a checkpoint that was asked for when `before` of them had
+    /// ended, and for more if there is still no room then: the request for each
+    /// is made anew, for whoever ran the last one may not be whom it wakes.
+    fn wait_for_room(&self, mut before: u64) -> Result<()> {
         let mut state = self.state();
-        let before = state.ended;
         while self.dirty.load(Ordering::Relaxed) >= self.limit && !state.stop {
-            if state.ended > before
-                && let Some(failure) = &state.failure
-            {
-                return Err(failure.error());
+            if state.ended > before {
+                if let Some(failure) = &state.failure {
+                    return Err(failure.error());
+                }
+                before = self.want(&mut state);
             }
-            state.wanted |= state.ended > before;
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         Ok(())
     }
 
-    /// Asks for a checkpoint.
-    pub(crate) fn request(&self) {
-        let mut state = self.state();
+    /// Asks for a checkpoint. Returns how many had ended before: whoever waits
+    /// for it compares with that, as it may be over before they come to wait.
+    pub(crate) fn request(&self) -> u64 {
+        self.want(&mut self.state())
+    }
+
+    fn want(&self, state: &mut State) -> u64 {
         if !state.wanted {
             state.wanted = true;
             self.changed.notify_all();
         }
+        state.ended
     }
 
     /// Sleeps until a checkpoint is asked for; `false` says to stop.
@@ -211,5 +218,21 @@ impl Signals {
     pub(crate) fn stop(&self) {
         self.state().stop = true;
         self.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A checkpoint that is over before the writer comes to wait for it used to
+    /// leave the writer asleep for ever.
+    #[test]
+    fn a_failure_that_comes_before_the_waiting_is_heard_of() {
+        let signals = Signals::new(4);
+        signals.set_dirty(4);
+        let before = signals.request();
+        signals.ended(&Err(Error::ReadOnly), 4);
+        assert!(signals.wait_for_room(before).is_err());
     }
 }

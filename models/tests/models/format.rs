@@ -1,0 +1,22 @@
+//! The shapes and bit patterns of the library, with blocks of 256 bytes.
+
+pub(crate) const BLOCK: usize = 256;
+pub(crate) const ADDRESS_BYTES: usize = 24;
+
+#[allow(dead_code, unused, clippy::all)]
+pub(crate) mod group {
+    //! The real one.
+    include_source!("format_group");
+}
+
+pub(crate) mod directory {
+    //! One limit.
+    pub(crate) const MAX_SEGMENT_PAGES: usize = 16;
+}
+
+pub(crate) mod record {
+    //! One name.
+    pub(crate) fn log_file_name(number: u32) -> String {
+        format!("log/{number:08}.log")
+    }
+}

@@ -1,0 +1,332 @@
+//! A table of the library with one page for each segment, and a writer for it.
+//!
+//! The readers' half is the real one, from the root to the slot: `table/read.rs`
+//! as it is, and the functions that it stands on. The writer's half is put
+//! together from the real steps, in the order in which the library takes them.
+
+use loom::sync::atomic::AtomicU64;
+use loom::sync::atomic::Ordering;
+use loom::sync::{Arc, Mutex, MutexGuard};
+
+use crate::error::{Error, Result};
+use crate::format::group::{self, Address, Geometry, Lengths, MAX_SLOT_WORDS};
+use crate::hash::Hasher;
+use crate::storage::epoch::ReuseEpoch;
+use crate::storage::map::{Map, copy_words, fill, load_bytes};
+
+use arena::{Allocator, Arena};
+use frames::{Frames, Owner, Pool};
+use layout::*;
+use maps::BlockMaps;
+use read::{Found, Slot};
+
+macro_rules! real {
+    ($($module:ident $name:literal,)*) => {
+        $(#[allow(dead_code, unused, clippy::all)]
+        pub(crate) mod $module {
+            include_source!($name);
+        })*
+    };
+}
+
+real! {
+    arena "table_arena",
+    frames "table_frames",
+    layout "table_layout",
+    maps "table_maps",
+    read "table_read",
+    scan "table_scan",
+}
+
+#[allow(dead_code, unused, clippy::all)]
+pub(crate) mod segment {
+    //! The real functions.
+    use super::*;
+    use crate::sync::atomic::fence;
+    include_source!("table_segment");
+}
+
+mod real_functions {
+    //! The real functions.
+    #![allow(dead_code, unused, clippy::all)]
+    use super::*;
+    include_source!("table_mod");
+    include_source!("table_segment_methods");
+    mod directory {
+        use super::*;
+        include_source!("table_directory");
+    }
+}
+
+/// Bytes that do not stand in a slot: none, in these models.
+pub(crate) trait Spilled {
+    fn bytes(&self, address: &Address) -> Option<&[u8]>;
+    fn checked(&self, address: &Address) -> Result<&[u8]>;
+}
+
+/// What stands for the log.
+pub(crate) struct NoLog;
+
+impl Spilled for NoLog {
+    fn bytes(&self, _: &Address) -> Option<&[u8]> {
+        None
+    }
+
+    fn checked(&self, _: &Address) -> Result<&[u8]> {
+        unreachable!("nothing is spilled")
+    }
+}
+
+/// A segment in a directory page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Leaf {
+    pub(crate) prefix: u32,
+    pub(crate) depth: u8,
+    pub(crate) pages: u8,
+    pub(crate) word: DirectoryWord,
+}
+
+pub(crate) fn array_bits(depth: u8, leaves: &[Leaf]) -> u8 {
+    leaves.iter().map(|leaf| leaf.depth).max().unwrap_or(depth) - depth
+}
+
+/// A table, for readers.
+pub(crate) struct Table {
+    pub(crate) path: std::path::PathBuf,
+    pub(crate) geometry: Geometry,
+    pub(crate) root: AtomicU64,
+    pub(crate) arena: Arena,
+    pub(crate) frames: Arc<Frames>,
+    pub(crate) maps: BlockMaps,
+    pub(crate) epoch: Arc<ReuseEpoch>,
+    pub(crate) structure: Mutex<Allocator>,
+}
+
+impl Table {
+    fn load_directory(&self, _: u64) -> Result<()> {
+        panic!("every page of the directory is loaded");
+    }
+
+    fn verify_page(&self, _: Descriptor<'_>, _: usize, _: PageWord) -> Result<()> {
+        panic!("every page is checked");
+    }
+
+    /// Looks a key up, in one attempt.
+    pub(crate) fn get(&self, key: u64) -> Seen {
+        let mut slot = Slot::<3>::new();
+        match self.lookup::<3, NoLog>(&key.to_le_bytes(), None, &mut slot) {
+            Ok(Found::Absent) => Seen::Absent,
+            Ok(Found::Here) => {
+                assert_eq!(slot.words[0], key, "a slot of another key");
+                Seen::Value(slot.words[1], slot.words[2])
+            }
+            Ok(Found::Spilled) => panic!("nothing is spilled"),
+            Err(Error::Closed { .. }) => Seen::Changes,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// What an attempt to look a key up came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Seen {
+    Absent,
+    /// A value of two words.
+    Value(u64, u64),
+    /// Something changed: the lookup would start over.
+    Changes,
+}
+
+/// What an attempt ends with that would be followed by another one.
+pub(crate) fn started_over() -> Error {
+    Error::Closed { why: "the lookup started over" }
+}
+
+/// The writer of a table, with the pool of its store.
+pub(crate) struct Writer {
+    pub(crate) table: Arc<Table>,
+    pub(crate) pool: Pool,
+    descriptor: u32,
+}
+
+const OWNER: Owner = Owner { table: 0, page: 0, descriptor: 0 };
+
+/// No frame is evicted in these models.
+fn keep(_: Owner, _: u32, _: u32) -> bool {
+    false
+}
+
+impl Writer {
+    /// A table with one segment of one page, in one of so many frames.
+    pub(crate) fn new(frames: usize) -> Writer {
+        let epoch = Arc::new(ReuseEpoch::new().expect("a page"));
+        let frames = Arc::new(Frames::new(frames).expect("memory"));
+        let (arena, allocator) = arena::new();
+        // Like the first block of a file, which is no page: whoever takes it for
+        // one finds nothing.
+        let first = Map::anonymous(group::PAGE_WORDS * 8).expect("memory");
+        first.words()[group::CONTROL].store(group::ALL_EMPTY, Ordering::Relaxed);
+        let table = Arc::new(Table {
+            path: "a table".into(),
+            geometry: Geometry::new(24).expect("a payload"),
+            root: AtomicU64::new(0),
+            arena,
+            frames: frames.clone(),
+            maps: BlockMaps::new(first),
+            epoch,
+            structure: Mutex::new(allocator),
+        });
+        let pool = Pool::new(frames, usize::MAX);
+        let mut writer = Writer { table, pool, descriptor: 0 };
+        let root = writer.plant(0);
+        writer.table.set_root(root);
+        writer
+    }
+
+    /// A new root with one empty segment: `Writer::plant`.
+    pub(crate) fn plant(&mut self, hash_key: u64) -> u32 {
+        let table = self.table.clone();
+        let mut lines = table.structure();
+        let root = table.new_root(&mut lines, 0, &Hasher::new(hash_key), 0).expect("lines");
+        let record = table.new_record(&mut lines, 0, 0).expect("a line");
+        let descriptor = table.new_descriptor(&mut lines).expect("a line");
+        let info = SegmentInfo {
+            used: 0,
+            tombstones: 0,
+            pages: 1,
+            depth: 0,
+            prefix: 0,
+            directory: record.line,
+        };
+        descriptor.set_info(info);
+        let word = table.make_array(&mut lines, record, &[table.leaf(descriptor)]).expect("lines");
+        let frame = self.take();
+        fill(self.pool.words(frame), 0);
+        self.pool.words(frame)[group::CONTROL].store(group::ALL_EMPTY, Ordering::Relaxed);
+        descriptor.set_page(0, PageWord::frame(frame));
+        table.root_words(root, 0, 0).0.store(word.encode(), Ordering::Relaxed);
+        self.descriptor = descriptor.line;
+        root
+    }
+
+    /// Takes a frame.
+    pub(crate) fn take(&mut self) -> u32 {
+        self.pool.take(&self.table.epoch, &keep, OWNER, 1).expect("a frame")
+    }
+
+    /// Writes an entry into a slot of the current page, under its version:
+    /// `Writer::write_slot`.
+    pub(crate) fn put(&self, slot: usize, key: u64, value: [u64; 2]) {
+        self.change(|group| self.fill(group, slot, key, value));
+    }
+
+    /// Changes the group of the current page under its version.
+    pub(crate) fn change(&self, change: impl FnOnce(&[AtomicU64])) {
+        self.change_page(0, change);
+    }
+
+    /// Puts an entry of this hash.
+    pub(crate) fn put_hashed(&self, slot: usize, hash: u64, key: u64, value: [u64; 2]) {
+        self.change(|group| self.fill_hashed(group, slot, hash, key, value));
+    }
+
+    /// Fills a slot that nobody looks at.
+    pub(crate) fn fill(&self, group: &[AtomicU64], slot: usize, key: u64, value: [u64; 2]) {
+        let hash = self.table.hasher().hash(&key.to_le_bytes());
+        self.fill_hashed(group, slot, hash, key, value);
+    }
+
+    fn fill_hashed(&self, group: &[AtomicU64], slot: usize, hash: u64, key: u64, value: [u64; 2]) {
+        let lengths = Lengths { key: 8, value: 16 };
+        let content = [key, value[0], value[1]];
+        segment::fill_slot(group, &self.table.geometry, slot, hash, lengths, &content);
+    }
+
+    /// Copies the page into another frame: `Writer::copy_page`. Returns the old
+    /// one.
+    pub(crate) fn copy_page(&mut self) -> u32 {
+        let frame = self.take();
+        let table = &*self.table;
+        let descriptor = table.descriptor(self.descriptor);
+        let old = descriptor.page(0);
+        copy_words(table.page_words(old).expect("a frame"), self.pool.words(frame));
+        descriptor.set_page(0, PageWord::frame(frame));
+        old.number()
+    }
+
+    /// Puts a new segment in the place of the old one, in the same array:
+    /// `Writer::replace_in_page`.
+    pub(crate) fn replace_segment(&mut self) {
+        let frame = self.take();
+        let table = self.table.clone();
+        let mut lines = table.structure();
+        let old = table.descriptor(self.descriptor);
+        let new = table.new_descriptor(&mut lines).expect("a line");
+        new.set_info(old.info());
+        copy_words(table.page_words(old.page(0)).expect("a frame"), self.pool.words(frame));
+        new.set_page(0, PageWord::frame(frame));
+        let (array, bits) = table.record(old.info().directory).array();
+        table.store_leaf(array, bits, 0, &table.leaf(new));
+        self.descriptor = new.line;
+    }
+
+    /// Puts a new array in the place of the old one.
+    pub(crate) fn replace_array(&mut self) {
+        let table = self.table.clone();
+        let mut lines = table.structure();
+        let descriptor = table.descriptor(self.descriptor);
+        let record = table.record(descriptor.info().directory);
+        let leaves = [table.leaf(descriptor)];
+        let word = table.make_array(&mut lines, record, &leaves).expect("lines");
+        table.store_root_words(word, 0);
+    }
+
+    /// Doubles the root.
+    pub(crate) fn double_root(&mut self) {
+        let table = self.table.clone();
+        let hasher = table.hasher();
+        table.double_root(&mut table.structure(), &hasher).expect("lines");
+    }
+
+    /// Gives the segment a second page, before anybody looks.
+    pub(crate) fn add_page(&mut self) {
+        let frame = self.take();
+        self.pool.words(frame)[group::CONTROL].store(group::ALL_EMPTY, Ordering::Relaxed);
+        let table = self.table.clone();
+        let descriptor = table.descriptor(self.descriptor);
+        descriptor.set_page(1, PageWord::frame(frame));
+        descriptor.set_info(SegmentInfo { pages: 2, ..descriptor.info() });
+        let (array, bits) = table.record(descriptor.info().directory).array();
+        table.store_leaf(array, bits, 0, &table.leaf(descriptor));
+    }
+
+    /// Changes the group of a page under its version.
+    pub(crate) fn change_page(&self, page: usize, change: impl FnOnce(&[AtomicU64])) {
+        let table = &*self.table;
+        let descriptor = table.descriptor(self.descriptor);
+        let group = table.page_words(descriptor.page(page)).expect("a frame");
+        segment::under_version(group, || change(group));
+    }
+
+    /// Clears the table, and makes another table's page of its frame at once.
+    pub(crate) fn clear(&mut self, hash_key: u64) {
+        let table = self.table.clone();
+        let old = table.descriptor(self.descriptor).page(0).number();
+        let root = {
+            // `Writer::uproot`: nothing to find, and no page.
+            let mut lines = table.structure();
+            let hasher = Hasher::new(hash_key);
+            let root = table.new_root(&mut lines, 0, &hasher, 1).expect("lines");
+            let record = table.new_record(&mut lines, 0, 0).expect("a line");
+            let descriptor = table.new_descriptor(&mut lines).expect("a line");
+            let leaves = [table.leaf(descriptor)];
+            let word = table.make_array(&mut lines, record, &leaves).expect("lines");
+            table.root_words(root, 0, 0).0.store(word.encode(), Ordering::Relaxed);
+            root
+        };
+        table.set_root(root);
+        self.pool.retire(&table.epoch, old);
+        let frame = self.take();
+        fill(&self.pool.words(frame)[8..11], 9);
+    }
+}
