@@ -52,6 +52,8 @@ mod sizes;
 mod survey;
 // Power that goes off at any moment.
 mod power;
+// Several processes and one store.
+mod processes;
 // Named tables, and batches across them.
 mod tables;
 // The full check of a store.
