@@ -48,6 +48,8 @@ mod model;
 mod rewrite;
 // Keys and values of every size.
 mod sizes;
+// A store so small that an interpreter can run it.
+mod small;
 // What `survey` and `stats` say of a store.
 mod survey;
 // Power that goes off at any moment.
