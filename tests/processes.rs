@@ -12,11 +12,11 @@ mod fork;
 
 use std::path::Path;
 
-use swissdb::{Db, Error, Options, inspect};
+use swissdb::{Db, Error, Options, Value, inspect};
 
 use crate::cli::tool::Place;
 use crate::support::peer::{Peer, hear, role, say};
-use crate::support::{TestStore, assert_clean, files_below, key, value};
+use crate::support::{Model, TestStore, assert_clean, assert_same, files_below, key, value};
 
 /// Tells a child which store is meant.
 const STORE: &str = "SWISSDB_TEST_STORE";
@@ -26,6 +26,14 @@ const ENTRIES: u64 = 300;
 /// Lengths of values: in the slot and in the log.
 fn entry(i: u64) -> (Vec<u8>, Vec<u8>) {
     (key(i), value(i, [10, 40, 700, 6_000][(i % 4) as usize]))
+}
+
+fn model() -> Model {
+    (0..ENTRIES).map(entry).collect()
+}
+
+fn owned((key, value): (Value, Value)) -> (Vec<u8>, Vec<u8>) {
+    (key.into_vec(), value.into_vec())
 }
 
 fn fill(db: &Db) {
@@ -82,7 +90,7 @@ fn check(db: &Db) {
         let (key, value) = entry(i);
         assert_eq!(db.get(&key).expect("get").as_deref(), Some(&value[..]), "entry {i}");
     }
-    assert_eq!(db.iter().map(|entry| entry.expect("an entry")).count() as u64, ENTRIES);
+    assert_same(db.iter().map(|entry| entry.expect("an entry")).map(owned), &model());
     assert!(matches!(db.insert("k", "v"), Err(Error::ReadOnly)));
     assert_clean(db);
 }
