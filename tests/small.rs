@@ -4,8 +4,8 @@
 //! the language, sees a whole store at work: commits, growth, spilled values,
 //! readers and iterators beside a writer, checkpoints, cleaning, clear, close.
 //! Method: a few entries, no files, no more threads than are needed. Run as
-//! any other test, it takes a moment; under Miri some minutes
-//! (`.ci/sanitizers`).
+//! any other test, it takes a moment; under Miri (`.ci/sanitizers store`) a
+//! long time, for it makes all memory of a store word by word.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
