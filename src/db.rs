@@ -374,7 +374,7 @@ impl Db {
     }
 
     /// What the store consists of, and what it has done since it was opened.
-    /// Takes the writer lock for a moment.
+    /// Takes the writer lock for a moment. In a forked child, all is zero.
     pub fn stats(&self) -> Stats {
         crate::stats::collect(self.store())
     }

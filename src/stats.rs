@@ -43,7 +43,7 @@ const BLOCK: u64 = crate::format::BLOCK as u64;
 /// assert!(stats.last_checkpoint.is_some());
 /// # Ok::<(), swissdb::Error>(())
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct Stats {
     /// The tables, the default one first.
@@ -251,6 +251,9 @@ impl LogFileStats {
 
 /// Collects the numbers.
 pub(crate) fn collect(store: &Store) -> Stats {
+    if store.is_forked() {
+        return Stats::default();
+    }
     let core = store.core_to_look();
     let log_files = store.log.files().into_iter().map(|file| log_file(&core, file)).collect();
     let (signals, space) = (&store.signals, &store.space);
@@ -341,6 +344,9 @@ fn nanos(counter: &AtomicU64) -> Duration {
 
 /// The numbers of one table.
 pub(crate) fn of_table(store: &Store, of: &Table) -> TableStats {
+    if store.is_forked() {
+        return TableStats::nothing(of);
+    }
     let core = store.core_to_look();
     core.writer(of.id).map(table).unwrap_or_else(|| TableStats::nothing(of))
 }

@@ -15,7 +15,7 @@ mod mistakes;
 #[path = "cli/stats.rs"]
 mod stats;
 #[path = "cli/tool.rs"]
-mod tool;
+pub mod tool;
 
 use std::collections::BTreeSet;
 use std::fs;

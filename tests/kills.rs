@@ -5,6 +5,11 @@
 //! moment and opens the store: every change that had returned must be there,
 //! the one under way wholly or not at all, and nothing else.
 
+#[path = "kills/threads.rs"]
+mod threads;
+#[path = "kills/work.rs"]
+mod work;
+
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};

@@ -48,10 +48,14 @@ mod model;
 mod rewrite;
 // Keys and values of every size.
 mod sizes;
+// A store so small that an interpreter can run it.
+mod small;
 // What `survey` and `stats` say of a store.
 mod survey;
 // Power that goes off at any moment.
 mod power;
+// Several processes and one store.
+mod processes;
 // Named tables, and batches across them.
 mod tables;
 // The full check of a store.

@@ -13,6 +13,8 @@
 
 #[path = "support/gate.rs"]
 mod gate;
+#[path = "support/peer.rs"]
+pub mod peer;
 
 use std::collections::BTreeMap;
 use std::fs;

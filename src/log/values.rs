@@ -7,6 +7,12 @@
 //! written, their checksum tells, which the address carries; that is the
 //! caller's part. An address may be nonsense (a reader of the table may have
 //! raced with a writer), so that everything in it is bounded here.
+//!
+//! This is where the two halves of one argument meet, and so one of the few
+//! places with an unsafe block: that bytes below the end of the records do not
+//! change is a rule of the log, and that a file is not reused under a pin is
+//! one of [`pins`](crate::storage::pins). Neither module could vouch for the
+//! other's half; the mapping that lends the bytes knows neither.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

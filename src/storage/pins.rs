@@ -21,6 +21,14 @@
 //! list of slots only grows, and is as long as the most threads that read at
 //! the same time. Slots and epoch are shared by all stores of the process.
 //!
+//! # What is unsafe here
+//!
+//! Following two kinds of pointers (to slots, which are never freed, and to
+//! what is [`Protected`]), freeing the latter, and saying that threads may share
+//! them. A counted pointer would need none of it and cost each reader a shared
+//! write, which is what this module is there to avoid. Users of it write safe
+//! code: a reference lives no longer than the pin under which it was loaded.
+//!
 //! # Why it is safe
 //!
 //! The reader: (r1) loads the epoch, (r2) stores it into its slot, (r3)

@@ -291,7 +291,8 @@ impl Store {
         }
     }
 
-    /// Whether writing is possible at all.
+    /// Whether writing is possible at all. To be asked before a lock is taken:
+    /// in a forked child nobody is left who would release it.
     pub(crate) fn check_writable(&self) -> Result<()> {
         if self.options.read_only {
             return Err(Error::ReadOnly);
@@ -299,6 +300,7 @@ impl Store {
         if self.is_closed() {
             return Err(super::closed());
         }
+        self.check_open()?;
         self.poison.check()
     }
 

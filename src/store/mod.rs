@@ -189,6 +189,8 @@ impl Store {
     /// held: then nobody knows what it left.
     #[inline]
     pub(crate) fn core(&self) -> Result<MutexGuard<'_, Core>> {
+        // A forked child may find the lock held by a thread that it has not.
+        self.check_open()?;
         let Ok(core) = self.core.lock() else {
             self.poison.set(&"a thread panicked while it was writing");
             self.poison.check()?;
@@ -198,7 +200,8 @@ impl Store {
         Ok(core)
     }
 
-    /// Takes the writer lock to look, whatever state the store is in.
+    /// Takes the writer lock to look, whatever state the store is in; not to be
+    /// called in a forked child, which might wait for ever.
     pub(crate) fn core_to_look(&self) -> MutexGuard<'_, Core> {
         self.core.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
@@ -210,6 +213,11 @@ impl Store {
             return Ok(());
         }
         Err(if self.is_closed() { closed() } else { crate::table::read::forked() })
+    }
+
+    /// Whether this process is a fork of the one that opened the store.
+    pub(crate) fn is_forked(&self) -> bool {
+        self.epoch.read() == 0 && !self.is_closed()
     }
 
     /// Whether the store was closed.

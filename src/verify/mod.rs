@@ -177,6 +177,7 @@ fn verify_on(storage: Arc<dyn Storage>) -> Result<Report> {
 ///
 /// `Closed`; `Io` if the files cannot be listed.
 pub(crate) fn verify_store(store: &Store) -> Result<Report> {
+    store.check_open()?;
     let _one = store.checkpointing.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let core = store.core_to_look();
     store.check_open()?;
