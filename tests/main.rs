@@ -48,6 +48,8 @@ mod model;
 mod rewrite;
 // Keys and values of every size.
 mod sizes;
+// A new store from what is left of a damaged one.
+mod salvage;
 // What `survey` and `stats` say of a store.
 mod survey;
 // Power that goes off at any moment.
