@@ -168,12 +168,7 @@ impl Salvage<'_> {
     }
 
     /// Puts the entries of a page.
-    fn take_page(
-        &mut self,
-        geometry: Geometry,
-        page: &Bytes,
-        into: &Arc<Table>,
-    ) -> Result<()> {
+    fn take_page(&mut self, geometry: Geometry, page: &Bytes, into: &Arc<Table>) -> Result<()> {
         for slot in page::slots(page, geometry) {
             if let (Some(key), Some(value)) = (slot.key(), slot.value()) {
                 self.target.insert(into, key, value)?;

@@ -98,7 +98,11 @@ impl fmt::Display for SalvageReport {
                 "directory page is damaged",
                 "directory pages are damaged",
             ),
-            (self.log_heads_damaged, "log file's header is damaged", "log files' headers are damaged"),
+            (
+                self.log_heads_damaged,
+                "log file's header is damaged",
+                "log files' headers are damaged",
+            ),
             (self.pages_damaged, "page is damaged", "pages are damaged"),
             (
                 self.tables_in_doubt,
@@ -107,7 +111,11 @@ impl fmt::Display for SalvageReport {
             ),
             (self.values_lost, "value in the log is lost", "values in the log are lost"),
             (self.commits_lost, "commit is lost", "commits are lost"),
-            (self.log_bytes_skipped, "byte of the log was skipped", "bytes of the log were skipped"),
+            (
+                self.log_bytes_skipped,
+                "byte of the log was skipped",
+                "bytes of the log were skipped",
+            ),
             (self.log_files_missing, "log file is missing", "log files are missing"),
             (
                 self.from_older,

@@ -125,7 +125,8 @@ impl Tree {
             let (begin, end) = (at * span, (at + same.len() as u64) * span);
             at += same.len() as u64;
             self.known.add(same[0].block);
-            let sound = table.blocks.read(same[0].block).filter(|b| crc32(&b[..], 0) == same[0].crc);
+            let sound =
+                table.blocks.read(same[0].block).filter(|b| crc32(&b[..], 0) == same[0].crc);
             let page = sound.and_then(|bytes| DirectoryPage::decode(&bytes).ok());
             match page.filter(|page| u64::from(page.prefix) == begin) {
                 Some(page) => self.add(page, &mut |_, _| true),
