@@ -21,9 +21,13 @@
 //! Nothing says then which pages are in use, and, without the hash key, which
 //! page has which prefix. If directory pages cover all prefixes and everything
 //! that they lead to is sound, they are believed. Otherwise all sound pages
-//! are asked, newest first. If the newest of several directory pages for the
-//! same prefixes is the damaged one and all pages of the one before are still
-//! whole, that one is believed: without header and root nothing tells.
+//! are asked, newest first. The newest of several directory pages for the same
+//! prefixes may be the damaged one, though, and all pages of the one before may
+//! still be whole. A page that is newer than the directory page for its entries
+//! gives that away. Where its prefix is known, that is: from the hash key, or from
+//! an entry that is spilled. So goes a table whose root and free map are both
+//! destroyed. Only where nothing of the hash key is left and no entry of the page
+//! is spilled, the older directory page is believed.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -69,7 +73,11 @@ impl Salvage<'_> {
             self.report.tables_in_doubt += u64::from(file.headers_damaged == 2);
             return Ok(tree);
         };
-        if file.header.is_none() && !self.is_complete(file, &geometry, &mut tree) {
+        let trusted = match file.header {
+            Some(_) => !is_outdated(file, geometry, &tree),
+            None => is_complete(file, geometry, &mut tree) && !is_outdated(file, geometry, &tree),
+        };
+        if !trusted {
             self.report.tables_in_doubt += 1;
             self.take_all(file, geometry, &tree, into)?;
             return Ok(tree);
@@ -89,12 +97,6 @@ impl Salvage<'_> {
             self.take_others(file, geometry, &mut tree, damaged, into)?;
         }
         Ok(tree)
-    }
-
-    /// Whether directory pages cover all prefixes and lead to sound pages only.
-    fn is_complete(&self, file: &TableFile, geometry: &Geometry, tree: &mut Tree) -> bool {
-        (0..tree.segments.len()).for_each(|index| _ = tree.pages(file, geometry, index));
-        tree.holes.is_empty()
     }
 
     /// Steps 2 and 3.
@@ -240,6 +242,32 @@ impl Salvage<'_> {
     }
 }
 
+/// Whether directory pages cover all prefixes and lead to sound pages only.
+fn is_complete(file: &TableFile, geometry: Geometry, tree: &mut Tree) -> bool {
+    (0..tree.segments.len()).for_each(|index| _ = tree.pages(file, &geometry, index));
+    tree.holes.is_empty()
+}
+
+/// Whether some page shows that a directory page that was gathered is not the
+/// last one for its prefixes.
+fn is_outdated(file: &TableFile, geometry: Geometry, tree: &Tree) -> bool {
+    let mut outdated = false;
+    if tree.is_gathered(file) {
+        file.blocks.scan(&mut |block, bytes| {
+            let record = page::sound(bytes).filter(|record| Some(record.table) == file.id);
+            if let Some(record) = record
+                && !tree.known.has(block)
+                && file.is_past(record.generation)
+            {
+                let hash = page::slots(bytes, geometry).find_map(|slot| hash_of(file, &slot));
+                outdated = hash.is_some_and(|hash| tree.is_outdated_by(hash, record.generation));
+            }
+            !outdated
+        });
+    }
+    outdated
+}
+
 /// Looks for sound pages that the tree does not lead to.
 fn others(file: &TableFile, tree: &Tree) -> Others {
     let mut others = Others::default();
@@ -276,8 +304,7 @@ fn is_lost(file: &TableFile, tree: &Tree, block: u32) -> bool {
 fn hash_of(file: &TableFile, slot: &Slot<'_>) -> Option<u64> {
     match (slot.key(), file.hasher) {
         (Some(key), Some(hasher)) => Some(hasher.hash(key)),
-        (None, Some(_)) => slot.address().map(|address| address.hash),
-        (_, None) => None,
+        _ => slot.address().map(|address| address.hash),
     }
 }
 

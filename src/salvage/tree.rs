@@ -80,6 +80,9 @@ pub(super) struct Tree {
     pub(super) segments: Vec<(u64, SegmentRecord)>,
     /// By the first prefix of each.
     pub(super) holes: BTreeMap<u64, Hole>,
+    /// Where no root says which directory pages count: the first prefix of each
+    /// segment, and the low half of the generation of the page that names it.
+    gathered: BTreeMap<u64, u32>,
     /// Blocks of which it is known what they are or were.
     pub(super) known: BlockSet,
     pub(super) directory_pages_damaged: u64,
@@ -92,6 +95,7 @@ impl Tree {
         let mut tree = Tree {
             segments: Vec::new(),
             holes: BTreeMap::new(),
+            gathered: BTreeMap::new(),
             known: BlockSet::new(table.blocks.count()),
             directory_pages_damaged: 0,
             root_damaged: false,
@@ -157,12 +161,19 @@ impl Tree {
         });
         pages.sort_by_key(|page| std::cmp::Reverse(page.generation));
         let mut covered = Covered::default();
+        let mut gathered = BTreeMap::new();
         for page in pages {
-            let begin = u64::from(page.prefix);
-            let end = begin + (1 << (MAX_DEPTH - page.depth));
-            self.add(page, &mut |begin, end| covered.is_free(begin, end));
-            covered.add(begin, end);
+            let generation = page.generation as u32;
+            self.add(page, &mut |begin, end| {
+                let free = covered.is_free(begin, end);
+                if free {
+                    covered.add(begin, end);
+                    gathered.insert(begin, generation);
+                }
+                free
+            });
         }
+        self.gathered = gathered;
         let gaps = covered.gaps();
         let hole = |(begin, end)| (begin, Hole { end, groups: Vec::new() });
         self.holes.extend(gaps.into_iter().map(hole));
@@ -207,6 +218,20 @@ impl Tree {
             self.holes.insert(*begin, Hole { end, groups: groups.collect() });
         }
         pages
+    }
+
+    /// Whether directory pages were gathered without anything that says which
+    /// of them count.
+    pub(super) fn is_gathered(&self, table: &TableFile) -> bool {
+        !self.gathered.is_empty() && !table.has_free_map()
+    }
+
+    /// Whether a page of that generation with an entry of that hash shows that
+    /// the directory page for it is not the last one: a checkpoint that writes a
+    /// page writes its directory page, too.
+    pub(super) fn is_outdated_by(&self, hash: u64, generation: u32) -> bool {
+        let segment = self.gathered.range(..=hash >> 32).next_back();
+        segment.is_some_and(|(_, gathered)| *gathered < generation)
     }
 
     /// Whether an entry with that hash may have been in something that is
