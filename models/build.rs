@@ -138,10 +138,15 @@ fn function_of(text: &str, name: &str) -> Option<(usize, usize)> {
     None
 }
 
-/// The code of a source: an essay cannot be included, tests are run elsewhere.
+/// The code of a source: an essay cannot be included, tests are run elsewhere,
+/// and modules below it are sources of their own.
 fn without_tests_and_essay(text: &str) -> String {
     let end = text.find("\n#[cfg(test)]\nmod tests").unwrap_or(text.len());
     let end = end.min(text.find("\n#[cfg(test)]\n#[path").unwrap_or(text.len()));
-    let lines = text[..end].lines().filter(|line| !line.starts_with("//!"));
+    let declares = |line: &str| {
+        let line = line.strip_prefix("pub(crate) ").unwrap_or(line);
+        line.starts_with("mod ") && line.ends_with(';')
+    };
+    let lines = text[..end].lines().filter(|line| !line.starts_with("//!") && !declares(line));
     lines.flat_map(|line| [line, "\n"]).collect()
 }

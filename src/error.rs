@@ -213,7 +213,7 @@ impl fmt::Display for Corruption {
         write!(
             f,
             "{} is damaged at offset {}: {} should be {}, but is {}; run `swissdb verify` to see \
-             all damage",
+             all damage, `swissdb salvage` to save the rest in a new store",
             self.path.display(),
             self.offset,
             self.what,

@@ -21,6 +21,7 @@
 //! parts     table/...     log/...
 //! deeds     value  batch  store/...  checkpoint  recovery  catalog  handle  iter  verify  inspect
 //!           clean  pass  compact  upkeep  bulk  rewrite  census  survey
+//!           salvage
 //! face      stats  table_handle  db  lib
 //! ```
 //!
@@ -48,6 +49,7 @@ mod options;
 mod pass;
 mod recovery;
 mod rewrite;
+mod salvage;
 mod snapshot;
 mod stats;
 pub mod storage;
@@ -69,6 +71,7 @@ pub use iter::Iter;
 pub use limits::{MAX_KEY_LENGTH, MAX_VALUE_LENGTH};
 pub use options::{Durability, HashKind, Options, TableOptions};
 pub use rewrite::{Payload, RewriteProgress, Rewritten, change_payload};
+pub use salvage::{LostValue, SalvageProgress, SalvageReport, salvage};
 pub use snapshot::{Entries, Snapshot, SnapshotTable};
 pub use stats::{Advice, CheckpointStats, LogFileStats, LogSpace, Stats, TableStats, Written};
 pub use survey::Survey;

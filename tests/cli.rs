@@ -264,6 +264,7 @@ fn every_help_tells_its_exit_statuses() {
         "map",
         "verify",
         "checkpoint",
+        "salvage",
     ] {
         for option in ["--help", "-h"] {
             let help = place.run(&[command, option]).yes();

@@ -50,6 +50,8 @@ mod rewrite;
 mod sizes;
 // A store so small that an interpreter can run it.
 mod small;
+// A new store from what is left of a damaged one.
+mod salvage;
 // What `survey` and `stats` say of a store.
 mod survey;
 // Power that goes off at any moment.

@@ -268,3 +268,25 @@ fn colour_is_shown_only_where_it_is_wanted() {
     let output = place.command(&arguments).env("NO_COLOR", "1").output().unwrap();
     assert!(!Run::new(&arguments, output).err.contains('\x1b'));
 }
+
+#[test]
+fn salvage_rebuilds_a_damaged_store_and_says_whether_anything_was_lost() {
+    let place = Place::with_sample();
+    let table = place.path("db").join("default.swiss");
+    let mut bytes = fs::read(&table).unwrap();
+    bytes[..8192].fill(0x5A);
+    fs::write(&table, &bytes).unwrap();
+    place.run(&["get", "db", "bash"]).error("swissdb salvage");
+    let run = place.run(&["salvage", "db", "saved"]).yes();
+    assert!(run.text().contains("recovered 1991 entries in 1 table"), "{}", run.text());
+    assert!(run.text().contains("2 header copies are damaged\nnothing was lost"), "{}", run.text());
+    assert_eq!(place.run(&["dump", "saved"]).yes().text().lines().count(), 1991);
+    assert_eq!(fs::read(&table).unwrap(), bytes);
+    place.run(&["salvage", "db", "saved"]).error("exists");
+    place.run(&["salvage", "nowhere", "new"]).error("there is no store");
+    for file in fs::read_dir(place.path("db").join("log")).unwrap() {
+        fs::remove_file(file.unwrap().path()).unwrap();
+    }
+    let run = place.run(&["salvage", "--json", "db", "rest"]).no();
+    assert!(run.text().contains("\"lost_anything\": true"), "{}", run.text());
+}

@@ -40,7 +40,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use colour::Colour;
-use commands::{alter, check, compact, dump, inspect, load, map, query, scan, stats};
+use commands::{alter, check, compact, dump, inspect, load, map, query, salvage, scan, stats};
 use outcome::{Failure, Outcome, status};
 
 /// Reads, writes and examines swissdb stores.
@@ -69,7 +69,7 @@ const AFTER_LONG_HELP: &str = "\
 Exit status:
   0  yes: done, found, undamaged
   1  no: the key is not there (get, del), or damage was found (verify, inspect,
-     map, dump, scan)
+     map, dump, scan), or something was lost (salvage)
   2  an error: it is told on standard error; also for wrong arguments
 
 Data goes to standard output, everything else to standard error. A pipe that
@@ -86,7 +86,8 @@ Examples:
   swissdb stats packages.swissdb                 sizes and counts
   swissdb map --svg map.svg packages.swissdb     a picture of all of it
   swissdb verify packages.swissdb                is it undamaged?
-  swissdb compact packages.swissdb               as small as it gets";
+  swissdb compact packages.swissdb               as small as it gets
+  swissdb salvage packages.swissdb new.swissdb   what is left of a damaged one";
 
 #[derive(Subcommand)]
 enum Command {
@@ -102,6 +103,7 @@ enum Command {
     Verify(check::VerifyArguments),
     Checkpoint(check::CheckpointArguments),
     Compact(compact::Arguments),
+    Salvage(salvage::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -142,6 +144,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Verify(arguments) => check::verify(&arguments, cli.color),
         Command::Checkpoint(arguments) => check::checkpoint(&arguments),
         Command::Compact(arguments) => compact::run(&arguments),
+        Command::Salvage(arguments) => salvage::run(&arguments),
     }
 }
 

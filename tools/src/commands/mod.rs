@@ -12,5 +12,6 @@ pub mod inspect;
 pub mod load;
 pub mod map;
 pub mod query;
+pub mod salvage;
 pub mod scan;
 pub mod stats;

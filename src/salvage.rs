@@ -1,0 +1,323 @@
+//! Salvage: a new store from whatever is left of a damaged one.
+//!
+//! Recovery refuses a store that it cannot bring back whole, and a damaged page
+//! is an error for all that was in it. Salvage takes what still validates and
+//! leaves the rest, and says how much that was. It reads the damaged store, to
+//! which not a byte is done, and writes another one beside it.
+//!
+//! ```text
+//! blocks   a table file, block by block       logs     records and values
+//! page     pages that speak for themselves
+//! table    header, or what pages tell of it   target   the new store
+//! tree     from the root to the pages         report   what it came to
+//! harvest  entries of a table file  ──►  replay  the log over them
+//! ```
+//!
+//! Everything that is taken over has a checksum that holds: pages their own,
+//! values the one in their address, records the one that begins with the salt
+//! of their file. So what comes out is never anything else than what was once
+//! written. Whether it is the last that was written, [`harvest`] argues for
+//! pages and [`replay`] for the log: it is, wherever the blocks that hold the
+//! last state are whole; where they are not, an earlier state may be found, and
+//! is counted as such.
+//!
+//! # What it takes
+//!
+//! Time to read the store once and to write what is found. Memory for one log
+//! file (64 MiB as a rule, as long as its record where one is longer), for the
+//! write buffer of the new store, for the records of all segments (1 byte for
+//! each 300 of the table file, or fewer), eight bytes for each page that is
+//! looked for outside the directory, and some for each value that is lost.
+//! Space for a second store.
+//!
+//! # An end before the end
+//!
+//! The new store is made in a directory beside its own, `DEST.tmp`, and gets its
+//! name when it is whole and durable. If anything fails the directory is
+//! removed; if the process is killed it is left behind, and the next salvage
+//! asks for its removal.
+
+mod blocks;
+mod harvest;
+mod logs;
+mod lost;
+mod page;
+mod replay;
+mod report;
+mod table;
+mod target;
+mod tree;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::format::header::{DEFAULT_TABLE, TableState};
+use crate::options::{Options, TableOptions};
+use crate::storage::files::Files;
+use crate::storage::{Lock, LockOutcome, Storage};
+
+use logs::Logs;
+use lost::{Lost, fingerprint};
+use replay::{Replayed, is_live, options_of};
+pub use report::{LostValue, SalvageReport};
+use table::TableFile;
+use target::Target;
+
+/// How far a salvage is; see [`salvage`].
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct SalvageProgress {
+    /// The table that is being read; `None` for the log.
+    pub table: Option<String>,
+    /// The share of the damaged store that was read, 0 to 1, about.
+    pub done: f64,
+}
+
+/// Rebuilds the store in the directory `source` in a new one, `dest`, from
+/// whatever pages and records of it are undamaged.
+///
+/// Not a byte of `source` is changed. Others may read it meanwhile, but not
+/// have it open for writing. `dest` must not exist; it does when this returns,
+/// durable and closed, and holds all entries that could be recovered. Its tables
+/// have the names, slots and hashes of the old ones; `options` say how they are
+/// written ([`Options::write_buffer`]) and what nothing is left to say of:
+/// the slot payload and the hash. A table of which only the log is left and whose
+/// name is not in it is called `table-` and its number.
+///
+/// Takes as long as reading the store and writing it again; space for the new
+/// one; memory for the write buffer, the longest log file (64 MiB, or as long as
+/// the largest value), and about one byte for each 300 of the table files.
+/// `progress` is told many times how far it is; if it returns
+/// [`ControlFlow::Break`], no new store is left.
+///
+/// ```
+/// use std::ops::ControlFlow;
+/// # let dir = tempfile::tempdir()?;
+/// # let (damaged, saved) = (dir.path().join("damaged"), dir.path().join("saved"));
+/// let db = swissdb::Db::open(&damaged)?;
+/// db.insert("key", "value")?;
+/// db.close()?;
+/// let file = std::fs::OpenOptions::new().write(true).open(damaged.join("default.swiss"))?;
+/// std::os::unix::fs::FileExt::write_all_at(&file, &[0; 8192], 0)?; // both header copies
+///
+/// assert!(swissdb::Db::open(&damaged).is_err());
+/// let options = swissdb::Options::new();
+/// let report = swissdb::salvage(&damaged, &saved, &options, |_| ControlFlow::Continue(()))?;
+/// assert_eq!((report.header_copies_damaged, report.lost_anything()), (2, false));
+/// assert_eq!(swissdb::Db::open(&saved)?.get("key")?.as_deref(), Some(&b"value"[..]));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+///
+/// [`Error::InvalidArgument`] if `dest`, or `dest` with `.tmp` behind it,
+/// exists; [`Error::NotFound`] if there is nothing of a store in `source`;
+/// [`Error::Locked`] if it is open for writing; [`Error::Version`] if a newer
+/// program wrote it; [`Error::Io`] from writing. Damage, and blocks that cannot
+/// be read, are no error. After an error there is no `dest`.
+pub fn salvage(
+    source: impl AsRef<Path>,
+    dest: impl AsRef<Path>,
+    options: &Options,
+    progress: impl FnMut(&SalvageProgress) -> ControlFlow<()>,
+) -> Result<SalvageReport> {
+    let dest = dest.as_ref();
+    let source = Arc::new(Files::new(source.as_ref()));
+    let scaffold = Scaffold::new(dest, &*source)?;
+    let target = Arc::new(Files::new(&scaffold.temporary));
+    let report = options.salvage_on(source, target, progress)?;
+    if report.finished {
+        scaffold.finish(dest)?;
+    }
+    Ok(report)
+}
+
+/// The directory in which the new store is made.
+struct Scaffold {
+    temporary: PathBuf,
+    done: bool,
+}
+
+impl Scaffold {
+    /// Checks that nothing is in the way; nothing is created yet.
+    fn new(dest: &Path, source: &dyn Storage) -> Result<Scaffold> {
+        let Some(name) = dest.file_name() else {
+            return Err(Error::invalid(format!("{} is no name for a new store", dest.display())));
+        };
+        let mut temporary = name.to_owned();
+        temporary.push(".tmp");
+        let temporary = dest.with_file_name(temporary);
+        if std::fs::symlink_metadata(dest).is_ok() {
+            let text = format!("{} exists; give the new store another name", dest.display());
+            return Err(Error::invalid(text));
+        }
+        if std::fs::symlink_metadata(&temporary).is_ok() {
+            let text = format!(
+                "{} exists, perhaps from a salvage that was interrupted; remove it first",
+                temporary.display()
+            );
+            return Err(Error::invalid(text));
+        }
+        source.list("").map_err(|_| logs::nothing(source))?;
+        Ok(Scaffold { temporary, done: false })
+    }
+
+    /// Gives the new store its name, durably.
+    fn finish(mut self, dest: &Path) -> Result<()> {
+        let renamed = std::fs::rename(&self.temporary, dest);
+        renamed.map_err(|error| Error::io("rename", &self.temporary, error))?;
+        self.done = true;
+        let parent = dest.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let parent = parent.unwrap_or(Path::new("."));
+        let synced = std::fs::File::open(parent).and_then(|directory| directory.sync_all());
+        synced.map_err(|error| Error::io("sync", parent, error))
+    }
+}
+
+impl Drop for Scaffold {
+    fn drop(&mut self) {
+        if !self.done {
+            // It was made by this salvage; if it stays, the next one says so.
+            let _ = std::fs::remove_dir_all(&self.temporary);
+        }
+    }
+}
+
+impl Options {
+    /// As [`salvage`], on any two [`Storage`]s, the second of them empty; see
+    /// [`Options::open_on`](Options::open_on). If it fails or is stopped, what
+    /// was written there is left.
+    ///
+    /// # Errors
+    ///
+    /// As [`salvage`].
+    pub fn salvage_on(
+        &self,
+        source: Arc<dyn Storage>,
+        dest: Arc<dyn Storage>,
+        mut progress: impl FnMut(&SalvageProgress) -> ControlFlow<()>,
+    ) -> Result<SalvageReport> {
+        self.check()?;
+        let _lock = lock(&*source)?;
+        let names = source.list("").map_err(|_| logs::nothing(&*source))?;
+        let mut names: Vec<String> = names.into_iter().filter(|n| n.ends_with(".swiss")).collect();
+        names.sort_unstable();
+        let mut meter = Meter { progress: &mut progress, read: 0, total: 1, stopped: false };
+        let logs = Logs::read(&*source)?;
+        if names.is_empty() && logs.is_empty() {
+            return Err(logs::nothing(&*source));
+        }
+        let mut tables = Vec::new();
+        for name in names {
+            tables.push(TableFile::open(&*source, &name)?);
+        }
+        let pages: u64 = tables.iter().map(|table| u64::from(table.blocks.count())).sum();
+        meter.total = pages + logs.stretches.iter().map(|stretch| stretch.blocks()).sum::<u64>();
+        let default = tables.iter().find(|table| table.name == DEFAULT_TABLE);
+        let chosen = default.map_or_else(TableOptions::new, options_of);
+        let options = Options {
+            payload: chosen.payload.unwrap_or(self.payload),
+            hash: chosen.hash.unwrap_or(self.hash),
+            ..self.clone()
+        };
+        let mut salvage = Salvage {
+            target: Target::create(dest, &options)?,
+            report: SalvageReport { log_heads_damaged: logs.heads_damaged, ..Default::default() },
+            logs,
+            lost: Lost::default(),
+            missing_files: BTreeSet::new(),
+            meter,
+        };
+        salvage.run(tables)?;
+        salvage.end()
+    }
+}
+
+/// Takes the lock that lets others read.
+fn lock(source: &dyn Storage) -> Result<Lock> {
+    match source.lock(false) {
+        Ok(LockOutcome::Held(lock)) => Ok(lock),
+        Ok(LockOutcome::Busy(pid)) => Err(Error::Locked { path: source.path(""), pid }),
+        Err(error) => Err(Error::io("lock", source.path(""), error)),
+    }
+}
+
+/// Tells the caller how far it is.
+struct Meter<'a> {
+    progress: &'a mut dyn FnMut(&SalvageProgress) -> ControlFlow<()>,
+    /// Blocks.
+    read: u64,
+    total: u64,
+    stopped: bool,
+}
+
+/// A salvage that is under way.
+struct Salvage<'a> {
+    logs: Logs,
+    target: Target,
+    report: SalvageReport,
+    lost: Lost,
+    /// Log files to which something refers and that are not there.
+    missing_files: BTreeSet<u32>,
+    meter: Meter<'a>,
+}
+
+impl Salvage<'_> {
+    /// All tables, and then the log.
+    fn run(&mut self, files: Vec<TableFile>) -> Result<()> {
+        let mut tables = BTreeMap::new();
+        for file in files {
+            let dropped = file.header.as_ref().is_some_and(|h| h.state == TableState::Dropped);
+            if dropped {
+                continue;
+            }
+            self.report.header_copies_damaged += file.headers_damaged;
+            if let Some(header) = &file.header
+                && !self.logs.has(header.log.file)
+            {
+                self.missing_files.insert(header.log.file);
+            }
+            let mut tree = None;
+            let mut into = None;
+            if is_live(&file) {
+                let table = self.target.table(&file.name, &options_of(&file))?;
+                tree = Some(self.harvest(&file, &table)?);
+                into = Some(table);
+            }
+            let id = file.id.or((file.name == DEFAULT_TABLE).then_some(0));
+            if let Some(id) = id {
+                tables.entry(id).or_insert_with(|| Replayed::new(&file, into, tree));
+            }
+            if self.meter.stopped {
+                return Ok(());
+            }
+        }
+        if !tables.contains_key(&0) {
+            // Every store has it: its file is gone.
+            self.report.tables_in_doubt += 1;
+        }
+        self.replay(tables)
+    }
+
+    /// Says that so many blocks more have been read. Returns whether to go on.
+    fn tell(&mut self, table: Option<&str>, blocks: u64) -> bool {
+        let meter = &mut self.meter;
+        meter.read += blocks;
+        let done = (meter.read as f64 / meter.total.max(1) as f64).min(1.0);
+        let progress = SalvageProgress { table: table.map(str::to_owned), done };
+        meter.stopped |= (meter.progress)(&progress).is_break();
+        !meter.stopped
+    }
+
+    /// Closes the new store and adds up.
+    fn end(mut self) -> Result<SalvageReport> {
+        self.report.finished = !self.meter.stopped;
+        self.report.log_files_missing = self.missing_files.len() as u64;
+        (self.report.values_lost, self.report.lost) = self.lost.counted();
+        (self.report.tables, self.report.entries) = self.target.close()?;
+        Ok(self.report)
+    }
+}
