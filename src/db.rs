@@ -1,5 +1,7 @@
 //! The handle of an open store.
 
+mod many;
+
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

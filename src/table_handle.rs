@@ -65,6 +65,22 @@ impl Table {
         self.handle.store.get_with(&self.core, key.as_ref(), lend)
     }
 
+    /// See [`Db::multi_get`](crate::Db::multi_get).
+    pub fn multi_get<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Value>>> {
+        self.check()?;
+        self.handle.store.multi_get(&self.core, keys)
+    }
+
+    /// See [`Db::multi_get_with`](crate::Db::multi_get_with).
+    pub fn multi_get_with<K: AsRef<[u8]>>(
+        &self,
+        keys: &[K],
+        lend: impl FnMut(usize, Result<Option<&[u8]>>),
+    ) -> Result<()> {
+        self.check()?;
+        self.handle.store.multi_get_with(&self.core, keys, lend)
+    }
+
     /// See [`Db::contains_key`](crate::Db::contains_key).
     pub fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {
         self.check()?;
