@@ -42,6 +42,8 @@ mod kills;
 mod limits;
 // What lies where in a store, all at once.
 mod map;
+// Many keys read in one call.
+mod many;
 // Random operations against a map of the standard library.
 mod model;
 // A table with another slot payload, written anew.
