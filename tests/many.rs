@@ -173,9 +173,54 @@ fn versioned(entry: u64, version: u64) -> Vec<u8> {
     bytes
 }
 
+/// The entries that stay while they are overwritten.
+const ENTRIES: u64 = 500;
+
+/// Reads lists of random keys until told to stop: each that stays is there,
+/// whole, and never older than what this reader has seen of it before.
+fn read_until(stop: &AtomicBool, db: &Db, seed: u64) {
+    let mut random = Random::new(seed);
+    let mut newest = vec![0; ENTRIES as usize];
+    while !stop.load(Ordering::Relaxed) {
+        let entries: Vec<u64> =
+            (0..random.below(400)).map(|_| random.below(ENTRIES + 50)).collect();
+        let keys: Vec<_> = entries.iter().map(|entry| key(*entry)).collect();
+        let found = db.multi_get(&keys).expect("multi_get");
+        // A key that stands in the list twice may have two versions.
+        let before = newest.clone();
+        for (entry, found) in entries.iter().zip(found) {
+            if *entry >= ENTRIES {
+                assert!(found.is_none(), "entry {entry} was never there");
+                continue;
+            }
+            let found = found.expect("an entry that stays");
+            let version = u64::from_le_bytes(found[8..16].try_into().expect("8 bytes"));
+            assert_eq!(found, versioned(*entry, version), "of entry {entry}");
+            assert!(version >= before[*entry as usize], "entry {entry} went back");
+            newest[*entry as usize] = version.max(newest[*entry as usize]);
+        }
+    }
+}
+
+/// Overwrites, inserts and removes, with checkpoints and a compaction.
+fn write_beside(store: &TestStore) {
+    let mut random = Random::new(5);
+    for step in 1..=6_000 {
+        let entry = random.below(ENTRIES);
+        store.insert(key(entry), versioned(entry, step)).expect("insert");
+        store.insert(format!("other {step}"), value(step, 30)).expect("insert");
+        if step % 3 == 0 {
+            store.remove(format!("other {}", step / 2)).expect("remove");
+        }
+        if step % 2_000 == 0 {
+            store.checkpoint().expect("checkpoint");
+        }
+    }
+    store.compact().expect("compact");
+}
+
 #[test]
 fn many_reads_beside_a_writer_see_only_values_that_were_written() {
-    const ENTRIES: u64 = 500;
     let small = || Options::new().payload(72).write_buffer(1 << 20).max_log_file(1 << 20);
     for store in [TestStore::on_disk(small()), TestStore::in_memory(small().payload(504))] {
         for entry in 0..ENTRIES {
@@ -185,44 +230,10 @@ fn many_reads_beside_a_writer_see_only_values_that_were_written() {
         thread::scope(|scope| {
             for reader in 0..2 {
                 let (stop, db) = (&stop, (*store).clone());
-                scope.spawn(move || {
-                    let mut random = Random::new(reader);
-                    let mut newest = vec![0; ENTRIES as usize];
-                    while !stop.load(Ordering::Relaxed) {
-                        let entries: Vec<u64> =
-                            (0..random.below(400)).map(|_| random.below(ENTRIES + 50)).collect();
-                        let keys: Vec<_> = entries.iter().map(|entry| key(*entry)).collect();
-                        let found = db.multi_get(&keys).expect("multi_get");
-                        // A key that stands in the list twice may have two versions.
-                        let before = newest.clone();
-                        for (entry, found) in entries.iter().zip(found) {
-                            if *entry >= ENTRIES {
-                                assert!(found.is_none(), "entry {entry} was never there");
-                                continue;
-                            }
-                            let found = found.expect("an entry that stays");
-                            let version = u64::from_le_bytes(found[8..16].try_into().expect("8"));
-                            assert_eq!(found, versioned(*entry, version), "of entry {entry}");
-                            assert!(version >= before[*entry as usize], "entry {entry} went back");
-                            newest[*entry as usize] = version.max(newest[*entry as usize]);
-                        }
-                    }
-                });
+                scope.spawn(move || read_until(stop, &db, reader));
             }
-            let mut random = Random::new(5);
             let writing = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                for step in 1..=6_000 {
-                    let entry = random.below(ENTRIES);
-                    store.insert(key(entry), versioned(entry, step)).expect("insert");
-                    store.insert(format!("other {step}"), value(step, 30)).expect("insert");
-                    if step % 3 == 0 {
-                        store.remove(format!("other {}", step / 2)).expect("remove");
-                    }
-                    if step % 2_000 == 0 {
-                        store.checkpoint().expect("checkpoint");
-                    }
-                }
-                store.compact().expect("compact");
+                write_beside(&store);
             }));
             stop.store(true, Ordering::Relaxed);
             writing.expect("the writer");

@@ -110,7 +110,7 @@ pub(crate) struct Table {
     file: Arc<dyn File>,
     structure: Mutex<Allocator>,
     dropped: AtomicBool,
-    asking: read::many::Asking,
+    asking: read::ahead::Asking,
     /// Entries, and how often the table was changed.
     counts: Apart,
 }
@@ -301,7 +301,7 @@ impl Writer {
             file: blocks.file().clone(),
             structure: Mutex::new(allocator),
             dropped: AtomicBool::new(false),
-            asking: read::many::Asking::default(),
+            asking: read::ahead::Asking::default(),
             counts: Apart::default(),
         };
         table.counts.0.store(opening.totals.used, Ordering::Relaxed);
