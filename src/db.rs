@@ -1,6 +1,7 @@
 //! The handle of an open store.
 
 mod many;
+mod scan;
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::batch::Batch;
+use crate::cursor::{Cursor, Scan};
 use crate::error::Result;
 use crate::handle::Handle;
 use crate::iter::Iter;
@@ -96,6 +97,18 @@ impl Table {
     /// See [`Db::iter`](crate::Db::iter). Nothing appears of a dropped table.
     pub fn iter(&self) -> Iter {
         Iter::new(self.handle.clone(), self.core.clone())
+    }
+
+    /// See [`Db::iter_from`](crate::Db::iter_from).
+    pub fn iter_from(&self, cursor: Cursor) -> Result<Scan> {
+        self.check()?;
+        Scan::resume(self.handle.clone(), self.core.clone(), cursor)
+    }
+
+    /// See [`Db::scan_partitions`](crate::Db::scan_partitions). Nothing appears
+    /// of a dropped table.
+    pub fn scan_partitions(&self, n: usize) -> Vec<Scan> {
+        Scan::parts(&self.handle, &self.core, n)
     }
 
     /// See [`Db::len`](crate::Db::len).

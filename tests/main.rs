@@ -16,6 +16,8 @@ mod tidy;
 mod cases;
 // Readers, iterators and writers at the same time.
 mod concurrency;
+// Iteration that is left, stored and resumed, and in parts.
+mod cursors;
 // Bytes that rotted, were cut off or are missing.
 mod damage;
 // A simulated disk that forgets what was not synced.
