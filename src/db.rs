@@ -1,5 +1,8 @@
 //! The handle of an open store.
 
+mod many;
+mod scan;
+
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::handle::Handle;
 use crate::store::LogBytes;
-use crate::table::scan::{Scanned, ScannedSlot, SegmentCopy};
+use crate::table::scan::{Part, Scanned, ScannedSlot, SegmentCopy};
 use crate::table::{Spilled, Table};
 use crate::value::Value;
 
@@ -36,6 +36,10 @@ pub struct Iter {
     table: Arc<Table>,
     /// Where the next segment begins; `None` at the end.
     next: Option<u64>,
+    /// Entries of this hash or a higher one are not its business.
+    until: Option<u64>,
+    /// Entries come in the order of their hashes.
+    ordered: bool,
     clears: u64,
     /// The table's changes when the copy was made.
     changes: u64,
@@ -49,16 +53,41 @@ pub struct Iter {
 impl Iter {
     pub(crate) fn new(handle: Arc<Handle>, table: Arc<Table>) -> Iter {
         let clears = table.clears();
+        Iter::over(handle, table, clears, Some(0), None, false)
+    }
+
+    /// An iterator over the entries whose hashes lie in a range.
+    pub(crate) fn over(
+        handle: Arc<Handle>,
+        table: Arc<Table>,
+        clears: u64,
+        next: Option<u64>,
+        until: Option<u64>,
+        ordered: bool,
+    ) -> Iter {
         Iter {
             handle,
             table,
-            next: Some(0),
+            next,
+            until,
+            ordered,
             clears,
             changes: 0,
             copy: SegmentCopy::default(),
             spilled_keys: Vec::new(),
             at: 0,
         }
+    }
+
+    /// The hash of the entry that comes next, or a lower one behind that of the
+    /// last; `None` at the end. For one in the order of the hashes.
+    pub(crate) fn place(&self) -> Option<u64> {
+        self.copy.hash(self.at).or(self.next)
+    }
+
+    /// Where it ends, if not at the end of all hashes.
+    pub(crate) fn until(&self) -> Option<u64> {
+        self.until
     }
 
     /// Copies the next segment, and those of its keys that stand in the log.
@@ -72,7 +101,8 @@ impl Iter {
             // Before the copy: whatever is live in it stays readable meanwhile.
             let log = LogBytes::pinned(&store.log, &*store.storage);
             self.changes = self.table.changes();
-            let scanned = self.table.scan_segment(from, self.clears, &mut self.copy)?;
+            let part = Part { from, until: self.until, ordered: self.ordered };
+            let scanned = self.table.scan_part(part, self.clears, &mut self.copy)?;
             let keys = spilled_keys(&self.copy, &log);
             // A key that was put elsewhere may be absent where it was copied.
             let is_damaged = keys.iter().any(|(_, key)| key.is_err());
@@ -175,7 +205,8 @@ impl Iterator for Iter {
             if let Err(error) = self.fill(from) {
                 // The rest of this segment cannot be read; the next one may.
                 self.copy = SegmentCopy::default();
-                self.next = self.table.next_segment_after(from);
+                let next = self.table.next_segment_after(from);
+                self.next = next.filter(|next| self.until.is_none_or(|until| *next < until));
                 return Some(Err(error));
             }
         }

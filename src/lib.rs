@@ -19,8 +19,8 @@
 //! words     limits  error  options  hash  histogram  format/{header,directory,group,record}
 //! machine   storage/{mod,files,map,memory,epoch,pins}
 //! parts     table/...     log/...
-//! deeds     value  batch  store/...  checkpoint  recovery  catalog  handle  iter  verify  inspect
-//!           clean  pass  compact  upkeep  bulk  rewrite  census  survey
+//! deeds     value  batch  store/...  checkpoint  recovery  catalog  handle  iter  cursor  verify
+//!           inspect  clean  pass  compact  upkeep  bulk  rewrite  census  survey  snapshot
 //!           salvage
 //! face      stats  table_handle  db  lib
 //! ```
@@ -35,6 +35,7 @@ mod census;
 mod checkpoint;
 mod clean;
 mod compact;
+mod cursor;
 mod db;
 mod error;
 mod format;
@@ -64,6 +65,7 @@ mod verify;
 pub use batch::Batch;
 pub use census::Census;
 pub use compact::{CompactProgress, CompactStep, Compacted};
+pub use cursor::{Cursor, Scan};
 pub use db::Db;
 pub use error::{Corruption, Error, Result};
 pub use histogram::{Bucket, Histogram};

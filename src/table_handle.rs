@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::batch::Batch;
+use crate::cursor::{Cursor, Scan};
 use crate::error::Result;
 use crate::handle::Handle;
 use crate::iter::Iter;
@@ -65,6 +66,22 @@ impl Table {
         self.handle.store.get_with(&self.core, key.as_ref(), lend)
     }
 
+    /// See [`Db::multi_get`](crate::Db::multi_get).
+    pub fn multi_get<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Value>>> {
+        self.check()?;
+        self.handle.store.multi_get(&self.core, keys)
+    }
+
+    /// See [`Db::multi_get_with`](crate::Db::multi_get_with).
+    pub fn multi_get_with<K: AsRef<[u8]>>(
+        &self,
+        keys: &[K],
+        lend: impl FnMut(usize, Result<Option<&[u8]>>),
+    ) -> Result<()> {
+        self.check()?;
+        self.handle.store.multi_get_with(&self.core, keys, lend)
+    }
+
     /// See [`Db::contains_key`](crate::Db::contains_key).
     pub fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {
         self.check()?;
@@ -80,6 +97,18 @@ impl Table {
     /// See [`Db::iter`](crate::Db::iter). Nothing appears of a dropped table.
     pub fn iter(&self) -> Iter {
         Iter::new(self.handle.clone(), self.core.clone())
+    }
+
+    /// See [`Db::iter_from`](crate::Db::iter_from).
+    pub fn iter_from(&self, cursor: Cursor) -> Result<Scan> {
+        self.check()?;
+        Scan::resume(self.handle.clone(), self.core.clone(), cursor)
+    }
+
+    /// See [`Db::scan_partitions`](crate::Db::scan_partitions). Nothing appears
+    /// of a dropped table.
+    pub fn scan_partitions(&self, n: usize) -> Vec<Scan> {
+        Scan::parts(&self.handle, &self.core, n)
     }
 
     /// See [`Db::len`](crate::Db::len).

@@ -16,6 +16,8 @@ mod tidy;
 mod cases;
 // Readers, iterators and writers at the same time.
 mod concurrency;
+// Iteration that is left, stored and resumed, and in parts.
+mod cursors;
 // Bytes that rotted, were cut off or are missing.
 mod damage;
 // A simulated disk that forgets what was not synced.
@@ -42,6 +44,8 @@ mod kills;
 mod limits;
 // What lies where in a store, all at once.
 mod map;
+// Many keys read in one call.
+mod many;
 // Random operations against a map of the standard library.
 mod model;
 // A table with another slot payload, written anew.

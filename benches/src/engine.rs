@@ -6,9 +6,10 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use swissdb::{Db, Options};
+use swissdb::{Batch, Db, Options};
 
 use crate::Outcome;
+use crate::data::{Key, Value};
 
 /// A map from bytes to bytes.
 pub trait Engine: Sized {
@@ -26,6 +27,16 @@ pub trait Engine: Sized {
 
     /// Looks at a value without taking it; says something of its bytes.
     fn look(&self, key: &[u8]) -> Outcome<Option<u64>>;
+
+    /// Reads the values of many keys the ordinary way, in one call if there is
+    /// one for it; says how many there are, and something of their bytes.
+    fn multi_get(&self, keys: &[Key]) -> Outcome<(u64, u64)>;
+
+    /// Looks at the values of many keys without taking them.
+    fn multi_look(&self, keys: &[Key]) -> Outcome<(u64, u64)>;
+
+    /// Overwrites or inserts many entries, in one commit if there is one.
+    fn multi_insert(&mut self, keys: &[Key], values: &[Value]) -> Outcome;
 
     /// Removes an entry; says whether it was there.
     fn remove(&mut self, key: &[u8]) -> Outcome<bool>;
@@ -48,12 +59,14 @@ fn taste(bytes: &[u8]) -> u64 {
 pub struct Swiss {
     db: Option<Db>,
     path: PathBuf,
+    batch: Batch,
 }
 
 impl Swiss {
     /// A new store; the directory is removed when it is dropped.
     pub fn create(path: &Path, options: &Options) -> Outcome<Swiss> {
-        Ok(Swiss { db: Some(options.open(path)?), path: path.to_path_buf() })
+        let db = Some(options.open(path)?);
+        Ok(Swiss { db, path: path.to_path_buf(), batch: Batch::new() })
     }
 
     /// Closes the store and leaves its files where they are.
@@ -96,6 +109,34 @@ impl Engine for Swiss {
 
     fn look(&self, key: &[u8]) -> Outcome<Option<u64>> {
         Ok(self.db().get_with(key, taste)?)
+    }
+
+    fn multi_get(&self, keys: &[Key]) -> Outcome<(u64, u64)> {
+        let (mut count, mut sum) = (0, 0u64);
+        for value in self.db().multi_get(keys)?.into_iter().flatten() {
+            (count, sum) = (count + 1, sum.wrapping_add(taste(&value)));
+        }
+        Ok((count, sum))
+    }
+
+    fn multi_look(&self, keys: &[Key]) -> Outcome<(u64, u64)> {
+        let (mut count, mut sum) = (0, 0u64);
+        let mut failed = Ok(());
+        self.db().multi_get_with(keys, |_, value| match value {
+            Ok(Some(value)) => (count, sum) = (count + 1, sum.wrapping_add(taste(value))),
+            Ok(None) => {}
+            Err(error) => failed = Err(error),
+        })?;
+        failed?;
+        Ok((count, sum))
+    }
+
+    fn multi_insert(&mut self, keys: &[Key], values: &[Value]) -> Outcome {
+        self.batch.clear();
+        for (key, value) in keys.iter().zip(values) {
+            self.batch.insert(key, value)?;
+        }
+        Ok(self.db().write(&self.batch)?)
     }
 
     fn remove(&mut self, key: &[u8]) -> Outcome<bool> {
@@ -143,6 +184,25 @@ impl Engine for StdMap {
 
     fn look(&self, key: &[u8]) -> Outcome<Option<u64>> {
         self.get(key)
+    }
+
+    fn multi_get(&self, keys: &[Key]) -> Outcome<(u64, u64)> {
+        let (mut count, mut sum) = (0, 0u64);
+        for value in keys.iter().filter_map(|key| self.0.get(&key[..])) {
+            (count, sum) = (count + 1, sum.wrapping_add(taste(value)));
+        }
+        Ok((count, sum))
+    }
+
+    fn multi_look(&self, keys: &[Key]) -> Outcome<(u64, u64)> {
+        self.multi_get(keys)
+    }
+
+    fn multi_insert(&mut self, keys: &[Key], values: &[Value]) -> Outcome {
+        for (key, value) in keys.iter().zip(values) {
+            self.insert(key, value)?;
+        }
+        Ok(())
     }
 
     fn remove(&mut self, key: &[u8]) -> Outcome<bool> {

@@ -4,6 +4,7 @@
 //! cargo run --release -p swissdb-bench -- map     beside HashMap<Vec<u8>, Vec<u8>>
 //! cargo run --release -p swissdb-bench -- tail    every single insert, memory, files, opening
 //! cargo run --release -p swissdb-bench -- fill    utilisation while filling, as CSV and SVG
+//! cargo run --release -p swissdb-bench -- cold    reads of pages that are not in memory
 //! cargo run --release -p swissdb-bench -- space   what the files take, from filling to refilling
 //! ```
 //!
@@ -21,6 +22,7 @@
 //! These programs do not know how the store works: they use its public face.
 
 mod child;
+mod cold;
 mod data;
 mod engine;
 mod fill;
@@ -51,6 +53,8 @@ enum Command {
     Tail(tail::Settings),
     /// Utilisation of the slots while filling
     Fill(fill::Settings),
+    /// Reads of pages that are not in memory, one by one and many at once
+    Cold(cold::Settings),
     /// What the files take: filled, overwritten, thinned, compacted, refilled
     Space(space::Settings),
     /// What the others start as a process of its own
@@ -83,6 +87,7 @@ fn main() -> ExitCode {
         Command::Map(settings) => map::run(&settings),
         Command::Tail(settings) => tail::run(&settings),
         Command::Fill(settings) => fill::run(&settings),
+        Command::Cold(settings) => cold::run(&settings),
         Command::Space(settings) => space::run(&settings),
         Command::Child(settings) => child::run(&settings),
     };

@@ -9,7 +9,9 @@
 //! `overwrite` uses the map's `insert` with fresh vectors, which is what a caller
 //! writes who does not know whether the key is there; `overwrite in place` uses
 //! `get_mut` and the vector that is there. `get` gives a value of its own
-//! (swissdb copies it out, the map lends it); `look` lends it in both.
+//! (swissdb copies it out, the map lends it); `look` lends it in both. The phases
+//! with `by 64` do the same with so many keys in a call, or entries in a commit;
+//! the map has no such calls and does them one by one.
 
 use std::time::Instant;
 
@@ -59,8 +61,23 @@ impl Settings {
 }
 
 /// What is measured, in the order in which it happens.
-const PHASES: [&str; 8] =
-    ["insert", "get", "look", "miss", "overwrite", "overwrite in place", "iterate", "remove"];
+const PHASES: [&str; 12] = [
+    "insert",
+    "get",
+    "get by 64",
+    "look",
+    "look by 64",
+    "miss",
+    "miss by 64",
+    "overwrite",
+    "overwrite in place",
+    "overwrite by 64",
+    "iterate",
+    "remove",
+];
+
+/// Keys in a call of the phases that say so.
+const BY: usize = 64;
 
 /// One phase of one engine in one round.
 #[derive(Serialize)]
@@ -106,6 +123,28 @@ fn phase<E: Engine>(engine: &mut E, work: &Workload, phase: &str) -> Outcome<u64
         "look" => {
             for key in &work.read {
                 sum = sum.wrapping_add(engine.look(key)?.ok_or("an entry is missing")?);
+            }
+        }
+        "get by 64" => {
+            for keys in work.read.chunks(BY) {
+                let (count, bytes) = engine.multi_get(keys)?;
+                sum = sum.wrapping_add(count).wrapping_add(bytes);
+            }
+        }
+        "look by 64" => {
+            for keys in work.read.chunks(BY) {
+                let (count, bytes) = engine.multi_look(keys)?;
+                sum = sum.wrapping_add(count).wrapping_add(bytes);
+            }
+        }
+        "miss by 64" => {
+            for keys in work.absent.chunks(BY) {
+                sum += engine.multi_get(keys)?.0;
+            }
+        }
+        "overwrite by 64" => {
+            for (keys, values) in work.changed.chunks(BY).zip(work.values.chunks(BY)) {
+                engine.multi_insert(keys, values)?;
             }
         }
         "miss" => {

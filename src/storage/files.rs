@@ -25,12 +25,13 @@
 
 use std::fs::{self, OpenOptions, TryLockError};
 use std::io;
+use std::num::NonZeroU64;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{FallocateFlags, SeekFrom};
+use rustix::fs::{Advice, FallocateFlags, SeekFrom};
 use rustix::io::Errno;
 
 use super::map::Map;
@@ -308,6 +309,16 @@ impl File for RealFile {
             }
         }
         Ok(holes)
+    }
+
+    fn will_need(&self, ranges: &[Range<u64>]) {
+        for range in ranges {
+            let length = NonZeroU64::new(range.end.saturating_sub(range.start));
+            if length.is_some() {
+                // Advice: where it is not taken, the read waits a little longer.
+                let _ = rustix::fs::fadvise(&self.file, range.start, length, Advice::WillNeed);
+            }
+        }
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -121,6 +121,11 @@ pub trait File: Send + Sync {
         Ok(Vec::new())
     }
 
+    /// Says that these ranges are read soon. A storage that can brings them into
+    /// memory meanwhile, as many at once as its device takes, without waiting
+    /// for any. Advice: it may do nothing, and what fails is found by the read.
+    fn will_need(&self, _ranges: &[Range<u64>]) {}
+
     /// Makes everything written so far durable.
     fn sync(&self) -> io::Result<()>;
 }

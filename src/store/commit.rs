@@ -6,6 +6,9 @@
 //! 3. The record is written. From here to the end of applying nothing can
 //!    fail; if a thread unwinds all the same, the store is poisoned.
 //! 4. The changes are applied and can be seen.
+//!    What the entries of a batch need is asked of memory, and of the device,
+//!    for some of them at once, before each of them waits for it: first when the
+//!    batch is prepared, again when it is applied.
 //! 5. Without the lock: with `Durability::Sync`, wait until it is durable.
 //!
 //! A commit survives the death of the process when step 3 is over.
@@ -21,6 +24,7 @@ use crate::format::record::{MAX_RECORD, OP_HEADER, Op, OpKind, RECORD_HEADER};
 use crate::log::{Placed, Poison, Room};
 use crate::options::Durability;
 use crate::table::Table;
+use crate::table::read::many::CHUNK;
 use crate::table::write::{Intent, spilled_crc, spilled_part};
 
 use super::space::Behind;
@@ -185,9 +189,19 @@ impl Store {
         placed: Placed,
     ) -> Result<()> {
         let mut key_at = placed.offset + (RECORD_HEADER + OP_HEADER) as u32;
-        for ((_, op), hash) in ops.iter().zip(hashes) {
-            self.apply(core, op, *hash, placed.file, key_at)?;
-            key_at += op.encoded_len() as u32;
+        let mut hashes = hashes;
+        for of_table in ops.chunk_by(|(_, a), (_, b)| a.table == b.table) {
+            for ops in of_table.chunks(CHUNK) {
+                let (foreseen, behind) = hashes.split_at(ops.len());
+                hashes = behind;
+                if let Some(writer) = core.writer(ops[0].1.table) {
+                    writer.table.foresee(foreseen);
+                }
+                for ((_, op), hash) in ops.iter().zip(foreseen) {
+                    self.apply(core, op, *hash, placed.file, key_at)?;
+                    key_at += op.encoded_len() as u32;
+                }
+            }
         }
         Ok(())
     }

@@ -19,6 +19,7 @@
 
 pub(crate) mod commit;
 pub(crate) mod create;
+pub(crate) mod many;
 pub(crate) mod moving;
 pub(crate) mod read;
 pub(crate) mod signals;

@@ -123,7 +123,7 @@ impl Store {
 
     /// A store that was closed looks to its readers like one that was forked.
     #[cold]
-    fn explain(&self, error: crate::Error) -> crate::Error {
+    pub(super) fn explain(&self, error: crate::Error) -> crate::Error {
         match error {
             crate::Error::Closed { .. } if self.is_closed() => super::closed(),
             other => other,

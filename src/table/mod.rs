@@ -18,7 +18,7 @@
 //! * [`arena`], [`layout`]: the directory's memory and what its words mean
 //! * [`frames`], [`blocks`], [`maps`]: places for pages, in memory and in the file
 //! * [`directory`]: loading and routing; [`replace`]: other segments, split pages
-//! * [`read`]: the lock-free lookup
+//! * [`read`]: the lock-free lookup, and that of many keys at once
 //! * [`segment`], [`room`], [`write`]: the writer's lookup, making room, changes
 //! * [`shrink`], [`live`]: taking room back; which log bytes are needed
 //! * [`freeze`]: what a checkpoint sees while writers go on
@@ -110,6 +110,7 @@ pub(crate) struct Table {
     file: Arc<dyn File>,
     structure: Mutex<Allocator>,
     dropped: AtomicBool,
+    asking: read::ahead::Asking,
     /// Entries, and how often the table was changed.
     counts: Apart,
 }
@@ -300,6 +301,7 @@ impl Writer {
             file: blocks.file().clone(),
             structure: Mutex::new(allocator),
             dropped: AtomicBool::new(false),
+            asking: read::ahead::Asking::default(),
             counts: Apart::default(),
         };
         table.counts.0.store(opening.totals.used, Ordering::Relaxed);

@@ -36,6 +36,12 @@
 //! bounds that the layout proves are not checked again here: a line lies in
 //! its chunk, a group in its page, a slot in its group. Numbers that come from
 //! shared memory are bounded first; each access says by what.
+//!
+//! Many keys at once are looked up by [`many`], step by step side by side, and
+//! pages that are not in memory asked for by [`ahead`].
+
+pub(crate) mod ahead;
+pub(crate) mod many;
 
 pub(crate) mod still;
 
@@ -181,6 +187,14 @@ impl Table {
     #[inline(always)]
     fn find_segment(&self, key: &[u8]) -> Try<(u64, DirectoryWord)> {
         let line = self.root.load(Ordering::Acquire) as u32;
+        let (depth, hasher) = self.root_head(line)?;
+        let hash = hasher.hash(key);
+        Ok((hash, self.descend(line, depth, hash)?))
+    }
+
+    /// The depth of the root at `line`, and its hash function.
+    #[inline(always)]
+    fn root_head(&self, line: u32) -> Try<(u8, Hasher)> {
         let head = line_of(&self.arena, line)?;
         let first = head[0].load(Ordering::Relaxed);
         // Two words of a hasher stand in the line that is loaded anyway; the
@@ -190,19 +204,24 @@ impl Table {
             let word = if i < 2 { &head[2 + i] } else { &more[i] };
             word.load(Ordering::Relaxed)
         });
-        let hash = hasher.hash(key);
-        Ok((hash, self.descend(line, first as u8, hash)?))
+        Ok((first as u8, hasher))
     }
 
     /// The segment of a hash below the root at `line`.
     #[inline(always)]
     fn descend(&self, line: u32, depth: u8, hash: u64) -> Try<DirectoryWord> {
+        let word = self.directory_word(line, depth, hash)?;
+        Ok(DirectoryWord::decode(word.load(Ordering::Acquire)))
+    }
+
+    /// Where the directory word of a hash stands, below the root at `line`.
+    #[inline(always)]
+    fn directory_word(&self, line: u32, depth: u8, hash: u64) -> Try<&AtomicU64> {
         let index = prefix_index(hash, 0, depth);
-        let word = self.load_word(line.wrapping_add(ROOT_HEAD as u32), index)?;
-        let root = RootWord::decode(word).ok_or(Stop::Unloaded(hash))?;
+        let word = self.word_of(line.wrapping_add(ROOT_HEAD as u32), index)?;
+        let root = RootWord::decode(word.load(Ordering::Acquire)).ok_or(Stop::Unloaded(hash))?;
         let index = prefix_index(hash, root.depth, root.bits);
-        let word = self.load_word(root.array.wrapping_add(1), index)?;
-        Ok(DirectoryWord::decode(word))
+        self.word_of(root.array.wrapping_add(1), index)
     }
 
     /// The segment of a hash, for readers who walk the table: to be believed
@@ -221,9 +240,9 @@ impl Table {
 
     /// Word `index` of a run of lines.
     #[inline(always)]
-    fn load_word(&self, line: u32, index: usize) -> Try<u64> {
+    fn word_of(&self, line: u32, index: usize) -> Try<&AtomicU64> {
         let line = line_of(&self.arena, line.wrapping_add((index / LINE_WORDS) as u32))?;
-        Ok(line[index % LINE_WORDS].load(Ordering::Acquire))
+        Ok(&line[index % LINE_WORDS])
     }
 
     #[inline(always)]

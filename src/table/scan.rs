@@ -4,9 +4,14 @@
 //! and as a whole only if these, its directory word and the reuse epoch are
 //! the same afterwards. So the copy is the segment as it was at one moment,
 //! between the last group copied and the first one looked at again; an entry
-//! that was removed and came back elsewhere is not in it twice. What lies before the cursor is left out, so growth,
-//! splits and merges between two segments cannot show an entry twice or not at
-//! all.
+//! that was removed and came back elsewhere is not in it twice. What lies before
+//! the place where the scan stands is left out, so growth, splits and merges
+//! between two segments cannot show an entry twice or not at all.
+//!
+//! A scan that may be left within a segment, and gone on with later, puts the
+//! entries of the copy in the order of their hashes. Its place is the hash of the
+//! entry that comes next: what has a lower one was shown. (Two entries that agree
+//! in all 64 bits have one place; left between them, both are still to come.)
 //!
 //! After some failures the caller takes the writer lock and tries again, which
 //! then cannot fail for that reason.
@@ -15,6 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use crate::error::Result;
 use crate::format::group::{self, Address, Lengths};
+use crate::hash::Hasher;
 
 use super::Table;
 use super::layout::{Descriptor, DirectoryWord, PageWord, prefix_index};
@@ -31,6 +37,26 @@ pub(crate) struct SegmentCopy {
     words: Vec<u64>,
     /// The page word and the version under which each group was copied.
     groups: Vec<(PageWord, u32)>,
+    /// The hashes of the entries, sorted, and which entry each is of; empty
+    /// unless this order was asked for.
+    order: Vec<(u64, usize)>,
+}
+
+/// Which entries of a segment are copied out.
+#[derive(Clone, Copy)]
+pub(crate) struct Part {
+    /// Those of the segment of this hash, and none that are lower.
+    pub(crate) from: u64,
+    /// None of this hash or higher.
+    pub(crate) until: Option<u64>,
+    /// In the order of their hashes.
+    pub(crate) ordered: bool,
+}
+
+/// What decides whether a slot is copied out, where not all of them are.
+struct Sieve<'a> {
+    hasher: &'a Hasher,
+    part: Part,
 }
 
 /// An entry of a segment that was copied out.
@@ -82,14 +108,21 @@ impl SegmentCopy {
 
     /// Entry `i`.
     pub(crate) fn get(&self, i: usize) -> Option<ScannedSlot<'_>> {
+        let i = if self.order.is_empty() { i } else { self.order.get(i)?.1 };
         let (start, lengths) = *self.entries.get(i)?;
         Some(ScannedSlot { lengths, words: &self.words[start..] })
+    }
+
+    /// The hash of entry `i`, if they are in the order of their hashes.
+    pub(crate) fn hash(&self, i: usize) -> Option<u64> {
+        self.order.get(i).map(|(hash, _)| *hash)
     }
 
     fn clear(&mut self) {
         self.entries.clear();
         self.words.clear();
         self.groups.clear();
+        self.order.clear();
     }
 }
 
@@ -132,6 +165,18 @@ impl Table {
         }
     }
 
+    /// How often the table was cleared, and what its hash key makes of a
+    /// constant: with another key it is something else.
+    pub(crate) fn identity(&self) -> (u64, u64) {
+        loop {
+            let seen = self.epoch.read();
+            let (clears, mark) = (self.clears(), self.hasher().self_test());
+            if self.clears() == clears && self.epoch.unchanged(seen) {
+                return (clears, mark);
+            }
+        }
+    }
+
     /// Copies out the entries of the segment of `from` whose hashes are not
     /// below it.
     pub(crate) fn scan_segment(
@@ -140,6 +185,17 @@ impl Table {
         clears: u64,
         out: &mut SegmentCopy,
     ) -> Result<Scanned> {
+        self.scan_part(Part { from, until: None, ordered: false }, clears, out)
+    }
+
+    /// Copies out a part of the segment that it begins in.
+    pub(crate) fn scan_part(
+        &self,
+        part: Part,
+        clears: u64,
+        out: &mut SegmentCopy,
+    ) -> Result<Scanned> {
+        let from = part.from;
         for _ in 0..TRIES {
             let seen = self.epoch.read();
             if seen == 0 {
@@ -156,13 +212,21 @@ impl Table {
             };
             out.clear();
             let start = from & !(u64::MAX >> word.depth.min(63));
-            let skip = (start < from).then_some((&hasher, from));
-            let copied = self.copy_segment(descriptor, word, skip, out);
+            let next = next_segment(from, word.depth);
+            // Of most segments everything is copied, and no hash needed.
+            let ends_here = part.until.is_some_and(|until| next.is_none_or(|next| until < next));
+            let sieve = Sieve { hasher: &hasher, part };
+            let sieve = (start < from || ends_here || part.ordered).then_some(&sieve);
+            let copied = self.copy_segment(descriptor, word, sieve, out);
             let same = self.epoch.unchanged(seen)
                 && self.try_route(from)? == Some(word)
                 && self.clears() == clears;
             match copied {
-                Ok(true) if same => return Ok(Scanned::Whole(next_segment(from, word.depth))),
+                Ok(true) if same => {
+                    out.order.sort_unstable();
+                    let next = next.filter(|next| part.until.is_none_or(|until| *next < until));
+                    return Ok(Scanned::Whole(next));
+                }
                 Err(error) if same => return Err(error),
                 _ => std::thread::yield_now(),
             }
@@ -174,7 +238,7 @@ impl Table {
         &self,
         descriptor: Descriptor<'_>,
         word: DirectoryWord,
-        skip: Option<(&crate::hash::Hasher, u64)>,
+        sieve: Option<&Sieve<'_>>,
         out: &mut SegmentCopy,
     ) -> Result<bool> {
         for number in 0..usize::from(word.groups) {
@@ -190,7 +254,7 @@ impl Table {
             let Some(words) = self.page_words(word) else {
                 return Ok(false);
             };
-            let Some(version) = self.copy_group(self.group(words, group), skip, out) else {
+            let Some(version) = self.copy_group(self.group(words, group), sieve, out) else {
                 return Ok(false);
             };
             out.groups.push((word.verified(), version));
@@ -216,7 +280,7 @@ impl Table {
     fn copy_group(
         &self,
         group: &[AtomicU64],
-        skip: Option<(&crate::hash::Hasher, u64)>,
+        sieve: Option<&Sieve<'_>>,
         out: &mut SegmentCopy,
     ) -> Option<u32> {
         let (entries, words) = (out.entries.len(), out.words.len());
@@ -230,8 +294,14 @@ impl Table {
                     continue;
                 }
                 let slot = self.slot(group, slot);
-                if skip.is_some_and(|(hasher, from)| hash_of(hasher, slot, lengths) < from) {
-                    continue;
+                if let Some(Sieve { hasher, part }) = sieve {
+                    let hash = hash_of(hasher, slot, lengths);
+                    if hash < part.from || part.until.is_some_and(|until| hash >= until) {
+                        continue;
+                    }
+                    if part.ordered {
+                        out.order.push((hash, out.entries.len()));
+                    }
                 }
                 out.entries.push((out.words.len(), lengths));
                 out.words.extend(slot.iter().map(|w| w.load(Ordering::Relaxed).to_le()));
@@ -242,6 +312,7 @@ impl Table {
                 return Some(version as u32);
             }
             out.entries.truncate(entries);
+            out.order.truncate(entries);
             out.words.truncate(words);
             std::hint::spin_loop();
         }

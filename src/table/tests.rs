@@ -17,6 +17,7 @@ mod entries;
 mod failures;
 mod harness;
 mod lives;
+mod many;
 mod merging;
 mod recounts;
 mod reuse;

@@ -20,6 +20,7 @@ use crate::storage::map::copy_words;
 
 use super::frames::{Owner, State};
 use super::layout::{DirectoryWord, PageWord, SegmentInfo};
+use super::read::many::CHUNK;
 use super::segment::{Content, Place, Spot};
 use super::{Spilled, Workspace, Writer};
 
@@ -91,11 +92,16 @@ impl Writer {
         log: &impl Spilled,
     ) -> Result<()> {
         let mut coming: Vec<u64> = Vec::new();
-        for (hash, key, insert) in intents {
-            let word = self.table.route(*hash)?;
-            let found = self.locate(word, *hash, key, log)?;
-            if *insert && !matches!(found, Spot::Match(_)) {
-                coming.push(*hash);
+        for intents in intents.chunks(CHUNK) {
+            let hashes: [u64; CHUNK] =
+                std::array::from_fn(|i| intents.get(i).map_or(0, |intent| intent.0));
+            self.table.foresee(&hashes[..intents.len()]);
+            for (hash, key, insert) in intents {
+                let word = self.table.route(*hash)?;
+                let found = self.locate(word, *hash, key, log)?;
+                if *insert && !matches!(found, Spot::Match(_)) {
+                    coming.push(*hash);
+                }
             }
         }
         coming.sort_unstable();

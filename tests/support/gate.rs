@@ -7,6 +7,7 @@
 //! ([`closed`]), or be called after each operation ([`Gate::watched`]).
 
 use std::io;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -141,6 +142,10 @@ impl File for GatedFile {
 
     fn write_mapped(&self, map: &Map, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.passage.pass("write mapped", || self.inner.write_mapped(map, bytes, offset))
+    }
+
+    fn will_need(&self, ranges: &[Range<u64>]) {
+        self.inner.will_need(ranges);
     }
 
     fn sync(&self) -> io::Result<()> {

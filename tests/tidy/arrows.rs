@@ -32,6 +32,7 @@ const LAYERS: &[Layer] = &[
             "recovery",
             "snapshot",
             "iter",
+            "cursor",
             "clean",
             "compact",
             "pass",

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -19,6 +20,7 @@ use crate::storage::memory::Memory;
 use crate::storage::{Access, File, Map, Storage};
 use crate::table::blocks::{Blocks, FIRST_BLOCKS};
 use crate::table::frames::{Frames, Pool};
+use crate::table::read::many::Answer;
 use crate::table::read::{Found, LARGE, SMALL, Slot};
 use crate::table::scan::{Scanned, SegmentCopy};
 use crate::table::segment::{Place, Spot, address, lengths};
@@ -69,6 +71,8 @@ pub(super) struct Faulty {
     inner: Arc<dyn File>,
     pub(super) room: AtomicU64,
     pub(super) unreadable: AtomicBool,
+    /// What was asked for and what was read, in order.
+    pub(super) asked: Mutex<Vec<Asked>>,
     space: Mutex<BTreeSet<u64>>,
 }
 
@@ -86,8 +90,15 @@ impl Faulty {
     }
 }
 
+/// Blocks that a file was told will be needed, or that were read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    WillNeed(Vec<u64>),
+    Read(u64),
+}
+
 /// The blocks that a range of bytes lies in.
-fn blocks_of(offset: u64, length: u64) -> std::ops::Range<u64> {
+fn blocks_of(offset: u64, length: u64) -> Range<u64> {
     offset / BLOCK as u64..(offset + length).div_ceil(BLOCK as u64)
 }
 
@@ -116,8 +127,15 @@ impl File for Faulty {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         match self.unreadable.load(Ordering::Relaxed) {
             true => Err(io::Error::other("the device does not answer")),
-            false => self.inner.read_at(buffer, offset),
+            false => {
+                self.asked.lock().unwrap().push(Asked::Read(offset / BLOCK as u64));
+                self.inner.read_at(buffer, offset)
+            }
         }
+    }
+    fn will_need(&self, ranges: &[Range<u64>]) {
+        let blocks = ranges.iter().flat_map(|r| blocks_of(r.start, r.end - r.start)).collect();
+        self.asked.lock().unwrap().push(Asked::WillNeed(blocks));
     }
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let (space, mut blocks) =
@@ -175,7 +193,8 @@ pub(super) struct Store {
 fn open_file(storage: &Memory, access: Access) -> Arc<Faulty> {
     let inner = storage.open(FILE, access).unwrap();
     let space = BTreeSet::new().into();
-    Arc::new(Faulty { inner, room: u64::MAX.into(), unreadable: false.into(), space })
+    let asked = Mutex::default();
+    Arc::new(Faulty { inner, room: u64::MAX.into(), unreadable: false.into(), asked, space })
 }
 
 impl Store {
@@ -312,6 +331,41 @@ fn get_sized<const N: usize>(table: &Table, log: &Log, key: &[u8]) -> Result<Opt
     }
     let skip = if slot.lengths.key_spilled() { key.len() } else { 0 };
     Ok(Some(log.checked(&slot.address())?[skip..].to_vec()))
+}
+
+/// The values of many keys, looked up together; how many of them were left to
+/// single lookups.
+pub(super) fn get_many<K: AsRef<[u8]>>(
+    table: &Table,
+    log: &Log,
+    keys: &[K],
+) -> (Vec<Result<Option<Vec<u8>>>>, usize) {
+    match table.has_large_slots() {
+        true => get_many_sized::<LARGE, K>(table, log, keys),
+        false => get_many_sized::<SMALL, K>(table, log, keys),
+    }
+}
+
+fn get_many_sized<const N: usize, K: AsRef<[u8]>>(
+    table: &Table,
+    log: &Log,
+    keys: &[K],
+) -> (Vec<Result<Option<Vec<u8>>>>, usize) {
+    let mut found: Vec<Option<Result<Option<Vec<u8>>>>> = keys.iter().map(|_| None).collect();
+    let mut left = 0;
+    let looked_up = table.lookup_many::<N, K>(keys, |i, answer| {
+        let answer = match answer {
+            Answer::Here(slot) => Ok(slot.value().map(<[u8]>::to_vec)),
+            Answer::Absent => Ok(None),
+            Answer::Left => {
+                left += 1;
+                get(table, log, keys[i].as_ref())
+            }
+        };
+        assert!(found[i].replace(answer).is_none(), "key {i} was answered twice");
+    });
+    looked_up.unwrap();
+    (found.into_iter().map(|found| found.expect("every key is answered")).collect(), left)
 }
 
 /// All entries of a table by a scan, which shows none of them twice.

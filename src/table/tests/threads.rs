@@ -15,7 +15,7 @@ use crate::table::Table;
 use crate::table::scan::{Scanned, SegmentCopy};
 use crate::table::shrink::Sizing;
 
-use super::harness::{Log, Setup, Store, entry, get};
+use super::harness::{Log, Setup, Store, entry, get, get_many};
 
 const KEYS: u64 = 1500;
 
@@ -59,17 +59,28 @@ fn read(shared: &Shared, seed: u64) -> u64 {
     let mut random = Random(seed);
     let mut reads = 0;
     while !shared.stop.load(Ordering::Relaxed) {
-        let i = random.below(KEYS as usize) as u64;
+        // Single lookups, few keys at once, and more than a window of them.
+        let count = [1, 1, 1, 20, 300][random.below(5)];
+        let keys: Vec<u64> = (0..count).map(|_| random.below(KEYS as usize) as u64).collect();
         let clearing = shared.clearing.load(Ordering::Acquire);
-        let least = shared.written[i as usize].load(Ordering::Acquire);
-        let found = get(&shared.table, &shared.log, &key(i)).unwrap();
-        let version = found.map(|found| version(i, &found));
+        let written = |i: u64| shared.written[i as usize].load(Ordering::Acquire);
+        let least: Vec<u64> = keys.iter().map(|i| written(*i)).collect();
+        let found = match keys[..] {
+            [one] => vec![get(&shared.table, &shared.log, &key(one))],
+            _ => {
+                let keys: Vec<_> = keys.iter().map(|i| key(*i)).collect();
+                get_many(&shared.table, &shared.log, &keys).0
+            }
+        };
         let calm =
             clearing.is_multiple_of(2) && shared.clearing.load(Ordering::Acquire) == clearing;
-        if lasts(i) && least > 0 && calm {
-            assert!(version >= Some(least), "key {i}: {version:?} after {least}");
+        for ((i, least), found) in keys.into_iter().zip(least).zip(found) {
+            let version = found.unwrap().map(|found| version(i, &found));
+            if lasts(i) && least > 0 && calm {
+                assert!(version >= Some(least), "key {i}: {version:?} after {least}");
+            }
+            reads += 1;
         }
-        reads += 1;
     }
     reads
 }

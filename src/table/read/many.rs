@@ -1,0 +1,386 @@
+//! Looking up many keys at once: each step for all of them, then the next.
+//!
+//! A single lookup waits for memory three or four times, each time for what the
+//! last wait brought. Here a *chunk* of keys goes through the steps side by side.
+//! A step loads what the one before has asked for, and asks for what the next
+//! one needs, so that the waits of a chunk run at the same time:
+//!
+//! ```text
+//! hash, root word         ask for the directory word
+//! directory word          ask for the line of the descriptor
+//! page word               ask for the control line          <─┐ those that
+//! match                   ask for both lines of the slot      │ go on to the
+//! compare, copy, check    answer                             ─┘ next group
+//! ```
+//!
+//! A chunk has as many keys as the core can wait for lines at once, about.
+//!
+//! Nothing is believed that a single lookup would not believe: the epoch is
+//! taken before the root is loaded, once for the chunk, and the version before
+//! the match; both are looked at again when the slot was copied. A retired
+//! structure is the table as it was when that was replaced, which is after the
+//! chunk began. Whatever is not plain (a difference, a spilled part, something
+//! not loaded or not checked yet) is *left*, and a single lookup says.
+//!
+//! What stands on a device is asked for a *window* of keys at once, after their
+//! chunks and before what was left of them: see [`ahead`](super::ahead).
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::time::Instant;
+
+use crate::error::Result;
+use crate::format::directory::MAX_SEGMENT_PAGES;
+use crate::format::group::{self, Probe};
+use crate::storage::map::prefetch;
+
+use super::super::Table;
+use super::super::layout::{DirectoryWord, PageWord, page_word};
+use super::super::segment::key_is;
+use super::ahead::{Rest, Wait};
+use super::{Slot, Stop, Try, control_line, forked, group_of, lengths_of, line_of, slot_of};
+
+/// Keys that go through the steps side by side.
+pub(crate) const CHUNK: usize = 32;
+/// Keys whose pages are asked for at once.
+const WINDOW: usize = 8 * CHUNK;
+/// What came of one of many lookups.
+pub(crate) enum Answer<'a, const N: usize> {
+    /// The slot, copied out.
+    Here(&'a Slot<N>),
+    Absent,
+    /// A single lookup has to say.
+    Left,
+}
+
+/// What the control line has said.
+#[derive(Clone, Copy)]
+enum Said {
+    /// The key may be in this slot and in no other.
+    Slot(usize),
+    Absent,
+    /// The search goes on in the next group.
+    GoOn,
+}
+
+/// One key on its way.
+#[derive(Clone, Copy)]
+struct Look<'a> {
+    /// Its number in the window.
+    key: usize,
+    hash: u64,
+    /// The directory word, then the line of the descriptor.
+    line: &'a [AtomicU64],
+    probe: Probe,
+    group: &'a [AtomicU64],
+    version: u64,
+    said: Said,
+}
+
+/// The keys of a chunk that are still on their way, in the first places.
+struct Looks<'a> {
+    looks: [Look<'a>; CHUNK],
+    len: usize,
+}
+
+impl<'a> Looks<'a> {
+    #[inline(always)]
+    fn new() -> Looks<'a> {
+        let probe = Probe::new(0, 1);
+        let said = Said::GoOn;
+        let look = Look { key: 0, hash: 0, line: &[], probe, group: &[], version: 0, said };
+        Looks { looks: [look; CHUNK], len: 0 }
+    }
+
+    #[inline(always)]
+    fn push(&mut self, key: usize, hash: u64, word: &'a AtomicU64) {
+        prefetch(word);
+        let look = &mut self.looks[self.len % CHUNK];
+        (look.key, look.hash, look.line) = (key, hash, std::slice::from_ref(word));
+        self.len += 1;
+    }
+
+    /// Takes each look a step further; those for which `step` says no are done.
+    #[inline(always)]
+    fn step(&mut self, mut step: impl FnMut(&mut Look<'a>) -> bool) {
+        let mut kept = 0;
+        for i in 0..self.len.min(CHUNK) {
+            if step(&mut self.looks[i]) {
+                if kept != i {
+                    self.looks[kept] = self.looks[i];
+                }
+                kept += 1;
+            }
+        }
+        self.len = kept;
+    }
+}
+
+impl Table {
+    /// Looks all keys up, and tells `answer` what came of each, by its number,
+    /// in no order.
+    ///
+    /// # Errors
+    ///
+    /// `Closed` in the child of a fork. Other errors come to those who look up
+    /// what was left.
+    #[inline]
+    pub(crate) fn lookup_many<const N: usize, K: AsRef<[u8]>>(
+        &self,
+        keys: &[K],
+        mut answer: impl FnMut(usize, Answer<'_, N>),
+    ) -> Result<()> {
+        let (mut rest, mut looks, mut slot) = (Rest::default(), Looks::new(), Slot::new());
+        let mut start = 0;
+        if let [_] = keys {
+            // A single lookup is what it would come to.
+            answer(0, Answer::Left);
+            return Ok(());
+        }
+        for window in keys.chunks(WINDOW) {
+            rest.ask_all = self.asking.is_asking();
+            let mut answer = |key, found: Answer<'_, N>| answer(start + key, found);
+            for first in (0..window.len()).step_by(CHUNK) {
+                let chunk = first..window.len().min(first + CHUNK);
+                let timed = first == 0 && !rest.ask_all;
+                let seen = self.epoch.read();
+                if seen == 0 {
+                    return Err(forked());
+                }
+                self.ask_for_directory(window, chunk, &mut looks, &mut rest);
+                self.finish_chunk(
+                    window,
+                    &mut looks,
+                    (seen, timed),
+                    &mut rest,
+                    &mut slot,
+                    &mut answer,
+                );
+            }
+            if rest.ask_all || !rest.keys.is_empty() {
+                self.ask_for(&mut rest);
+                for (key, _) in rest.keys.drain(..) {
+                    answer(key, Answer::Left);
+                }
+            }
+            start += window.len();
+        }
+        Ok(())
+    }
+
+    /// Takes a chunk through the steps that follow the first.
+    #[inline(always)]
+    fn finish_chunk<'a, const N: usize, K: AsRef<[u8]>>(
+        &'a self,
+        window: &[K],
+        looks: &mut Looks<'a>,
+        (seen, timed): (u64, bool),
+        rest: &mut Rest,
+        slot: &mut Slot<N>,
+        answer: &mut impl FnMut(usize, Answer<'_, N>),
+    ) {
+        looks.step(|look| {
+            self.ask_for_descriptor(look).is_ok() || rest.leave(look.key, Wait::Nothing)
+        });
+        let mut clock = timed.then(|| (Instant::now(), looks.len));
+        while looks.len > 0 {
+            looks.step(|look| self.ask_for_group(look, rest));
+            looks.step(|look| {
+                let matched = self.match_group(look, window[look.key].as_ref(), seen);
+                matched.is_ok() || rest.leave(look.key, Wait::Nothing)
+            });
+            if let Some((start, pages)) = clock.take() {
+                self.asking.note_wait(start.elapsed(), pages);
+            }
+            looks.step(|look| {
+                match look.said {
+                    Said::GoOn => return true,
+                    Said::Absent => answer(look.key, Answer::Absent),
+                    Said::Slot(number) => {
+                        let key = window[look.key].as_ref();
+                        match self.copy_slot(look, number, key, seen, slot) {
+                            Ok(()) => answer(look.key, Answer::Here(slot)),
+                            Err(_) => return rest.leave(look.key, Wait::Nothing),
+                        }
+                    }
+                }
+                false
+            });
+        }
+    }
+
+    /// The first step: hashes, root words.
+    #[inline(always)]
+    fn ask_for_directory<'a, K: AsRef<[u8]>>(
+        &'a self,
+        window: &[K],
+        chunk: Range<usize>,
+        looks: &mut Looks<'a>,
+        rest: &mut Rest,
+    ) {
+        let root = self.root.load(Ordering::Acquire) as u32;
+        let head = self.root_head(root).ok();
+        for key in chunk {
+            let Some((depth, hasher)) = head else {
+                rest.leave(key, Wait::Nothing);
+                continue;
+            };
+            let hash = hasher.hash(window[key].as_ref());
+            match self.directory_word(root, depth, hash) {
+                Ok(word) => looks.push(key, hash, word),
+                Err(Stop::Unloaded(hash)) => drop(rest.leave(key, Wait::Directory(hash))),
+                Err(_) => drop(rest.leave(key, Wait::Nothing)),
+            }
+        }
+    }
+
+    /// The second step: the directory word.
+    #[inline(always)]
+    fn ask_for_descriptor<'a>(&'a self, look: &mut Look<'a>) -> Try<DirectoryWord> {
+        let word = DirectoryWord::decode(look.line[0].load(Ordering::Acquire));
+        look.line = line_of(&self.arena, word.descriptor)?;
+        look.probe = Probe::new(look.hash, word.groups.into());
+        prefetch(&look.line[0]);
+        Ok(word)
+    }
+
+    /// The third step: the page word of the group that comes next.
+    #[inline(always)]
+    fn ask_for_group<'a>(&'a self, look: &mut Look<'a>, rest: &mut Rest) -> bool {
+        let Some(number) = look.probe.next() else {
+            return rest.leave(look.key, Wait::Nothing);
+        };
+        let (page, number) = self.geometry.page_of(number);
+        // Only a directory word from reused memory goes beyond these.
+        if page >= MAX_SEGMENT_PAGES || number >= self.geometry.groups_per_page {
+            return rest.leave(look.key, Wait::Nothing);
+        }
+        let word = page_word(look.line, page);
+        if rest.must_ask(word) {
+            return rest.leave(look.key, Wait::Page(word));
+        }
+        let Some(words) = self.page_words(word) else {
+            return rest.leave(look.key, Wait::Nothing);
+        };
+        look.group = group_of(&self.geometry, words, number);
+        prefetch(&look.group[0]);
+        true
+    }
+
+    /// The fourth step: the control line.
+    #[inline(always)]
+    fn match_group(&self, look: &mut Look<'_>, key: &[u8], seen: u64) -> Try<()> {
+        let line = control_line(look.group);
+        look.version = line[group::VERSION_AND_CRC].load(Ordering::Relaxed);
+        fence(Ordering::Acquire);
+        if look.version & 1 == 1 {
+            return Err(Stop::Changed);
+        }
+        let control = line[group::CONTROL].load(Ordering::Relaxed);
+        let fps = line[group::FINGERPRINTS].load(Ordering::Relaxed);
+        let wanted = group::fingerprint(look.hash);
+        let mut slots = group::match_h2(control, group::h2(look.hash)).filter(|slot| {
+            let lengths = lengths_of(line, *slot);
+            group::byte(fps, *slot) == wanted && lengths.key_len() == key.len()
+        });
+        if let Some(slot) = slots.next() {
+            look.said = Said::Slot(slot);
+            let words = slot_of(&self.geometry, look.group, slot);
+            prefetch(&words[0]);
+            prefetch(&words[words.len() - 1]);
+            return Ok(());
+        }
+        let ends = group::match_empty(control).any();
+        look.said = if ends { Said::Absent } else { Said::GoOn };
+        match self.is_unchanged_since(line, look.version, seen) {
+            true => Ok(()),
+            false => Err(Stop::Changed),
+        }
+    }
+
+    /// The last step: the slot that may hold the key. A single lookup goes on
+    /// where it holds another, and where a part of it stands in the log.
+    #[inline(always)]
+    fn copy_slot<const N: usize>(
+        &self,
+        look: &Look<'_>,
+        slot: usize,
+        key: &[u8],
+        seen: u64,
+        out: &mut Slot<N>,
+    ) -> Try<()> {
+        let line = control_line(look.group);
+        let lengths = lengths_of(line, slot);
+        if lengths.spilled() || lengths.key_len() != key.len() || !lengths.fit(&self.geometry) {
+            return Err(Stop::Changed);
+        }
+        let words = slot_of(&self.geometry, look.group, slot);
+        if !key_is(words, key) {
+            return Err(Stop::Changed);
+        }
+        out.lengths = lengths;
+        for (to, from) in out.words.iter_mut().zip(words) {
+            *to = from.load(Ordering::Relaxed).to_le();
+        }
+        match self.is_unchanged_since(line, look.version, seen) {
+            true => Ok(()),
+            false => Err(Stop::Changed),
+        }
+    }
+}
+
+/// For the writer, who knows what a batch is going to touch.
+impl Table {
+    /// Asks for all that looking up and changing the entries of these hashes
+    /// needs: lines from memory, and pages that were never read from the device.
+    /// At most [`CHUNK`] hashes; under the writer lock.
+    pub(crate) fn foresee(&self, hashes: &[u64]) {
+        let mut looks = Looks::new();
+        let unloaded = self.foresee_directory(hashes, &mut looks);
+        if !unloaded.is_empty() {
+            self.ask_for_directory_pages(&unloaded);
+            // What cannot be loaded is found, and told, when it is needed.
+            unloaded.iter().for_each(|hash| drop(self.load_directory(*hash)));
+            looks.len = 0;
+            self.foresee_directory(hashes, &mut looks);
+        }
+        looks.step(|look| {
+            let word = self.ask_for_descriptor(look);
+            // The half of the descriptor that says how many entries there are.
+            let cold = word.ok().and_then(|word| self.arena.cold(word.descriptor));
+            cold.inspect(|cold| prefetch(&cold[8])).is_some()
+        });
+        let mut unread = Vec::new();
+        let mut rest = Rest::default();
+        looks.step(|look| {
+            let pages = (0..MAX_SEGMENT_PAGES).map(|page| page_word(look.line, page));
+            unread.extend(pages.filter(|word| word.is_unverified()).map(PageWord::number));
+            self.ask_for_group(look, &mut rest)
+        });
+        self.ask_for_blocks(unread);
+        looks.step(|look| {
+            let control = look.group[group::CONTROL].load(Ordering::Relaxed);
+            let matching = group::match_h2(control, group::h2(look.hash)).first();
+            if let Some(slot) = matching.or_else(|| group::match_empty(control).first()) {
+                let words = slot_of(&self.geometry, look.group, slot);
+                prefetch(&words[0]);
+                prefetch(&words[words.len() - 1]);
+            }
+            false
+        });
+    }
+
+    /// Asks for the directory words; returns hashes whose page is not loaded.
+    fn foresee_directory<'a>(&'a self, hashes: &[u64], looks: &mut Looks<'a>) -> Vec<u64> {
+        let root = self.root.load(Ordering::Acquire) as u32;
+        let depth = self.root().1;
+        let mut unloaded = Vec::new();
+        for (key, hash) in hashes.iter().take(CHUNK).enumerate() {
+            match self.directory_word(root, depth, *hash) {
+                Ok(word) => looks.push(key, *hash, word),
+                Err(_) => unloaded.push(*hash),
+            }
+        }
+        unloaded
+    }
+}
