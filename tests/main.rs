@@ -48,6 +48,8 @@ mod model;
 mod rewrite;
 // Keys and values of every size.
 mod sizes;
+// Every field of a store, damaged on purpose.
+mod rot;
 // What `survey` and `stats` say of a store.
 mod survey;
 // Power that goes off at any moment.
