@@ -11,6 +11,7 @@ use super::fields::{chosen, fields};
 use super::image::{BLOCK, Image, Kind, addresses, seal, u16_at, u32_at};
 use super::judge::{MOST_MEMORY, Subject};
 use super::recipe::{closed, killed};
+use crate::power::watchdog::Watchdog;
 
 /// Says what was being tried when something panicked.
 struct Say<'a>(&'a str);
@@ -37,6 +38,7 @@ fn examine(subject: &Subject, image: &Image, what: &str, deep: bool) {
 
 /// Changes fields one by one, with checksums that hold.
 fn craft_fields(subject: &Subject, seed: u64, more: usize) {
+    let watchdog = Watchdog::new("crafted fields");
     let mut image = subject.image.clone();
     for (number, (field, change)) in chosen(subject, seed, more).into_iter().enumerate() {
         let range = field.offset..field.offset + field.length;
@@ -48,6 +50,7 @@ fn craft_fields(subject: &Subject, seed: u64, more: usize) {
             }
             seal(&mut image);
             let what = format!("{} of {} at {}, {change:?}", field.name, field.file, field.offset);
+            watchdog.beat(&what);
             examine(subject, &image, &what, number % 3 == 0);
         }
         image.clone_from(&subject.image);

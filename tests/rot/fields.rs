@@ -8,6 +8,7 @@ use super::image::{BLOCK, Kind};
 use super::judge::{Outcome, Subject};
 use super::recipe::{closed, killed};
 use super::{image::Image, long};
+use crate::power::watchdog::Watchdog;
 use crate::support::Random;
 
 /// A field of a file.
@@ -127,6 +128,7 @@ fn damage_fields(subject: &Subject, seed: u64, more: usize) -> BTreeMap<String, 
     let mut image = subject.image.clone();
     let list = chosen(subject, seed, more);
     let total = list.len();
+    let watchdog = Watchdog::new("fields");
     for (number, (field, change)) in list.into_iter().enumerate() {
         let range = field.offset..field.offset + field.length;
         let bytes = &mut image.files.get_mut(&field.file).expect("a file")[range.clone()];
@@ -134,6 +136,7 @@ fn damage_fields(subject: &Subject, seed: u64, more: usize) -> BTreeMap<String, 
         if change.apply(bytes) {
             let at = field.offset;
             let what = format!("{} of {} at {at}, {change:?}", field.name, field.file);
+            watchdog.beat(&what);
             let may = subject.behind(&field.file, hit(&field, change));
             let outcome = subject.judge(&image, &may, &what);
             let worst = outcomes.entry(field.name.clone()).or_default();
