@@ -35,7 +35,4 @@ mod recipe;
 #[path = "rot/whole.rs"]
 mod whole;
 
-/// Whether everything is tried, however long it takes.
-fn long() -> bool {
-    std::env::var("SWISSDB_LONG").is_ok_and(|value| value == "1")
-}
+use crate::power::long;
