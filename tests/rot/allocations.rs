@@ -30,28 +30,36 @@ fn note(size: usize) {
 // SAFETY: everything is passed on to the system's allocator as it is; noting a
 // number neither allocates nor unwinds.
 unsafe impl GlobalAlloc for Watched {
-    // SAFETY: the caller keeps the contract of `GlobalAlloc`, which is `System`'s.
+    /// # Safety
+    ///
+    /// The caller keeps the contract of `GlobalAlloc`, which is `System`'s.
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         note(layout.size());
         // SAFETY: as above.
         unsafe { System.alloc(layout) }
     }
 
-    // SAFETY: as above.
+    /// # Safety
+    ///
+    /// As above.
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         note(layout.size());
         // SAFETY: as above.
         unsafe { System.alloc_zeroed(layout) }
     }
 
-    // SAFETY: as above.
+    /// # Safety
+    ///
+    /// As above.
     unsafe fn realloc(&self, old: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         note(size);
         // SAFETY: as above.
         unsafe { System.realloc(old, layout, size) }
     }
 
-    // SAFETY: as above.
+    /// # Safety
+    ///
+    /// As above.
     unsafe fn dealloc(&self, old: *mut u8, layout: Layout) {
         // SAFETY: as above.
         unsafe { System.dealloc(old, layout) }

@@ -156,7 +156,9 @@ pub fn seal_log(bytes: &mut [u8]) {
         return;
     }
     put_crc(bytes, 32, 0..32, 0);
-    put_crc(bytes, 540, 512..540, 0);
+    if is_activated(bytes) {
+        put_crc(bytes, 540, 512..540, 0);
+    }
     let salt = u32_at(bytes, 16) as u32;
     for (start, length) in records(bytes) {
         put_crc(bytes, start, start + 4..start + length, salt ^ start as u32);
@@ -164,17 +166,27 @@ pub fn seal_log(bytes: &mut [u8]) {
 }
 
 /// Ends the log files soon after their last record, and says so in their
-/// headers. Most of a log file is zeros, and copying it most of the time.
+/// headers: most of a log file is zeros, and copying it most of the time. Files
+/// that are only prepared are no part of the log, and go.
 pub fn shrink_logs(image: &mut Image) {
     const ROOM: usize = 64 << 10;
     for name in image.logs() {
         let Some(bytes) = image.files.get_mut(&name) else { continue };
+        if !is_activated(bytes) {
+            image.files.remove(&name);
+            continue;
+        }
         let end = records(bytes).last().map_or(BLOCK, |(start, length)| start + length);
         let length = (end + ROOM).next_multiple_of(BLOCK).min(bytes.len());
         bytes.truncate(length);
         bytes[24..32].copy_from_slice(&(length as u64).to_le_bytes());
         put_crc(bytes, 32, 0..32, 0);
     }
+}
+
+/// Whether a log file is more than prepared, going by a byte of its magic.
+fn is_activated(bytes: &[u8]) -> bool {
+    bytes.get(512..520).is_some_and(|magic| !is_zero(magic))
 }
 
 /// The records of a log file, by their lengths alone: offset and length.
