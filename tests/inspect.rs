@@ -232,7 +232,7 @@ fn records_behind_a_damaged_one_are_found() {
 fn looking_changes_no_byte_and_needs_no_open_store() {
     let (mut store, _) = closed();
     let before = files_below(store.path());
-    garbage::look_at_everything(store.path(), &key(1));
+    crate::rot::looking::look_at_everything(store.path(), "default", &key(1));
     assert_eq!(files_below(store.path()), before);
     // Others may read meanwhile, but not write.
     let directory = inspect::directory(store.path(), "default").expect("directory");

@@ -56,6 +56,8 @@ mod sizes;
 mod small;
 // A new store from what is left of a damaged one.
 mod salvage;
+// Every field of a store, damaged on purpose.
+mod rot;
 // What `survey` and `stats` say of a store.
 mod survey;
 // Power that goes off at any moment.

@@ -38,7 +38,7 @@
 //! | `layout::store_u32` | page word | a page that is half copied |
 //! | `layout::page_word`, `maps::publish` | doubled mapping | a block beyond the mapping |
 //! | `layout::exchange_u32` | unverified | a copied page is lost |
-//! | `directory::store_leaf`, `read::load_word` | directory word | a key that is there is not found |
+//! | `directory::store_leaf`, `read::descend` | directory word | a key that is there is not found |
 //! | `directory::store_root_words` | root word | the same |
 //! | `directory::set_root`, `read::find_segment` | root | the same |
 //! | `pins::pin`, its drop, `advance`, `quiescent` | pins | a value ends under its reader |

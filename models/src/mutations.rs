@@ -301,7 +301,14 @@ pub const MUTATIONS: &[Mutation] = &[
         "directory word",
         "a word of the directory is loaded relaxed",
         READ,
-        "load_word",
+        "descend",
+        ("Ordering::Acquire", "Ordering::Relaxed"),
+    ),
+    source(
+        "root word",
+        "a root word is loaded relaxed",
+        READ,
+        "directory_word",
         ("Ordering::Acquire", "Ordering::Relaxed"),
     ),
     source(

@@ -125,6 +125,9 @@ pub(crate) struct Header {
     pub(crate) clears: u32,
 }
 
+/// Commits and generations are below this.
+const MAX_COUNT: u64 = 1 << 63;
+
 impl Header {
     /// The deleted slots of the table. `None` if the sums are not possible.
     pub(crate) fn tombstones(&self) -> Option<u64> {
@@ -263,7 +266,7 @@ impl Header {
         Ok(())
     }
 
-    /// Checks L.
+    /// Checks L, and what is counted.
     fn check_position(&self) -> Result<(), Fault> {
         if self.log.file == 0 {
             return Err(Fault::new(88, "log file of the position", "1 or more", 0));
@@ -276,6 +279,13 @@ impl Header {
         if !offsets.contains(&offset) || !offset.is_multiple_of(RECORD_ALIGN as u64) {
             let expected = format_args!("a multiple of 8 from {LOG_START} to {MAX_LOG_FILE}");
             return Err(Fault::new(96, "offset of the position", expected.to_string(), offset));
+        }
+        // Counting on from these never comes to an end.
+        if self.log.commit >= MAX_COUNT {
+            return Err(Fault::new(104, "commit of the position", "below 2^63", self.log.commit));
+        }
+        if self.generation >= MAX_COUNT {
+            return Err(Fault::new(80, "generation", "below 2^63", self.generation));
         }
         Ok(())
     }

@@ -165,7 +165,9 @@ impl Table {
             if (page, group) == (place.page, place.group) {
                 return Ok(());
             }
-            let Some(words) = self.page_words(descriptor.page(page)) else {
+            // A page that nobody has checked yet may be damaged: it proves nothing.
+            let word = descriptor.page(page);
+            let Some(words) = self.page_words(word).filter(|_| !word.is_unverified()) else {
                 continue;
             };
             let control = self.group(words, group)[group::CONTROL].load(Ordering::Relaxed);

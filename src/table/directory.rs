@@ -139,6 +139,17 @@ impl Table {
             let (what, expected) = ("the block of a page", format!("below {limit}"));
             return Err(Error::corrupt(&self.path, offset, what, expected, wrong));
         }
+        // Whoever makes room takes these counts for true.
+        let full = |segment: &&crate::format::directory::SegmentRecord| {
+            let groups = segment.pages.len() * self.geometry.groups_per_page;
+            usize::from(segment.used) + usize::from(segment.tombstones) > 7 * groups
+        };
+        if let Some(wrong) = page.segments.iter().find(full) {
+            let expected = "at most seven of eight slots";
+            let found = format!("{} and {}", wrong.used, wrong.tombstones);
+            let what = "used and deleted slots of a segment";
+            return Err(Error::corrupt(&self.path, offset, what, expected, found));
+        }
         Ok(page)
     }
 

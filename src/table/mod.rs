@@ -371,9 +371,20 @@ impl Table {
         let found = crate::format::group::page_crc(&bytes);
         let stored = crate::format::group::stored_page_crc(&bytes);
         if found != expected || stored != expected {
-            let found = format!("{found:08x}");
+            // Either of the two may be the one that is wrong.
+            let found = format!("{found:08x}, the page says {stored:08x}");
             let what = format!("the checksum of page {page} of a segment");
             return Err(Error::corrupt(&self.path, offset, what, format!("{expected:08x}"), found));
+        }
+        // Readers would wait for ever for a writer that an odd version tells of.
+        let group_bytes = self.geometry.group_words * 8;
+        let versions = (0..self.geometry.groups_per_page).map(|group| group * group_bytes + 8);
+        for at in versions {
+            let version = crate::format::u32_at(&bytes, at);
+            if version != 0 {
+                let what = "the version of a group";
+                return Err(Error::corrupt(&self.path, offset + at as u64, what, 0, version));
+            }
         }
         descriptor.exchange_page(page, word, word.verified());
         Ok(())

@@ -277,7 +277,7 @@ impl Writer {
         debug_assert!(ws.frozen.is_none());
         let before = (self.hash_key, self.clears, self.table.root().0);
         let dirty = std::mem::take(&mut self.dirty);
-        (self.hash_key, self.clears) = (hash_key, self.clears + 1);
+        (self.hash_key, self.clears) = (hash_key, self.clears.wrapping_add(1));
         if let Err(error) = self.plant(ws) {
             (self.hash_key, self.clears, _) = before;
             self.dirty = dirty;
@@ -306,7 +306,8 @@ impl Writer {
     pub(crate) fn uproot(&mut self) -> Result<()> {
         let table = self.table.clone();
         let mut lines = table.structure();
-        let root = table.new_root(&mut lines, 0, &self.make_hasher(), self.clears + 1)?;
+        let root =
+            table.new_root(&mut lines, 0, &self.make_hasher(), self.clears.wrapping_add(1))?;
         let record = table.new_record(&mut lines, 0, 0)?;
         let descriptor = table.new_descriptor(&mut lines)?;
         let word = table.make_array(&mut lines, record, &[table.leaf(descriptor)])?;

@@ -14,49 +14,8 @@ use swissdb::Options;
 use swissdb::inspect::{self, Piece};
 
 use super::{closed, segments};
+use crate::rot::looking::look_at_everything;
 use crate::support::{Random, TestStore, files_below, key};
-
-/// Looks at all parts of a store, bytes included, as far as they can be.
-pub fn look_at_everything(store: &Path, key: &[u8]) {
-    for copy in inspect::header(store, "default").into_iter().flatten() {
-        drop(copy.fields());
-    }
-    let mut numbers = Vec::new();
-    if let Ok(directory) = inspect::directory(store, "default") {
-        directory.fields().for_each(drop);
-        for page in directory {
-            drop(page.fields());
-            numbers.extend(page.segments.iter().map(|segment| segment.number));
-        }
-    }
-    for number in numbers.into_iter().take(4) {
-        let segment = inspect::segment(store, "default", number).expect("it was there");
-        segment.damage().for_each(drop);
-        for page in &segment.pages {
-            drop(page.fields());
-        }
-        for group in 0..segment.group_count() {
-            if let Some((page, group)) = segment.group(group) {
-                drop(page.group_fields(group));
-            }
-        }
-    }
-    let blocks = inspect::block(store, "default", 0).map_or(0, |block| block.file_blocks);
-    for number in (0..blocks.min(40)).chain([blocks, u64::MAX]) {
-        if let Ok(block) = inspect::block(store, "default", number) {
-            assert!(block.fields().iter().all(|field| field.offset / 4096 == number));
-        }
-    }
-    if let Ok(search) = inspect::key(store, "default", key) {
-        assert!(search.steps.len() <= search.groups);
-    }
-    for file in inspect::log(store).iter().flat_map(|log| &log.files) {
-        drop(file.fields());
-        for piece in file.pieces().into_iter().flatten() {
-            file.piece_fields(&piece).expect("the file is there").for_each(drop);
-        }
-    }
-}
 
 /// A kind of part: its file, where it begins, and how much of it matters most.
 type Place = (&'static str, u64, u64);
@@ -137,7 +96,7 @@ fn arbitrary_bytes_in_any_part_are_shown_without_a_panic() {
             }
             fs::write(&path, bytes).expect("write");
             let before = files_below(store.path());
-            look_at_everything(store.path(), &key(1));
+            look_at_everything(store.path(), "default", &key(1));
             assert!(files_below(store.path()) == before, "looking changed a byte ({name})");
         }
         fs::write(&path, whole).expect("write");

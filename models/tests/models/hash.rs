@@ -19,6 +19,10 @@ impl Hasher {
         Hasher(word(0))
     }
 
+    pub(crate) fn self_test(&self) -> u64 {
+        self.0
+    }
+
     pub(crate) fn hash(&self, key: &[u8]) -> u64 {
         let mut bytes = [0; 8];
         bytes[..key.len()].copy_from_slice(key);
