@@ -372,7 +372,7 @@ impl<'a> Checkpoint<'a> {
                 continue;
             }
             let bite = |writer: &mut Writer, ws: &mut crate::table::Workspace| {
-                let enough = (writer.blocks.allocated() / 4).max(WORTH_PUNCHING);
+                let enough = worth_giving_back(writer.blocks.allocated());
                 writer.blocks.give_back_tail(&ws.epoch, enough)
             };
             while matches!(self.with_writer(portion.id, bite), Ok(Ok(blocks)) if blocks > 0) {}
@@ -443,6 +443,12 @@ pub(crate) fn keep(store: &Store) {
         // Whoever waits for it learns of a failure; nobody else has to.
         let _ = checkpoint(store, false);
     }
+}
+
+/// How many free blocks at the end of a table file are worth giving back, of
+/// so many that have their space.
+pub(crate) fn worth_giving_back(allocated: u32) -> u32 {
+    (allocated / 4).max(WORTH_PUNCHING)
 }
 
 /// What a snapshot knows at once.

@@ -116,7 +116,7 @@ pub(crate) fn compact(
         trim_log(store)?;
     }
     for (id, _) in &tables {
-        give_back_tail(store, *id)?;
+        give_back_tail(store, *id, |_| 1)?;
     }
     let bytes_after = space(store);
     Ok(Compacted { finished: !report.cancelled, bytes_before, bytes_after })
@@ -213,14 +213,16 @@ pub(crate) fn leave_log_small(store: &Store) {
     }
 }
 
-/// Step 4 for a table.
-pub(crate) fn give_back_tail(store: &Store, id: u16) -> Result<()> {
+/// Step 4 for a table: if that gives back as many blocks as are `worth` it,
+/// where so many have their space.
+pub(crate) fn give_back_tail(store: &Store, id: u16, worth: fn(u32) -> u32) -> Result<()> {
     loop {
         let mut core = store.core()?;
         let Some((writer, ws)) = core.writer_mut(id) else {
             return Ok(());
         };
-        if writer.blocks.give_back_tail(&ws.epoch, 1)? == 0 {
+        let enough = worth(writer.blocks.allocated());
+        if writer.blocks.give_back_tail(&ws.epoch, enough)? == 0 {
             return Ok(());
         }
     }

@@ -28,7 +28,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::checkpoint::checkpoint;
+use crate::checkpoint::{checkpoint, worth_giving_back};
 use crate::clean::{Cleaner, Zeal};
 use crate::compact::give_back_tail;
 use crate::error::{Error, Result};
@@ -57,8 +57,8 @@ const TURNS: usize = 8;
 #[derive(Default)]
 struct Upkeep {
     cleaner: Cleaner,
-    /// Used blocks and the highest of them, when pages of a table were last
-    /// moved: if both are the same again, moving did not help.
+    /// Used blocks and the highest of them, when no page of a table could be
+    /// moved: as long as both are the same, it is not tried again.
     moved: HashMap<u16, (u32, u32)>,
     /// The last log file of which the unused end was given back.
     trimmed: u32,
@@ -131,9 +131,8 @@ impl Upkeep {
         for id in ids {
             outcomes.push(self.shrink(store, id).err());
             outcomes.push(self.move_down(store, id, refused).err());
-            if refused {
-                outcomes.push(give_back_tail(store, id).err());
-            }
+            let worth = if refused { |_| 1 } else { worth_giving_back };
+            outcomes.push(give_back_tail(store, id, worth).err());
         }
         outcomes
     }
@@ -208,11 +207,12 @@ impl Upkeep {
         if highest < worth || self.moved.get(&id) == Some(&(used, highest)) {
             return Ok(());
         }
-        self.moved.insert(id, (used, highest));
         let below = Some(used + room);
         let down = Pass { table: id, sizing: Sizing::Roomy, below };
         if self.pass(store, down)? > 0 {
             store.signals.request();
+        } else {
+            self.moved.insert(id, (used, highest));
         }
         Ok(())
     }
