@@ -3,6 +3,7 @@
 //! ```text
 //! cargo run --release -p swissdb-bench -- map     beside HashMap<Vec<u8>, Vec<u8>>
 //! cargo run --release -p swissdb-bench -- tail    every single insert, memory, files, opening
+//! cargo run --release -p swissdb-bench -- commits durable commits beside a plain program
 //! cargo run --release -p swissdb-bench -- fill    utilisation while filling, as CSV and SVG
 //! cargo run --release -p swissdb-bench -- space   what the files take, from filling to refilling
 //! ```
@@ -21,6 +22,7 @@
 //! These programs do not know how the store works: they use its public face.
 
 mod child;
+mod commits;
 mod data;
 mod engine;
 mod fill;
@@ -49,6 +51,8 @@ enum Command {
     Map(map::Settings),
     /// Every single insert while growing from empty, memory, file sizes, opening
     Tail(tail::Settings),
+    /// Durable commits by many threads, beside a program that syncs each
+    Commits(commits::Settings),
     /// Utilisation of the slots while filling
     Fill(fill::Settings),
     /// What the files take: filled, overwritten, thinned, compacted, refilled
@@ -82,6 +86,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Map(settings) => map::run(&settings),
         Command::Tail(settings) => tail::run(&settings),
+        Command::Commits(settings) => commits::run(&settings),
         Command::Fill(settings) => fill::run(&settings),
         Command::Space(settings) => space::run(&settings),
         Command::Child(settings) => child::run(&settings),
