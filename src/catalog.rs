@@ -103,7 +103,7 @@ impl Store {
         let commit = self.waiting_for_room(|| self.try_clear(table))?;
         match self.options.durability {
             Durability::Buffered => Ok(()),
-            Durability::Sync => self.log.sync_to(commit),
+            Durability::Sync => self.log.make_durable(commit),
         }
     }
 

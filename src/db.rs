@@ -295,7 +295,7 @@ impl Db {
     /// [`Error::Io`] and from then on [`Error::Poisoned`] if the disk fails.
     pub fn sync(&self) -> Result<()> {
         self.store().check_writable()?;
-        self.store().log.sync_to(self.store().log.appended())
+        self.store().log.make_durable(self.store().log.appended())
     }
 
     /// Writes all changed pages to the table files, so that the next opening

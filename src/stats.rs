@@ -79,6 +79,13 @@ pub struct Stats {
     pub waits: u64,
     /// The time that both took.
     pub wait_time: Duration,
+    /// Writes and calls of [`Db::sync`](crate::Db::sync) that waited for a sync of
+    /// the log since then: with [`Durability::Sync`](crate::Durability::Sync) all
+    /// of them but those that another one's sync had covered already. Many share
+    /// one sync; `commits / written.syncs` says how many.
+    pub sync_waits: u64,
+    /// The time that they waited, added up over all threads.
+    pub sync_wait_time: Duration,
     /// Writes that had to wait for the next log file since then.
     pub log_waits: u64,
     /// The time that they waited.
@@ -287,6 +294,8 @@ pub(crate) fn collect(store: &Store) -> Stats {
         slowed: count(&signals.slowed),
         waits: count(&signals.waits),
         wait_time: nanos(&signals.wait_nanos),
+        sync_waits: counters.sync_waits,
+        sync_wait_time: counters.sync_wait_time,
         log_waits: counters.waits,
         log_wait_time: counters.wait_time,
         cleaner_waits: count(&space.waits),

@@ -179,6 +179,8 @@ fn durable_commits_of_several_threads_share_syncs_and_are_durable() {
     let stats = store.stats();
     assert_eq!(stats.durable_commit, stats.commits);
     assert!(highest.load(Ordering::Relaxed) <= stats.commits);
+    assert!(stats.sync_waits > 0 && stats.sync_waits <= 100, "{} waits", stats.sync_waits);
+    assert!(stats.sync_wait_time > Duration::ZERO);
     assert_eq!(store.len(), 100);
 }
 

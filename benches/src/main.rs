@@ -3,6 +3,8 @@
 //! ```text
 //! cargo run --release -p swissdb-bench -- map     beside HashMap<Vec<u8>, Vec<u8>>
 //! cargo run --release -p swissdb-bench -- tail    every single insert, memory, files, opening
+//! cargo run --release -p swissdb-bench -- commits durable commits beside a plain program
+//! cargo run --release -p swissdb-bench -- load    every insert and gets beside it: percentiles, a picture
 //! cargo run --release -p swissdb-bench -- fill    utilisation while filling, as CSV and SVG
 //! cargo run --release -p swissdb-bench -- cold    reads of pages that are not in memory
 //! cargo run --release -p swissdb-bench -- space   what the files take, from filling to refilling
@@ -23,9 +25,11 @@
 
 mod child;
 mod cold;
+mod commits;
 mod data;
 mod engine;
 mod fill;
+mod load;
 mod machine;
 mod map;
 mod space;
@@ -51,6 +55,11 @@ enum Command {
     Map(map::Settings),
     /// Every single insert while growing from empty, memory, file sizes, opening
     Tail(tail::Settings),
+    /// Every insert from empty to ten million and gets beside it: percentiles as
+    /// text and as a picture
+    Load(load::Settings),
+    /// Durable commits by many threads, beside a program that syncs each
+    Commits(commits::Settings),
     /// Utilisation of the slots while filling
     Fill(fill::Settings),
     /// Reads of pages that are not in memory, one by one and many at once
@@ -86,6 +95,8 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Map(settings) => map::run(&settings),
         Command::Tail(settings) => tail::run(&settings),
+        Command::Commits(settings) => commits::run(&settings),
+        Command::Load(settings) => load::run(&settings),
         Command::Fill(settings) => fill::run(&settings),
         Command::Cold(settings) => cold::run(&settings),
         Command::Space(settings) => space::run(&settings),

@@ -167,7 +167,7 @@ pub const MUTATIONS: &[Mutation] = &[
         "group commit",
         "who waits looks without the lock",
         SYNC,
-        "sync_to",
+        "wait_for_sync",
         (
             "state = wait(&self.synced, state);",
             "drop(state); state = wait(&self.synced, lock(&self.sync));",

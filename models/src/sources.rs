@@ -123,6 +123,7 @@ pub const SOURCES: &[Source] = &[
         replace: &[],
     },
     Source { name: "log_poison", file: "log/poison.rs", ..WHOLE },
+    Source { name: "log_crowd", file: "log/crowd.rs", ..WHOLE },
     Source { name: "log_sync", file: "log/sync.rs", ..WHOLE },
     Source {
         name: "store_signals",

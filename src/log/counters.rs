@@ -20,6 +20,11 @@ pub(crate) struct LogCounters {
     pub(crate) syncs: u64,
     /// How long these took together.
     pub(crate) sync_time: Duration,
+    /// How often a writer waited until its commits were durable, and those who
+    /// synced for all are among them.
+    pub(crate) sync_waits: u64,
+    /// How long they waited together.
+    pub(crate) sync_wait_time: Duration,
     /// How often somebody found no file for a record prepared.
     pub(crate) waits: u64,
     /// How long they waited for files, or made them, together.
@@ -32,6 +37,8 @@ pub(super) struct Counters {
     zeroed: AtomicU64,
     syncs: AtomicU64,
     sync_nanos: AtomicU64,
+    sync_waits: AtomicU64,
+    sync_wait_nanos: AtomicU64,
     waits: AtomicU64,
     wait_nanos: AtomicU64,
 }
@@ -46,6 +53,12 @@ impl Counters {
     pub(super) fn synced(&self, since: Instant) {
         self.syncs.fetch_add(1, Relaxed);
         self.sync_nanos.fetch_add(nanos(since), Relaxed);
+    }
+
+    /// A writer's wait for a sync ended that began at that time.
+    pub(super) fn waited_for_sync(&self, since: Instant) {
+        self.sync_waits.fetch_add(1, Relaxed);
+        self.sync_wait_nanos.fetch_add(nanos(since), Relaxed);
     }
 
     /// A wait for a file ended that began at that time.
@@ -64,13 +77,16 @@ impl Log {
     /// What was done since the log was opened. The numbers are read one after
     /// the other, while others may count on.
     pub(crate) fn counters(&self) -> LogCounters {
-        let Counters { zeroed, syncs, sync_nanos, waits, wait_nanos } = &self.counters;
+        let of = &self.counters;
+        let time = |nanos: &AtomicU64| Duration::from_nanos(nanos.load(Relaxed));
         LogCounters {
-            zeroed: zeroed.load(Relaxed),
-            syncs: syncs.load(Relaxed),
-            sync_time: Duration::from_nanos(sync_nanos.load(Relaxed)),
-            waits: waits.load(Relaxed),
-            wait_time: Duration::from_nanos(wait_nanos.load(Relaxed)),
+            zeroed: of.zeroed.load(Relaxed),
+            syncs: of.syncs.load(Relaxed),
+            sync_time: time(&of.sync_nanos),
+            sync_waits: of.sync_waits.load(Relaxed),
+            sync_wait_time: time(&of.sync_wait_nanos),
+            waits: of.waits.load(Relaxed),
+            wait_time: time(&of.wait_nanos),
         }
     }
 }

@@ -23,6 +23,7 @@
 //! prepare   making the next file, recycling old ones
 //! writer    the appender: reserve, append, activate, rotate
 //! sync      group commit                      keeper    the background thread
+//! crowd     how many writers a sync waits for
 //! scan      walking the chain, end or gap     evidence  what shows a gap
 //! single    walking one file                  space     giving space back
 //! recover   after a crash: rewriting, going on
@@ -49,6 +50,7 @@
 //! never during I/O, and are taken one at a time.
 
 mod counters;
+mod crowd;
 mod evidence;
 mod files;
 mod keeper;
@@ -121,6 +123,8 @@ pub(crate) struct Log {
     settled: AtomicU32,
     sync: Mutex<SyncState>,
     synced: Condvar,
+    /// For the leader of a sync, who may wait for other writers.
+    gathered: Condvar,
     work: Mutex<Work>,
     wake: Condvar,
     next: Mutex<Next>,
@@ -233,6 +237,7 @@ impl Log {
             settled: AtomicU32::new(0),
             sync: Mutex::default(),
             synced: Condvar::new(),
+            gathered: Condvar::new(),
             work: Mutex::new(Work::new()),
             wake: Condvar::new(),
             next: Mutex::new(Next::new(highest, prepared)),

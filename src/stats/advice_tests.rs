@@ -65,6 +65,8 @@ fn healthy(table: TableStats) -> Stats {
         slowed: 0,
         waits: 0,
         wait_time: Duration::ZERO,
+        sync_waits: 0,
+        sync_wait_time: Duration::ZERO,
         log_waits: 0,
         log_wait_time: Duration::ZERO,
         cleaner_waits: 0,

@@ -366,7 +366,7 @@ impl Store {
     fn make_durable(&self, commit: u64) -> Result<()> {
         match self.options.durability {
             Durability::Buffered => Ok(()),
-            Durability::Sync => self.log.sync_to(commit),
+            Durability::Sync => self.log.make_durable(commit),
         }
     }
 }

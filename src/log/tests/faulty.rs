@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::{Condvar, Mutex};
+use std::time::Duration;
 
 use super::*;
 use crate::storage::{LockOutcome, Map};
@@ -27,6 +28,8 @@ pub(super) struct State {
     pub(super) fail_write: bool,
     /// Lets syncs wait until it is cleared.
     pub(super) hold_sync: bool,
+    /// How long syncs take.
+    pub(super) slow_sync: Duration,
     /// Lets whoever punches a hole wait until it is cleared.
     pub(super) hold_punch: bool,
     /// Whether somebody waits there.
@@ -212,6 +215,7 @@ impl File for FaultyFile {
 
     fn sync(&self) -> io::Result<()> {
         let name = self.name();
+        std::thread::sleep(self.storage.get(|state| state.slow_sync));
         let mut state = lock(&self.storage.state);
         state.syncs.push(name.clone());
         while state.hold_sync {

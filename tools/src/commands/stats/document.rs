@@ -59,6 +59,8 @@ fn since_opening(stats: &Stats) -> Value {
         "slowed_writes": stats.slowed,
         "checkpoint_waits": stats.waits,
         "checkpoint_wait_seconds": stats.wait_time.as_secs_f64(),
+        "sync_waits": stats.sync_waits,
+        "sync_wait_seconds": stats.sync_wait_time.as_secs_f64(),
         "log_file_waits": stats.log_waits,
         "log_file_wait_seconds": stats.log_wait_time.as_secs_f64(),
         "cleaner_waits": stats.cleaner_waits,

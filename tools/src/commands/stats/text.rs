@@ -186,14 +186,16 @@ fn since_opening(output: &mut Output, stats: &Stats) -> Result<(), Failure> {
     item(output, "checkpoints", format_args!("{}{last}", count(stats.checkpoints)))?;
     let waits = format!(
         "{} slowed and {} stopped for a checkpoint ({}), {} for a log file ({}), \
-         {} for the cleaner ({})",
+         {} for the cleaner ({}), {} for a sync ({})",
         count(stats.slowed),
         count(stats.waits),
         seconds(stats.wait_time),
         count(stats.log_waits),
         seconds(stats.log_wait_time),
         count(stats.cleaner_waits),
-        seconds(stats.cleaner_wait_time)
+        seconds(stats.cleaner_wait_time),
+        count(stats.sync_waits),
+        seconds(stats.sync_wait_time)
     );
     item(output, "writes", waits)?;
     let written = &stats.written;
