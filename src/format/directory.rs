@@ -35,7 +35,7 @@
 //! by those who read the blocks.
 
 pub(crate) use super::free_map::{decode_free_map, encode_free_map, free_map_blocks};
-use super::record::{MAX_LOG_FILE, checksum};
+use super::record::checksum;
 use super::{BLOCK, Fault, check_zero, put, u16_at, u32_at, u64_at};
 use std::collections::BTreeMap;
 
@@ -110,7 +110,7 @@ pub(crate) fn encode_root(entries: &[RootEntry], live: &BTreeMap<u32, u64>) -> V
 ///
 /// A fault if the length is not that of such a root, if an entry lies in a
 /// header copy, if equal entries do not form aligned runs of a power of two,
-/// if the log files do not ascend, or if more lives in one than it can hold.
+/// or if the log files do not ascend.
 pub(crate) fn decode_root(
     bytes: &[u8],
     depth: u8,
@@ -140,12 +140,7 @@ pub(crate) fn decode_root(
         if u32_at(entry, 4) != 0 {
             return Err(Fault::new(at + 4, "reserved field of the root", 0, u32_at(entry, 4)));
         }
-        let alive = u64_at(entry, 8);
-        if alive > MAX_LOG_FILE {
-            let expected = format_args!("at most {MAX_LOG_FILE}").to_string();
-            return Err(Fault::new(at + 8, "live bytes in the root", expected, alive));
-        }
-        live.insert(file, alive);
+        live.insert(file, u64_at(entry, 8));
     }
     check_zero(bytes, (REF << depth) + live_bytes, bytes.len(), "byte behind the root")?;
     Ok((entries, live))

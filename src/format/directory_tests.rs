@@ -31,7 +31,7 @@ fn root_round_trips_at_every_depth() {
         for files in [0, 1, 255, 256, 257] {
             let entries: Vec<_> = (0..1 << depth).map(|n| entry(n + 2)).collect();
             let live: BTreeMap<u32, u64> =
-                (1..=files).map(|n| (n * 3, u64::from(n) << 21)).collect();
+                (1..=files).map(|n| (n * 3, u64::from(n) << 33)).collect();
             let bytes = encode_root(&entries, &live);
             assert_eq!(bytes.len() as u64, root_blocks(depth, files) * BLOCK as u64);
             assert_eq!(decode_root(&bytes, depth, files), Ok((entries, live)));

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::format::directory::{decode_free_map, decode_root};
 use crate::format::group::Geometry;
 use crate::format::header::{Header, Run, TableState};
+use crate::format::record::MAX_LOG_FILE;
 use crate::format::{BLOCK, crc32};
 use crate::hash::Hasher;
 use crate::options::HashKind;
@@ -133,6 +134,8 @@ impl TableFile {
         let at = |block: u32| u64::from(block) * BLOCK as u64;
         let (entries, live) = decode_root(&root, header.root_depth, header.live_count)
             .map_err(|fault| fault.at(path, at(header.root.block)))?;
+        // A wrong count keeps no store closed; but sums of counts must stay sums.
+        let live = live.into_iter().map(|(file, bytes)| (file, bytes.min(MAX_LOG_FILE))).collect();
         let map = self.run(header.free_map, "the free map")?;
         let free = decode_free_map(&map, header.file_blocks)
             .map_err(|fault| fault.at(path, at(header.free_map.block)))?;

@@ -134,6 +134,23 @@ fn a_version_in_a_file_is_damage_and_no_search_waits_for_it_to_change() {
 }
 
 #[test]
+fn live_bytes_beyond_all_bounds_add_up_to_no_panic() {
+    for made in [closed(), killed()] {
+        let subject = Subject::new(made);
+        let mut image = subject.image.clone();
+        for root in subject.parts.iter().filter(|part| part.kind == Kind::Root) {
+            let bytes = image.files.get_mut(&root.file).expect("a file");
+            let depth = bytes[19];
+            let live = root.start + (8 << depth) + 8;
+            bytes[live..live + 8].fill(0xff);
+        }
+        seal(&mut image);
+        examine(&subject, &image, "live bytes", true);
+        assert!(subject.look(&image, "live bytes"), "verify finds nothing");
+    }
+}
+
+#[test]
 fn addresses_that_lead_out_of_the_log_are_no_entries() {
     let subject = Subject::new(closed());
     for spilled_key in [false, true] {
