@@ -7,6 +7,7 @@
 //! cargo run --release -p swissdb-bench -- load    every insert and gets beside it: percentiles, a picture
 //! cargo run --release -p swissdb-bench -- fill    utilisation while filling, as CSV and SVG
 //! cargo run --release -p swissdb-bench -- cold    reads of pages that are not in memory
+//! cargo run --release -p swissdb-bench -- snapshots  what a snapshot costs, beside a writer
 //! cargo run --release -p swissdb-bench -- space   what the files take, from filling to refilling
 //! ```
 //!
@@ -32,6 +33,7 @@ mod fill;
 mod load;
 mod machine;
 mod map;
+mod snapshots;
 mod space;
 mod summary;
 mod tail;
@@ -64,6 +66,8 @@ enum Command {
     Fill(fill::Settings),
     /// Reads of pages that are not in memory, one by one and many at once
     Cold(cold::Settings),
+    /// What a snapshot costs, beside a writer
+    Snapshots(snapshots::Settings),
     /// What the files take: filled, overwritten, thinned, compacted, refilled
     Space(space::Settings),
     /// What the others start as a process of its own
@@ -99,6 +103,7 @@ fn main() -> ExitCode {
         Command::Load(settings) => load::run(&settings),
         Command::Fill(settings) => fill::run(&settings),
         Command::Cold(settings) => cold::run(&settings),
+        Command::Snapshots(settings) => snapshots::run(&settings),
         Command::Space(settings) => space::run(&settings),
         Command::Child(settings) => child::run(&settings),
     };
