@@ -29,7 +29,8 @@ const PAUSE: Duration = Duration::from_micros(50);
 pub(crate) struct Pass {
     pub(crate) table: u16,
     pub(crate) sizing: Sizing,
-    /// Pages in this block or behind it are written again.
+    /// Pages in this block or behind it are written again, root and free map
+    /// too.
     pub(crate) below: Option<u32>,
 }
 
@@ -62,6 +63,12 @@ pub(crate) fn pass(store: &Store, pass: Pass, go_on: &mut dyn FnMut(f64) -> bool
             break;
         }
         std::thread::sleep(PAUSE);
+    }
+    if let (None, Some(below)) = (next, pass.below)
+        && let Some((writer, ws)) = store.core()?.writer_mut(pass.table)
+        && writer.move_runs(ws, below)?
+    {
+        pages += 1;
     }
     Ok(pages)
 }

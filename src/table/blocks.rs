@@ -412,8 +412,10 @@ impl Blocks {
 
     /// Makes retired blocks free, advancing the epoch if `enough` wait for it.
     pub(crate) fn reclaim(&mut self, epoch: &ReuseEpoch, enough: usize) {
-        let waits = self.retired.front().is_some_and(|first| first.0 == epoch.read());
-        if waits && self.retired.len() >= enough {
+        // In the order of their epochs; older ones do not wait.
+        let now = epoch.read();
+        let waiting = self.retired.len() - self.retired.partition_point(|(then, _)| *then < now);
+        if waiting >= enough {
             epoch.advance();
         }
         let now = epoch.read();

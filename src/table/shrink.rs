@@ -275,6 +275,24 @@ impl Writer {
         Ok(high.len() + usize::from(record_high))
     }
 
+    /// Sees to it that the next checkpoint writes root and free map again, if
+    /// one of them lies in a block or behind it: a directory page becomes
+    /// dirty. Says whether it does.
+    ///
+    /// # Errors
+    ///
+    /// As for [`tidy`](Writer::tidy).
+    pub(crate) fn move_runs(&mut self, ws: &mut Workspace, below: u32) -> Result<bool> {
+        if self.root_run.block < below && self.map_run.block < below {
+            return Ok(false);
+        }
+        let word = self.table.route(0)?;
+        let directory = self.table.descriptor(word.descriptor).info().directory;
+        self.blocks.reclaim(&ws.epoch, 1);
+        self.touch(ws, directory)?;
+        Ok(true)
+    }
+
     /// Whether the segment of a hash, behind which `next` comes, is the last of
     /// its directory page.
     fn is_last_of_page(&self, from: u64, next: Option<u64>) -> bool {

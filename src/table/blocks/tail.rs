@@ -98,6 +98,7 @@ impl Blocks {
             return Ok(0);
         }
         self.reclaim(epoch, 1);
+        debug_assert!(self.retired.is_empty(), "what late readers look at is not given back");
         let unreserved = self.free_count.saturating_sub(self.reserved);
         let tail = tail.min(unreserved as u32);
         if tail == 0 || tail < enough {

@@ -112,6 +112,34 @@ fn a_large_tail_is_given_back_in_bites() {
 }
 
 #[test]
+fn what_was_retired_in_two_epochs_is_given_back_as_a_whole() {
+    // Those of the later epoch stayed retired behind the end of what has space,
+    // and when they should become free they were lost for good.
+    let storage = Memory::new();
+    let file: Arc<dyn File> = storage.open("t", Access::Create).unwrap();
+    file.set_length(u64::from(FIRST_BLOCKS) * BLOCK as u64).unwrap();
+    let free = vec![((1 << FIRST_BLOCKS) - 1) & !3];
+    let mut blocks = Blocks::open(file.clone(), "t".into(), free, FIRST_BLOCKS, false).unwrap();
+    let epoch = ReuseEpoch::new().unwrap();
+    blocks.reserve(&epoch, 100).unwrap();
+    assert_eq!((0..100).map(|_| blocks.take()).max(), Some(101));
+    for dead in [90..102, 50..90] {
+        dead.for_each(|block| blocks.die(block));
+        blocks.freeze();
+        blocks.settle(&epoch, FIRST_BLOCKS);
+        if blocks.used() == 90 {
+            epoch.advance();
+        }
+    }
+    while blocks.give_back_tail(&epoch, 1).unwrap() > 0 {}
+    assert_eq!((blocks.allocated(), blocks.used(), blocks.highest_used()), (50, 50, 49));
+    blocks.reserve(&epoch, 60).unwrap();
+    let again: Vec<u32> = (0..60).map(|_| blocks.take()).collect();
+    assert_eq!(again, (50..110).collect::<Vec<u32>>());
+    assert_eq!(blocks.used(), 110);
+}
+
+#[test]
 fn a_closed_file_ends_behind_the_last_block_in_use() {
     for payload in [56, 504] {
         let mut random = Random(payload as u64);
