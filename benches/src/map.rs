@@ -125,28 +125,6 @@ fn phase<E: Engine>(engine: &mut E, work: &Workload, phase: &str) -> Outcome<u64
                 sum = sum.wrapping_add(engine.look(key)?.ok_or("an entry is missing")?);
             }
         }
-        "get by 64" => {
-            for keys in work.read.chunks(BY) {
-                let (count, bytes) = engine.multi_get(keys)?;
-                sum = sum.wrapping_add(count).wrapping_add(bytes);
-            }
-        }
-        "look by 64" => {
-            for keys in work.read.chunks(BY) {
-                let (count, bytes) = engine.multi_look(keys)?;
-                sum = sum.wrapping_add(count).wrapping_add(bytes);
-            }
-        }
-        "miss by 64" => {
-            for keys in work.absent.chunks(BY) {
-                sum += engine.multi_get(keys)?.0;
-            }
-        }
-        "overwrite by 64" => {
-            for (keys, values) in work.changed.chunks(BY).zip(work.values.chunks(BY)) {
-                engine.multi_insert(keys, values)?;
-            }
-        }
         "miss" => {
             for key in &work.absent {
                 sum += u64::from(engine.get(key)?.is_some());
@@ -172,6 +150,37 @@ fn phase<E: Engine>(engine: &mut E, work: &Workload, phase: &str) -> Outcome<u64
         "remove" => {
             for key in &work.changed {
                 sum += u64::from(engine.remove(key)?);
+            }
+        }
+        other => sum = phase_by(engine, work, other)?,
+    }
+    Ok(sum)
+}
+
+/// A phase of many keys or entries at once.
+fn phase_by<E: Engine>(engine: &mut E, work: &Workload, phase: &str) -> Outcome<u64> {
+    let mut sum = 0u64;
+    match phase {
+        "get by 64" => {
+            for keys in work.read.chunks(BY) {
+                let (count, bytes) = engine.multi_get(keys)?;
+                sum = sum.wrapping_add(count).wrapping_add(bytes);
+            }
+        }
+        "look by 64" => {
+            for keys in work.read.chunks(BY) {
+                let (count, bytes) = engine.multi_look(keys)?;
+                sum = sum.wrapping_add(count).wrapping_add(bytes);
+            }
+        }
+        "miss by 64" => {
+            for keys in work.absent.chunks(BY) {
+                sum += engine.multi_get(keys)?.0;
+            }
+        }
+        "overwrite by 64" => {
+            for (keys, values) in work.changed.chunks(BY).zip(work.values.chunks(BY)) {
+                engine.multi_insert(keys, values)?;
             }
         }
         other => return Err(format!("there is no phase {other}").into()),
