@@ -264,6 +264,7 @@ fn every_help_tells_its_exit_statuses() {
         "map",
         "verify",
         "checkpoint",
+        "backup",
         "salvage",
     ] {
         for option in ["--help", "-h"] {
