@@ -1,5 +1,6 @@
 //! The handle of an open store.
 
+mod backup;
 mod many;
 mod scan;
 

@@ -21,13 +21,14 @@
 //! parts     table/...     log/...
 //! deeds     value  batch  store/...  checkpoint  recovery  catalog  handle  iter  cursor  verify
 //!           inspect  clean  pass  compact  upkeep  bulk  rewrite  census  survey  snapshot
-//!           salvage
+//!           target  salvage  backup
 //! face      stats  table_handle  db  lib
 //! ```
 //!
 //! Arrows point down only. `table` knows no log, `log` knows no table; the
 //! deeds bring them together. `format.md` is the prose on the bytes in files.
 
+mod backup;
 mod batch;
 mod bulk;
 mod catalog;
@@ -58,10 +59,12 @@ mod store;
 mod survey;
 mod table;
 mod table_handle;
+mod target;
 mod upkeep;
 mod value;
 mod verify;
 
+pub use backup::{BackedUp, BackupProgress, BackupStep};
 pub use batch::Batch;
 pub use census::Census;
 pub use compact::{CompactProgress, CompactStep, Compacted};

@@ -8,8 +8,8 @@
 //! ```text
 //! blocks   a table file, block by block       logs     records and values
 //! page     pages that speak for themselves
-//! table    header, or what pages tell of it   target   the new store
-//! tree     from the root to the pages         report   what it came to
+//! table    header, or what pages tell of it   report   what it came to
+//! tree     from the root to the pages
 //! harvest  entries of a table file  ──►  replay  the log over them
 //! ```
 //!
@@ -30,12 +30,8 @@
 //! looked for outside the directory, and some for each value that is lost.
 //! Space for a second store.
 //!
-//! # An end before the end
-//!
-//! The new store is made in a directory beside its own, `DEST.tmp`, and gets its
-//! name when it is whole and durable. If anything fails the directory is
-//! removed; if the process is killed it is left behind, and the next salvage
-//! asks for its removal.
+//! The new store is made under another name until it is whole and durable:
+//! [`crate::target`].
 
 mod blocks;
 mod harvest;
@@ -45,12 +41,11 @@ mod page;
 mod replay;
 mod report;
 mod table;
-mod target;
 mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
@@ -58,13 +53,13 @@ use crate::format::header::{DEFAULT_TABLE, TableState};
 use crate::options::{Options, TableOptions};
 use crate::storage::files::Files;
 use crate::storage::{Lock, LockOutcome, Storage};
+use crate::target::{Scaffold, Target};
 
 use logs::Logs;
 use lost::{Lost, fingerprint};
 use replay::{Replayed, is_live, options_of};
 pub use report::{LostValue, SalvageReport};
 use table::TableFile;
-use target::Target;
 
 /// How far a salvage is; see [`salvage`].
 #[derive(Debug, Clone, PartialEq)]
@@ -126,64 +121,14 @@ pub fn salvage(
 ) -> Result<SalvageReport> {
     let dest = dest.as_ref();
     let source = Arc::new(Files::new(source.as_ref()));
-    let scaffold = Scaffold::new(dest, &*source)?;
-    let target = Arc::new(Files::new(&scaffold.temporary));
+    source.list("").map_err(|_| logs::nothing(&*source))?;
+    let scaffold = Scaffold::new(dest)?;
+    let target = Arc::new(Files::new(scaffold.path()));
     let report = options.salvage_on(source, target, progress)?;
     if report.finished {
         scaffold.finish(dest)?;
     }
     Ok(report)
-}
-
-/// The directory in which the new store is made.
-struct Scaffold {
-    temporary: PathBuf,
-    done: bool,
-}
-
-impl Scaffold {
-    /// Checks that nothing is in the way; nothing is created yet.
-    fn new(dest: &Path, source: &dyn Storage) -> Result<Scaffold> {
-        let Some(name) = dest.file_name() else {
-            return Err(Error::invalid(format!("{} is no name for a new store", dest.display())));
-        };
-        let mut temporary = name.to_owned();
-        temporary.push(".tmp");
-        let temporary = dest.with_file_name(temporary);
-        if std::fs::symlink_metadata(dest).is_ok() {
-            let text = format!("{} exists; give the new store another name", dest.display());
-            return Err(Error::invalid(text));
-        }
-        if std::fs::symlink_metadata(&temporary).is_ok() {
-            let text = format!(
-                "{} exists, perhaps from a salvage that was interrupted; remove it first",
-                temporary.display()
-            );
-            return Err(Error::invalid(text));
-        }
-        source.list("").map_err(|_| logs::nothing(source))?;
-        Ok(Scaffold { temporary, done: false })
-    }
-
-    /// Gives the new store its name, durably.
-    fn finish(mut self, dest: &Path) -> Result<()> {
-        let renamed = std::fs::rename(&self.temporary, dest);
-        renamed.map_err(|error| Error::io("rename", &self.temporary, error))?;
-        self.done = true;
-        let parent = dest.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let parent = parent.unwrap_or(Path::new("."));
-        let synced = std::fs::File::open(parent).and_then(|directory| directory.sync_all());
-        synced.map_err(|error| Error::io("sync", parent, error))
-    }
-}
-
-impl Drop for Scaffold {
-    fn drop(&mut self) {
-        if !self.done {
-            // It was made by this salvage; if it stays, the next one says so.
-            let _ = std::fs::remove_dir_all(&self.temporary);
-        }
-    }
 }
 
 impl Options {

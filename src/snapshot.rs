@@ -34,6 +34,7 @@ use crate::format::header::DEFAULT_TABLE;
 use crate::format::record::log_file_name;
 use crate::handle::Handle;
 use crate::log::HeldFiles;
+use crate::options::{HashKind, TableOptions};
 use crate::recovery::open_still;
 use crate::storage::Storage;
 use crate::store::Store;
@@ -344,6 +345,16 @@ impl<'a> SnapshotTable<'a> {
     /// See [`Snapshot::iter`].
     pub fn iter(&self) -> Entries<'a> {
         Entries::new(*self)
+    }
+
+    /// What a table like it is created with.
+    pub(crate) fn options(&self) -> Result<TableOptions> {
+        let (table, _) = self.read_from()?;
+        let options = TableOptions::new().payload(table.geometry.payload());
+        Ok(match HashKind::from_id(table.hasher().words().0 as u8) {
+            Some(hash) => options.hash(hash),
+            None => options,
+        })
     }
 
     fn read_from(&self) -> Result<(&'a Table, StillLog<'a>)> {

@@ -223,6 +223,34 @@ fn checkpoint_keeps_every_entry() {
 }
 
 #[test]
+fn a_backup_holds_every_entry_and_changes_nothing() {
+    let place = Place::with_sample();
+    place.run(&["put", "--table", "other", "db", "key", "value"]).yes();
+    let before = place.files();
+    let run = place.run(&["backup", "db", "copy"]).yes();
+    assert_eq!(run.text(), "");
+    let told = "backed up db to copy: 1,992 entries in 2 tables, ";
+    assert!(run.err.starts_with(told), "{}", run.err);
+    place.run(&["verify", "copy"]).yes();
+    let (old, copy) = (place.run(&["dump", "db"]).yes(), place.run(&["dump", "copy"]).yes());
+    assert_eq!(sorted(old.text()), sorted(copy.text()));
+    assert_eq!(place.run(&["get", "--table", "other", "copy", "key"]).yes().text(), "value");
+    let after = place.files();
+    assert!(before.iter().all(|(path, bytes)| after.get(path) == Some(bytes)), "db was changed");
+    place.run(&["backup", "db", "copy"]).error("copy exists; give the new store another name");
+    place.run(&["backup", "absent", "new"]).error("there is no");
+    let json = place.run(&["backup", "--json", "--write-buffer=4M", "db", "again"]).yes();
+    assert_eq!(json.err, "");
+    for part in ["\"entries\": 1992", "\"tables\": 2", "\"commit\": ", "\"bytes\": "] {
+        assert!(json.text().contains(part), "{part} not in {}", json.text());
+    }
+    let open = swissdb::Db::open(place.path("db")).unwrap();
+    place.run(&["backup", "db", "third"]).error("with Db::backup");
+    drop(open);
+    assert!(!place.path("third").exists() && !place.path("new").exists());
+}
+
+#[test]
 fn options_at_creation_are_kept_and_sizes_have_units() {
     let place = Place::new();
     let options = ["--slot-payload", "504B", "--hash", "fast", "--write-buffer", "16M", "--sync"];
@@ -264,6 +292,7 @@ fn every_help_tells_its_exit_statuses() {
         "map",
         "verify",
         "checkpoint",
+        "backup",
         "salvage",
     ] {
         for option in ["--help", "-h"] {

@@ -28,7 +28,7 @@ mod faults;
 #[path = "failing/full.rs"]
 mod full;
 #[path = "failing/mounted.rs"]
-mod mounted;
+pub mod mounted;
 #[path = "failing/opening.rs"]
 mod opening;
 #[path = "failing/reads.rs"]

@@ -68,6 +68,8 @@ mod processes;
 mod tables;
 // The full check of a store.
 mod verify;
+// Copies of a store in use.
+mod backup;
 // Views of a moment that nothing shows through.
 mod snapshots;
 // Space that comes back: cleaning, shrinking, compacting.

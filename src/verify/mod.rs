@@ -146,7 +146,7 @@ pub fn verify(path: impl AsRef<Path>) -> Result<Report> {
 }
 
 /// As [`verify`], on any storage.
-fn verify_on(storage: Arc<dyn Storage>) -> Result<Report> {
+pub(crate) fn verify_on(storage: Arc<dyn Storage>) -> Result<Report> {
     let options = Options::new().read_only(true).create(false);
     let damage = match crate::recovery::open(storage.clone(), &options) {
         Ok(store) => {

@@ -25,7 +25,7 @@ const SIZE: u64 = 24;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A mounted file system; unmounted when it is dropped.
-struct Mount {
+pub struct Mount {
     place: TempDir,
     /// The file that an image lies in.
     _image: Option<TempDir>,
@@ -38,7 +38,8 @@ fn run(command: &mut Command) -> Result<(), String> {
 }
 
 impl Mount {
-    fn tmpfs() -> Result<Mount, String> {
+    /// A file system in memory; says why if that cannot be.
+    pub fn tmpfs() -> Result<Mount, String> {
         let place = tempfile::tempdir().map_err(|error| error.to_string())?;
         let size = format!("size={SIZE}m");
         run(Command::new("mount").args(["-t", "tmpfs", "-o", &size, "none"]).arg(place.path()))?;
@@ -56,7 +57,8 @@ impl Mount {
         Ok(Mount { place, _image: Some(images) })
     }
 
-    fn path(&self) -> PathBuf {
+    /// Where a store may be made in it.
+    pub fn path(&self) -> PathBuf {
         self.place.path().join("store")
     }
 }

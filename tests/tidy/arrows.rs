@@ -38,6 +38,7 @@ const LAYERS: &[Layer] = &[
             "pass",
             "upkeep",
             "verify",
+            "target",
             "salvage",
             "backup",
             "inspect",

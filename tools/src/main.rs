@@ -40,7 +40,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use colour::Colour;
-use commands::{alter, check, compact, dump, inspect, load, map, query, salvage, scan, stats};
+use commands::{
+    alter, backup, check, compact, dump, inspect, load, map, query, salvage, scan, stats,
+};
 use outcome::{Failure, Outcome, status};
 
 /// Reads, writes and examines swissdb stores.
@@ -87,6 +89,7 @@ Examples:
   swissdb map --svg map.svg packages.swissdb     a picture of all of it
   swissdb verify packages.swissdb                is it undamaged?
   swissdb compact packages.swissdb               as small as it gets
+  swissdb backup packages.swissdb copy.swissdb   a copy, verified
   swissdb salvage packages.swissdb new.swissdb   what is left of a damaged one";
 
 #[derive(Subcommand)]
@@ -103,6 +106,7 @@ enum Command {
     Verify(check::VerifyArguments),
     Checkpoint(check::CheckpointArguments),
     Compact(compact::Arguments),
+    Backup(backup::Arguments),
     Salvage(salvage::Arguments),
 }
 
@@ -144,6 +148,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Verify(arguments) => check::verify(&arguments, cli.color),
         Command::Checkpoint(arguments) => check::checkpoint(&arguments),
         Command::Compact(arguments) => compact::run(&arguments),
+        Command::Backup(arguments) => backup::run(&arguments),
         Command::Salvage(arguments) => salvage::run(&arguments),
     }
 }

@@ -98,3 +98,25 @@ impl Drop for Progress {
         self.bar.finish_and_clear();
     }
 }
+
+/// A bar for each of several steps, one after the other.
+#[derive(Default)]
+pub struct Steps {
+    what: String,
+    bar: Option<Progress>,
+}
+
+impl Steps {
+    /// Shows which share of a step is done, 0 to 1.
+    pub fn stand_at(&mut self, what: &str, share: f64) {
+        if self.what != what {
+            // The old bar goes before the new one comes.
+            self.bar = None;
+            self.bar = Some(Progress::of_share(what));
+            self.what = what.to_owned();
+        }
+        if let Some(bar) = &self.bar {
+            bar.stand_at(share);
+        }
+    }
+}

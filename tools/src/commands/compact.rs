@@ -3,11 +3,11 @@
 use std::ops::ControlFlow;
 
 use clap::Args;
-use swissdb::{CompactProgress, CompactStep, Payload};
+use swissdb::{CompactProgress, Payload};
 
 use crate::opening::{self, Store, TableName, Writing};
 use crate::outcome::{Answer, Failure, Outcome};
-use crate::progress::Progress;
+use crate::progress::{Progress, Steps};
 use crate::size;
 
 /// Makes a store as small as it gets
@@ -59,12 +59,12 @@ pub fn run(arguments: &Arguments) -> Outcome {
         change_payload(store, &arguments.table.table, payload)?;
     }
     let db = opening::to_write(store, &arguments.writing)?;
-    let mut bar = Bar::new();
+    let mut steps = Steps::default();
     db.compact_with(|progress| {
-        bar.show(progress);
+        show(&mut steps, progress);
         ControlFlow::Continue(())
     })?;
-    drop(bar);
+    drop(steps);
     db.close()?;
     let after = on_disk(store);
     eprintln!(
@@ -103,33 +103,13 @@ fn change_payload(store: &Store, table: &str, payload: Payload) -> Result<(), Fa
     Ok(())
 }
 
-/// A bar for each step of each table.
-struct Bar {
-    step: Option<(CompactStep, Option<String>)>,
-    bar: Option<Progress>,
-}
-
-impl Bar {
-    fn new() -> Bar {
-        Bar { step: None, bar: None }
-    }
-
-    fn show(&mut self, progress: &CompactProgress) {
-        let step = (progress.step, progress.table.clone());
-        if self.step.as_ref() != Some(&step) {
-            // The old bar goes before the new one comes.
-            self.bar = None;
-            let what = match &progress.table {
-                Some(table) => format!("{} of table {table}", progress.step),
-                None => progress.step.to_string(),
-            };
-            self.bar = Some(Progress::of_share(&what));
-            self.step = Some(step);
-        }
-        if let Some(bar) = &self.bar {
-            bar.stand_at(progress.done);
-        }
-    }
+/// Shows how far it is, with a bar for each step of each table.
+fn show(steps: &mut Steps, progress: &CompactProgress) {
+    let what = match &progress.table {
+        Some(table) => format!("{} of table {table}", progress.step),
+        None => progress.step.to_string(),
+    };
+    steps.stand_at(&what, progress.done);
 }
 
 /// What the files of a store take on the disk, in bytes, as the file system

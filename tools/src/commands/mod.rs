@@ -5,6 +5,7 @@
 //! each other.
 
 pub mod alter;
+pub mod backup;
 pub mod check;
 pub mod compact;
 pub mod dump;

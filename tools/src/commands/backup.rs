@@ -1,0 +1,107 @@
+//! `swissdb backup`: a copy of a store, complete and verified.
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::{Value, json};
+use swissdb::{BackedUp, BackupProgress, Error, Options};
+
+use crate::opening::Store;
+use crate::outcome::{Answer, Failure, Outcome};
+use crate::output::Output;
+use crate::progress::Steps;
+use crate::size;
+
+/// Copies a store to a new one, complete and verified
+///
+/// All tables are copied entry by entry, every page and value is checked on
+/// the way, and the copy is compacted and then verified as a whole. The store
+/// is read and not changed, and must not be open for writing meanwhile: a
+/// program that has it open makes the backup itself, with Db::backup, while its
+/// writers go on. The copy appears under its name when it is whole; until then
+/// it is being made in a directory with .tmp behind that name.
+///
+/// Any damage ends the backup, and no copy is left; use salvage then.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  swissdb backup my.swissdb /mnt/backup/my.swissdb
+  swissdb backup --json my.swissdb copy.swissdb > report.json
+
+Exit status: 0 done, 2 an error.")]
+pub struct Arguments {
+    #[command(flatten)]
+    store: Store,
+
+    /// The copy; it must not exist
+    #[arg(value_name = "DEST")]
+    dest: PathBuf,
+
+    /// Memory for changed pages of the copy, as in 64M
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    write_buffer: Option<usize>,
+
+    /// Show what was done as JSON
+    ///
+    /// An object with "tables", "entries", "commit" (the number of the last
+    /// commit in the copy) and "bytes" (the space that the copy takes).
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+pub fn run(arguments: &Arguments) -> Outcome {
+    let mut options = Options::new().read_only(true).create(false);
+    if let Some(bytes) = arguments.write_buffer {
+        options = options.write_buffer(bytes);
+    }
+    let db = options.open(&arguments.store.path).map_err(|error| match error {
+        Error::Locked { .. } => Failure::Sentence(format!(
+            "{error}, or let the program that has it open make the backup, with Db::backup"
+        )),
+        error => error.into(),
+    })?;
+    let mut steps = Steps::default();
+    let backed_up = db.backup_with(&arguments.dest, |progress| {
+        show(&mut steps, progress);
+        ControlFlow::Continue(())
+    })?;
+    drop(steps);
+    match arguments.json {
+        true => {
+            let mut output = Output::new();
+            output.json(&document(&backed_up))?;
+            output.finish()?;
+        }
+        false => eprintln!(
+            "backed up {} to {}: {} entries in {}, {} on disk",
+            arguments.store.path.display(),
+            arguments.dest.display(),
+            size::count(backed_up.entries),
+            match backed_up.tables {
+                1 => "1 table".to_owned(),
+                tables => format!("{tables} tables"),
+            },
+            size::show(backed_up.bytes)
+        ),
+    }
+    Ok(Answer::Yes)
+}
+
+fn document(backed_up: &BackedUp) -> Value {
+    json!({
+        "tables": backed_up.tables,
+        "entries": backed_up.entries,
+        "commit": backed_up.commit,
+        "bytes": backed_up.bytes,
+    })
+}
+
+/// Shows how far it is, with a bar for each step of each table.
+fn show(steps: &mut Steps, progress: &BackupProgress) {
+    let what = match &progress.table {
+        Some(table) => format!("{}, table {table}", progress.step),
+        None => progress.step.to_string(),
+    };
+    steps.stand_at(&what, progress.done);
+}
