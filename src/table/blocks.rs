@@ -410,13 +410,19 @@ impl Blocks {
         self.reclaim(epoch, self.worth_advancing());
     }
 
-    /// Makes retired blocks free, advancing the epoch if `enough` wait for it.
+    /// Makes retired blocks free, all of them if `enough` wait for the epoch to
+    /// be advanced. Some may have been retired before the last advance, which
+    /// does not help those behind them.
     pub(crate) fn reclaim(&mut self, epoch: &ReuseEpoch, enough: usize) {
-        let waits = self.retired.front().is_some_and(|first| first.0 == epoch.read());
-        if waits && self.retired.len() >= enough {
+        self.free_retired(epoch.read());
+        if !self.retired.is_empty() && self.retired.len() >= enough {
             epoch.advance();
+            self.free_retired(epoch.read());
         }
-        let now = epoch.read();
+    }
+
+    /// Makes free what was retired before an epoch.
+    fn free_retired(&mut self, now: u64) {
         while let Some(&(then, block)) = self.retired.front()
             && then < now
         {
