@@ -194,29 +194,36 @@ impl<'a> Witness<'a> {
     }
 
     /// A read of an entry is over that began when version `committed` was
-    /// committed: what it found was so in between.
+    /// committed: what it found was so in between. Later reads find no older one.
     pub fn judge(&mut self, entry: usize, committed: u64, found: &Found<'_>, how: &str) {
+        self.oldest[entry] = self.weigh(entry, committed, found, how);
+    }
+
+    /// The same, for one of several reads at the same time. The oldest version
+    /// that was so.
+    pub fn weigh(&self, entry: usize, committed: u64, found: &Found<'_>, how: &str) -> u64 {
         let version = match found {
             Found::Value(bytes) => Some(self.ledger.version_of(entry, bytes)),
             _ => None,
         };
         let seen = self.oldest[entry];
         let (from, to) = (committed.max(seen), self.ledger.begun(entry));
-        let at = format!("{how} of entry {entry}, {committed} committed, {seen} seen, {to} begun");
+        let at =
+            || format!("{how} of entry {entry}, {committed} committed, {seen} seen, {to} begun");
         let there = |version: &u64| self.ledger.length(entry, *version).is_some();
-        self.oldest[entry] = match (version, found) {
+        match (version, found) {
             (Some(version), _) => {
-                assert!((from..=to).contains(&version), "{at}: version {version}");
+                assert!((from..=to).contains(&version), "{}: version {version}", at());
                 version
             }
             (None, Found::Nothing) => {
                 let absent = (from..=to).find(|version| !there(version));
-                absent.unwrap_or_else(|| panic!("{at}: nothing"))
+                absent.unwrap_or_else(|| panic!("{}: nothing", at()))
             }
             _ => {
                 let present = (from..=to).find(there);
-                present.unwrap_or_else(|| panic!("{at}: something"))
+                present.unwrap_or_else(|| panic!("{}: something", at()))
             }
-        };
+        }
     }
 }

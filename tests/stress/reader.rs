@@ -16,6 +16,9 @@ use crate::support::Random;
 /// Steps of an iteration after which the ledger is looked at again.
 const LOOK_AGAIN: usize = 50;
 
+/// Keys that are looked up at once, at most.
+const MANY: u64 = 40;
+
 /// A table and what a reader knows of it.
 pub struct Reading<'a> {
     pub table: &'a Table,
@@ -36,6 +39,11 @@ pub fn look_up(tables: &mut [Reading<'_>], mut random: Random, run: &Run, reads:
         let Reading { table, witness } = &mut tables[at];
         let ledger = witness.ledger;
         let among = if random.one_in(2) { 32 } else { ledger.len() as u64 };
+        if random.one_in(20) {
+            let some = (0..random.below(MANY)).map(|_| random.below(among) as usize);
+            let some = some.collect::<Vec<_>>();
+            look_up_many(table, witness, &some);
+        }
         let entry = random.below(among) as usize;
         let key = &ledger.keys[entry];
         let committed = ledger.committed(entry);
@@ -77,6 +85,30 @@ pub fn look_up(tables: &mut [Reading<'_>], mut random: Random, run: &Run, reads:
         }
         reads.fetch_add(1, Relaxed);
     }
+}
+
+/// Reads some entries at once, in both ways; one may be among them twice.
+fn look_up_many(table: &Table, witness: &mut Witness<'_>, entries: &[usize]) {
+    let ledger = witness.ledger;
+    let keys: Vec<_> = entries.iter().map(|entry| &ledger.keys[*entry]).collect();
+    let committed = || entries.iter().map(|entry| ledger.committed(*entry)).collect::<Vec<_>>();
+    let before = committed();
+    let values = table.multi_get(&keys).expect("multi_get");
+    assert_eq!(values.len(), entries.len(), "an answer for each key");
+    // Two answers for one key are in no order: all are held against what was
+    // known before, and the witness learns nothing from them.
+    for ((entry, committed), value) in entries.iter().zip(before).zip(&values) {
+        let found = value.as_deref().map_or(Found::Nothing, Found::Value);
+        witness.weigh(*entry, committed, &found, "multi_get");
+    }
+    let (before, mut answers) = (committed(), 0);
+    let lend = |i: usize, value: swissdb::Result<Option<&[u8]>>| {
+        let found = value.expect("a value of multi_get_with").map_or(Found::Nothing, Found::Value);
+        witness.weigh(entries[i], before[i], &found, "multi_get_with");
+        answers += 1;
+    };
+    table.multi_get_with(&keys, lend).expect("multi_get_with");
+    assert_eq!(answers, entries.len(), "an answer for each key");
 }
 
 /// Iterates over the tables until told to stop; one iteration at least.
