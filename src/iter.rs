@@ -92,8 +92,7 @@ impl Iter {
 
     /// Copies the next segment, and those of its keys that stand in the log.
     fn fill(&mut self, from: u64) -> Result<()> {
-        let handle = self.handle.clone();
-        let store = &handle.store;
+        let store = &self.handle.store;
         self.at = 0;
         self.spilled_keys.clear();
         let mut lock = None;

@@ -12,6 +12,8 @@ mod cli;
 // The rules of style that a machine can check.
 mod tidy;
 
+// Memory that reads ask for.
+mod allocations;
 // What every Swiss table has to get right.
 mod cases;
 // Readers, iterators and writers at the same time.
@@ -58,6 +60,8 @@ mod small;
 mod salvage;
 // Every field of a store, damaged on purpose.
 mod rot;
+// Readers against everything that goes on beside them.
+mod stress;
 // What `survey` and `stats` say of a store.
 mod survey;
 // Power that goes off at any moment.

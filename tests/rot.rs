@@ -13,7 +13,7 @@
 //! part of the rest, by a printed seed. `SWISSDB_LONG=1` takes everything.
 
 #[path = "rot/allocations.rs"]
-mod allocations;
+pub mod allocations;
 #[path = "rot/check.rs"]
 mod check;
 #[path = "rot/crafted.rs"]

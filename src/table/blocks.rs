@@ -410,15 +410,19 @@ impl Blocks {
         self.reclaim(epoch, self.worth_advancing());
     }
 
-    /// Makes retired blocks free, advancing the epoch if `enough` wait for it.
+    /// Makes retired blocks free, all of them if `enough` wait for the epoch to
+    /// be advanced. Some may have been retired before the last advance, which
+    /// does not help those behind them.
     pub(crate) fn reclaim(&mut self, epoch: &ReuseEpoch, enough: usize) {
-        // In the order of their epochs; older ones do not wait.
-        let now = epoch.read();
-        let waiting = self.retired.len() - self.retired.partition_point(|(then, _)| *then < now);
-        if waiting >= enough {
+        self.free_retired(epoch.read());
+        if !self.retired.is_empty() && self.retired.len() >= enough {
             epoch.advance();
+            self.free_retired(epoch.read());
         }
-        let now = epoch.read();
+    }
+
+    /// Makes free what was retired before an epoch.
+    fn free_retired(&mut self, now: u64) {
         while let Some(&(then, block)) = self.retired.front()
             && then < now
         {

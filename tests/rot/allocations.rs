@@ -1,15 +1,18 @@
-//! The largest piece of memory that a thread has asked for.
+//! The largest piece of memory that a thread has asked for, and how often it
+//! has asked.
 //!
 //! A length that is believed before it is checked shows as a demand for
 //! memory, mostly one that the system grants without a word. So the allocator
 //! of the tests is the system's one, and notes for each thread the largest
-//! request since it was last asked.
+//! request since it was last asked. It counts the requests as well, for those who
+//! promise to make none.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 thread_local! {
     static LARGEST: Cell<usize> = const { Cell::new(0) };
+    static REQUESTS: Cell<u64> = const { Cell::new(0) };
 }
 
 /// Runs something; returns the largest request of this thread meanwhile.
@@ -19,12 +22,20 @@ pub fn largest_request<T>(run: impl FnOnce() -> T) -> (T, usize) {
     (result, LARGEST.get())
 }
 
+/// Runs something; returns how many requests this thread made meanwhile.
+pub fn requests<T>(run: impl FnOnce() -> T) -> (u64, T) {
+    let before = REQUESTS.get();
+    let result = run();
+    (REQUESTS.get() - before, result)
+}
+
 /// The system's allocator, watched.
 struct Watched;
 
 fn note(size: usize) {
     // A thread that ends may still free and ask; nobody asks what for.
     let _ = LARGEST.try_with(|largest| largest.set(largest.get().max(size)));
+    let _ = REQUESTS.try_with(|requests| requests.set(requests.get() + 1));
 }
 
 // SAFETY: everything is passed on to the system's allocator as it is; noting a
