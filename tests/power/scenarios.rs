@@ -34,6 +34,17 @@ fn is_header(call: &Call<'_>, table: &str) -> bool {
     call.kind == Kind::Write && call.name == format!("{table}.swiss") && call.offset < 8192
 }
 
+/// Lets the call that is held up go on, even if the test fails, and holds up
+/// no other.
+struct Release<'a>(&'a Disk);
+
+impl Drop for Release<'_> {
+    fn drop(&mut self) {
+        self.0.hold(|_| false);
+        self.0.release();
+    }
+}
+
 /// Runs a checkpoint, and `meanwhile` before a call of it that suits.
 fn during_checkpoint(
     db: &Db,
@@ -41,15 +52,6 @@ fn during_checkpoint(
     suits: impl Fn(&Call<'_>) -> bool + Send + 'static,
     meanwhile: impl FnOnce(),
 ) -> swissdb::Result<()> {
-    /// Lets the call go on, even if the test fails meanwhile.
-    struct Release<'a>(&'a Disk);
-
-    impl Drop for Release<'_> {
-        fn drop(&mut self) {
-            self.0.release();
-        }
-    }
-
     disk.hold(suits);
     std::thread::scope(|scope| {
         let checkpoint = scope.spawn(|| db.checkpoint());
