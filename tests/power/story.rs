@@ -167,10 +167,11 @@ impl Draft<'_> {
     /// Many short entries come at once, so that a table grows; or, if there
     /// are many, most of them go, so that it is sparse and shrinks.
     fn flood(&mut self) -> Step {
-        const MANY: u64 = 1_000;
+        // More than a segment holds, and not more than a batch may change.
+        let many = (60_000 / self.settings.payload as u64).min(1_100);
         let table = self.table();
-        if (self.state[&table].len() as u64) < MANY / 2 {
-            let numbers = (0..MANY).map(|i| 10_000 + i);
+        if (self.state[&table].len() as u64) < many / 2 {
+            let numbers = (0..many).map(|i| 10_000 + i);
             let entry = |number| (table.clone(), number, Some((number, number as usize % 40)));
             return Step::Batch(numbers.map(entry).collect());
         }
