@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use swissdb::storage::memory::Memory;
-use swissdb::{Batch, Db, Options};
+use swissdb::{Batch, Db, Error, Options};
 
 use crate::support::{Gate, Model, assert_clean, key, seed_of_the_run, value};
 
@@ -68,6 +68,16 @@ fn state_of(db: &Db) -> State {
 
 /// Fails unless this point is one of the allowed states, and a whole store.
 fn check(point: &Point, allowed: &[State]) {
+    // Reading alone, which changes nothing, comes to the same.
+    match options().read_only(true).open_on(Arc::new(point.files.clone())) {
+        Ok(db) => {
+            assert!(allowed.contains(&state_of(&db)), "killed after {}: a reader", point.name);
+            assert_clean(&db);
+        }
+        // It was about to be created.
+        Err(Error::NotFound { .. }) => assert_eq!(point.done, 0, "{}", point.name),
+        Err(error) => panic!("killed after {}: {error}", point.name),
+    }
     let db = options().open_on(Arc::new(point.files.clone()));
     let db = db.unwrap_or_else(|error| panic!("killed after {}: {error}", point.name));
     let found = state_of(&db);
@@ -94,10 +104,10 @@ fn states(steps: &[Step]) -> Vec<State> {
 }
 
 /// The points of a scenario, from creating the store to having closed it.
-fn points_of(steps: &[Step]) -> Vec<Point> {
+fn points_of(steps: &[Step], options: &Options) -> Vec<Point> {
     let done = Arc::new(AtomicUsize::new(0));
     points(&Memory::new(), &done, |gate| {
-        let db = options().open_on(Arc::new(gate)).expect("create a store");
+        let db = options.open_on(Arc::new(gate)).expect("create a store");
         for step in steps {
             step(&db, &mut State::from([("default".into(), Model::new())])).expect("a step");
             done.fetch_add(1, Ordering::SeqCst);
@@ -109,7 +119,7 @@ fn points_of(steps: &[Step]) -> Vec<Point> {
 /// Checks every `stride`-th point of a scenario; other seeds, other points.
 fn check_scenario(steps: &[Step], stride: usize) {
     let states = states(steps);
-    check_points(&points_of(steps), &states, stride);
+    check_points(&points_of(steps, &options()), &states, stride);
 }
 
 fn check_points(points: &[Point], states: &[State], stride: usize) {
@@ -179,6 +189,10 @@ fn checkpoint() -> Step {
     Box::new(|db, _| db.checkpoint())
 }
 
+fn compact() -> Step {
+    Box::new(|db, _| db.compact().map(drop))
+}
+
 #[test]
 fn writes_and_checkpoints_may_be_killed_anywhere() {
     let steps = [
@@ -244,10 +258,44 @@ fn giving_space_back_may_be_killed_anywhere() {
     let full = steps.len();
     steps.extend([clear(), checkpoint(), insert(1, 20), checkpoint(), insert(2, 400)]);
     let states = states(&steps);
-    let points: Vec<Point> = points_of(&steps).into_iter().filter(|p| p.done >= full).collect();
+    let points: Vec<Point> =
+        points_of(&steps, &options()).into_iter().filter(|p| p.done >= full).collect();
     let named = |name: &str| points.iter().any(|point| point.name.contains(name));
     assert!(named("punch") && named("set length"));
     check_points(&points, &states, 1);
+}
+
+#[test]
+fn compaction_of_two_tables_may_be_killed_anywhere() {
+    let steps = [
+        insert(1, 20),
+        create("one"),
+        insert_into("one", 1, 200),
+        checkpoint(),
+        insert(2, 500),
+        compact(),
+        insert_into("one", 2, 300),
+        compact(),
+        compact(),
+        drop_table("one"),
+        insert(2, 20),
+    ];
+    check_scenario(&steps, 4);
+}
+
+#[test]
+fn closing_with_a_large_log_file_may_be_killed_anywhere() {
+    // The log goes on in a small file, so that the large one can be let go.
+    let mut steps: Vec<Step> =
+        vec![insert(1, 20), create("one"), insert_into("one", 1, 200), checkpoint()];
+    steps.extend((0..10).map(|i| insert(i % 2, 900_000)));
+    steps.push(remove(0));
+    steps.push(remove(1));
+    let states = states(&steps);
+    let large = options().max_log_file(4 << 20);
+    let points = points_of(&steps, &large);
+    let closing = points.iter().position(|point| point.done == steps.len());
+    check_points(&points[closing.expect("closing was watched")..], &states, 1);
 }
 
 #[test]
@@ -263,7 +311,7 @@ fn recovery_may_be_killed_anywhere() {
     ];
     let states = states(&steps);
     let mut checked = 0;
-    for point in some(&points_of(&steps), 7) {
+    for point in some(&points_of(&steps, &options()), 7) {
         let allowed = &states[point.done..states.len().min(point.done + 2)];
         let done = Arc::new(AtomicUsize::new(point.done));
         let within = points(&point.files, &done, |gate| {

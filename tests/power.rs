@@ -3,7 +3,8 @@
 //!
 //! A [`Story`](story::Story) is a list of generated steps, from a seed: inserts
 //! that stay in their slots and such that spill, removals, batches, tables that
-//! come and go, clearing, checkpoints, syncs, compaction, closing. It is told
+//! come and go, clearing, checkpoints, syncs, compaction, tables that get many
+//! entries or lose most of them at once, closing. It is told
 //! to a store on a simulated [`Disk`](crate::disk), with log files and a write
 //! buffer so small that everything rolls over. At each step of the disk an
 //! image is taken of what power loss, or a kill, would leave just then, with
@@ -33,7 +34,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::disk::Image;
 use crate::support::{Model, Random};
 
-use story::{Settings, State, Story};
+use story::{Deeds, Settings, State, Story};
 use watchdog::Watchdog;
 
 /// Images that the long form checks at least.
@@ -56,17 +57,20 @@ fn asked_seed() -> Option<u64> {
 /// Steps of a story in each life.
 const STEPS: usize = 300;
 
-/// Tells a story of several lives, and checks one of `stride` images.
-fn tell(seed: u64, stride: usize, watchdog: &Watchdog) -> usize {
+/// Tells a story of several lives, and checks one of `stride` images. Returns
+/// how many crashes that were, and what the stores did by themselves.
+fn tell(seed: u64, stride: usize, watchdog: &Watchdog) -> (usize, Deeds) {
     let mut random = Random::unprinted(seed);
     let settings = Settings::choose(&mut random);
     let mut image = Image::default();
     let mut state = State::from([("default".to_string(), Model::new())]);
-    let (mut checked, mut killed) = (0, false);
+    let (mut checked, mut killed, mut deeds) = (0, false, Deeds::default());
     for life in 0..3 {
         let story = std::sync::Arc::new(Story::generate(&mut random, state, STEPS, &settings));
         let at = format!("story {seed}, life {life}");
-        let mut points = story::tell(&story, &image, &mut random, stride, (&at, killed));
+        let told = story::tell(&story, &image, &mut random, stride, (&at, killed));
+        let mut points = told.0;
+        deeds = deeds.and(told.1);
         assert!(!points.is_empty(), "{at}: the disk was watched");
         checked += check::check_all(&story, &points, watchdog);
         // The next life begins at one of them.
@@ -74,7 +78,7 @@ fn tell(seed: u64, stride: usize, watchdog: &Watchdog) -> usize {
         state = check::find_state(&story, &next);
         (image, killed) = (next.image, next.killed);
     }
-    checked
+    (checked, deeds)
 }
 
 /// Runs a test for each seed, on as many threads as there are cores.
@@ -93,25 +97,24 @@ fn for_each_seed(seeds: impl Iterator<Item = u64> + Send, run: impl Fn(u64) -> b
 fn power_loss_leaves_a_prefix_with_everything_that_was_durable() {
     let watchdog = Watchdog::new("stories");
     if let Some(seed) = asked_seed() {
-        let checked = tell(seed, 1, &watchdog);
-        eprintln!("story {seed} was cut off at {checked} moments");
+        let (checked, deeds) = tell(seed, 1, &watchdog);
+        eprintln!("story {seed} was cut off at {checked} moments; {deeds:?}");
         return;
     }
-    if !long() {
-        let (checked, strides) = (AtomicUsize::new(0), BTreeMap::from(SHORT));
-        for_each_seed(strides.keys().copied(), |seed| {
-            checked.fetch_add(tell(seed, strides[&seed], &watchdog), Ordering::SeqCst);
-            true
-        });
-        eprintln!("{} stories were cut off at {} moments", SHORT.len(), checked.into_inner());
-        return;
-    }
-    let checked = AtomicUsize::new(0);
-    for_each_seed(1000.., |seed| {
-        let now = tell(seed, 1, &watchdog);
+    let strides = BTreeMap::from(SHORT);
+    let short = strides.keys().copied();
+    let seeds: Box<dyn Iterator<Item = u64> + Send> =
+        if long() { Box::new(1000..) } else { Box::new(short) };
+    let (checked, all) = (AtomicUsize::new(0), Mutex::new(Deeds::default()));
+    for_each_seed(seeds, |seed| {
+        let (now, deeds) = tell(seed, strides.get(&seed).copied().unwrap_or(1), &watchdog);
         let before = checked.fetch_add(now, Ordering::SeqCst);
-        eprintln!("story {seed}: {now} moments, {} so far", before + now);
-        before + now < LONG
+        eprintln!("story {seed}: {now} moments, {} so far; {deeds:?}", before + now);
+        let mut all = all.lock().expect("the deeds");
+        *all = all.and(deeds);
+        !long() || before + now < LONG
     });
-    eprintln!("{} moments altogether", checked.into_inner());
+    let (checked, deeds) = (checked.into_inner(), all.into_inner().expect("the deeds"));
+    eprintln!("{checked} moments altogether; {deeds:?}");
+    assert!(!long() || !deeds.lack_any(), "what the stories are about happened: {deeds:?}");
 }

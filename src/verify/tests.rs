@@ -144,18 +144,39 @@ fn wrong_hash_bits_break_i10() {
     });
 }
 
+/// An entry that stands in its slot, and an empty slot of the same page, in a
+/// group at a distance that suits: a block, and for both the group and the
+/// slot. Which pages have both depends on the hash key; and the segment must
+/// have growth left, or one entry more would break its counts as well.
+fn entry_with_room(parts: &Parts, suits: &dyn Fn(usize) -> bool) -> (u32, [usize; 2], [usize; 2]) {
+    let segments = parts.directory.iter().flat_map(|(_, page)| &page.segments);
+    let roomy = segments.filter(|segment| {
+        let groups = 8 * segment.pages.len() as u16;
+        segment.used + segment.tombstones < 7 * groups
+    });
+    for block in roomy.flat_map(|segment| &segment.pages).map(|page| page.block) {
+        let page = &parts.pages[&block];
+        let slots = || (0..BLOCK).step_by(512).flat_map(|group| (0..8).map(move |i| [group, i]));
+        for [group, slot] in slots() {
+            if page[group + slot] & 0x80 != 0 || !is_inline(&page[group..group + 512], slot) {
+                continue;
+            }
+            let is_room =
+                |[there, i]: &[usize; 2]| page[*there + *i] == 0x80 && suits(there.abs_diff(group));
+            if let Some(room) = slots().find(is_room) {
+                return (block, [group, slot], room);
+            }
+        }
+    }
+    panic!("no page has an entry and such a slot");
+}
+
 #[test]
 fn an_entry_that_is_not_found_or_there_twice_breaks_i11() {
     let copy = |parts: &mut Parts, to: &dyn Fn(usize) -> bool| {
-        let beside_room = |group: &[u8], slot| is_inline(group, slot) && group[..8].contains(&0x80);
-        let (block, group, slot) = parts.full(beside_room);
+        let (block, [group, slot], [there, free]) = entry_with_room(parts, to);
         let from = *parts.page(block);
         let page = parts.page(block);
-        let (there, free) = (0..BLOCK)
-            .step_by(512)
-            .filter(|g| to(g.abs_diff(group)))
-            .find_map(|g| Some((g, (0..8).find(|i| page[g + *i] == 0x80)?)))
-            .expect("an empty slot");
         page[there + free] = from[group + slot];
         for (offset, width) in [(16, 2), (32, 2), (48, 1), (64, 56)] {
             let source = group + offset + width * slot;

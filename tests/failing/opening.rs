@@ -26,7 +26,7 @@ const SHORT: u64 = 12;
 /// What crashes leave of the script, and what closing does.
 fn points(story: &Arc<Story>, random: &mut Random) -> Vec<Point> {
     let stride = if long() { 20 } else { 60 };
-    let mut points = tell(story, &Image::default(), random, stride, ("opening", false));
+    let (mut points, _) = tell(story, &Image::default(), random, stride, ("opening", false));
     let disk = Disk::new(random.next());
     story.run(&disk, &Progress::default()).expect("no call fails");
     // The story crashes the disk when it ends; the store is closed once more.

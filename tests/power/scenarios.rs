@@ -1,13 +1,20 @@
 //! Moments of which somebody was afraid once, one by one.
 //!
 //! Where a deed has to be caught in the middle, the disk holds up one of its
-//! calls until the test has done the rest.
+//! calls until the test has done the rest. What a store may hold afterwards is
+//! kept by a [`Tale`](tale::Tale).
+
+mod log;
+mod medium;
+mod tables;
+mod tale;
 
 use std::sync::{Arc, Mutex};
 
+use swissdb::storage::{Access, Storage};
 use swissdb::{Db, Options};
 
-use super::check::open;
+use super::check::{self, open};
 use crate::disk::{Call, Disk, Image, Kind};
 use crate::support::{assert_clean, value};
 
@@ -27,6 +34,17 @@ fn is_header(call: &Call<'_>, table: &str) -> bool {
     call.kind == Kind::Write && call.name == format!("{table}.swiss") && call.offset < 8192
 }
 
+/// Lets the call that is held up go on, even if the test fails, and holds up
+/// no other.
+struct Release<'a>(&'a Disk);
+
+impl Drop for Release<'_> {
+    fn drop(&mut self) {
+        self.0.hold(|_| false);
+        self.0.release();
+    }
+}
+
 /// Runs a checkpoint, and `meanwhile` before a call of it that suits.
 fn during_checkpoint(
     db: &Db,
@@ -38,10 +56,67 @@ fn during_checkpoint(
     std::thread::scope(|scope| {
         let checkpoint = scope.spawn(|| db.checkpoint());
         disk.wait_until_held();
+        let release = Release(disk);
         meanwhile();
-        disk.release();
+        drop(release);
         checkpoint.join().expect("the thread of the checkpoint")
     })
+}
+
+/// Whether a call writes a page, a directory page, the root or the free map of
+/// a table.
+fn is_block(call: &Call<'_>, table: &str) -> bool {
+    call.kind == Kind::Write && call.name == format!("{table}.swiss") && call.offset >= 8192
+}
+
+/// What power loss may leave at each call of `deed` that suits: so many images
+/// each.
+fn fates_while(
+    disk: &Disk,
+    each: u64,
+    suits: impl Fn(&Call<'_>) -> bool + Send + 'static,
+    deed: impl FnOnce(),
+) -> Vec<Image> {
+    let images = Arc::new(Mutex::new(Vec::new()));
+    let seen = images.clone();
+    disk.watch(move |moment| {
+        if suits(&moment.call) {
+            let mut images = seen.lock().expect("the images");
+            images.extend((0..each).map(|seed| moment.power_loss(seed)));
+        }
+    });
+    deed();
+    disk.watch(|_| {});
+    std::mem::take(&mut *images.lock().expect("the images"))
+}
+
+/// Bytes of a file of a disk.
+fn read(disk: &Disk, name: &str, offset: u64, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    let file = disk.open(name, Access::Read).expect("open a file");
+    file.read_at(&mut bytes, offset).expect("read");
+    bytes
+}
+
+/// Flips a bit of a file of a disk: the medium rots.
+fn flip(disk: &Disk, name: &str, offset: u64) {
+    let file = disk.open(name, Access::Write).expect("open a file");
+    file.write_at(&[read(disk, name, offset, 1)[0] ^ 4], offset).expect("write");
+    file.sync().expect("sync");
+}
+
+/// The log file that holds these bytes, and where.
+fn find_in_log(disk: &Disk, bytes: &[u8]) -> (String, u64) {
+    for name in disk.list("log").expect("list") {
+        let name = format!("log/{name}");
+        let length = disk.open(&name, Access::Read).and_then(|file| file.length());
+        let all = read(disk, &name, 0, length.expect("a length") as usize);
+        let found = all.windows(64).position(|window| window == &bytes[..64]);
+        if let Some(at) = found {
+            return (name, at as u64);
+        }
+    }
+    panic!("the log does not hold it");
 }
 
 /// Opens what power loss leaves of a disk, many times over.
@@ -109,39 +184,18 @@ fn removing_what_is_left_of_a_dropped_table_may_be_cut_off_as_well() {
     let db = open(&disk, &options());
     db.table("other").expect("create").insert("k", "v").expect("insert");
     db.checkpoint().expect("checkpoint");
-    for first in fates_while_headers_are_written(&disk, "other", || {
+    let suits = |call: &Call<'_>| is_header(call, "other");
+    let fates = fates_while(&disk, 12, suits, || {
         assert!(db.drop_table("other").expect("drop"));
-    }) {
+    });
+    for first in fates {
         let disk = Disk::boot(&first, 5);
-        let fates = fates_while_headers_are_written(&disk, "other", || {
-            drop(open(&disk, &options()));
-        });
-        for second in fates {
+        for second in fates_while(&disk, 12, suits, || drop(open(&disk, &options()))) {
             let db = open(&Disk::boot(&second, 6), &options());
             assert_eq!(db.tables().expect("tables"), ["default"]);
             assert_clean(&db);
         }
     }
-}
-
-/// What power loss may leave at each moment at which `deed` writes a copy of
-/// the header of a table.
-fn fates_while_headers_are_written(
-    disk: &Disk,
-    table: &'static str,
-    deed: impl FnOnce(),
-) -> Vec<Image> {
-    let images = Arc::new(Mutex::new(Vec::new()));
-    let seen = images.clone();
-    disk.watch(move |moment| {
-        if is_header(&moment.call, table) {
-            let mut images = seen.lock().expect("the images");
-            images.extend((0..12).map(|seed| moment.power_loss(seed)));
-        }
-    });
-    deed();
-    disk.watch(|_| {});
-    std::mem::take(&mut *images.lock().expect("the images"))
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use swissdb::{Batch, Db, Durability, Options, Result};
 
 use super::check::{Allowed, open, print_of_entry, print_of_table};
-use crate::disk::{Disk, Image, Moment};
+use crate::disk::{Call, Disk, Image, Kind, Moment};
 use crate::support::{Model, Random, key, value};
 
 /// All tables of a store with their entries.
@@ -154,13 +154,30 @@ impl Draft<'_> {
                     n => Step::Drop(names[self.random.below(n) as usize].clone()),
                 }
             }
-            12..=21 => {
+            12 if self.random.one_in(2) => self.flood(),
+            13..=22 => {
                 let size = [3, 12, 150][self.random.below(3) as usize];
                 let count = 1 + self.random.below(size);
                 Step::Batch((0..count).map(|_| self.change(count > 12)).collect())
             }
             _ => Step::Change(self.change(false)),
         }
+    }
+
+    /// Many short entries come at once, so that a table grows; or, if there
+    /// are many, most of them go, so that it is sparse and shrinks.
+    fn flood(&mut self) -> Step {
+        // More than a segment holds, and not more than a batch may change.
+        let many = (60_000 / self.settings.payload as u64).min(1_100);
+        let table = self.table();
+        if (self.state[&table].len() as u64) < many / 2 {
+            let numbers = (0..many).map(|i| 10_000 + i);
+            let entry = |number| (table.clone(), number, Some((number, number as usize % 40)));
+            return Step::Batch(numbers.map(entry).collect());
+        }
+        let number = |key: &Vec<u8>| String::from_utf8_lossy(&key[4..]).parse().expect("a number");
+        let gone = self.state[&table].keys().map(number).filter(|number| number % 32 != 0);
+        Step::Batch(gone.map(|number| (table.clone(), number, None)).collect())
     }
 
     fn table(&mut self) -> String {
@@ -225,9 +242,60 @@ impl Draft<'_> {
     }
 }
 
+/// What a store did by itself while a story was told to it.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Deeds {
+    pub checkpoints: u64,
+    /// Log files that got another life.
+    pub recycled: u64,
+    /// Bytes that were put again to clean the log.
+    pub moved: u64,
+    /// How often a table got more segments, and how often fewer.
+    pub grown: u64,
+    pub shrunk: u64,
+}
+
+impl Deeds {
+    /// Those of both.
+    pub fn and(self, other: Deeds) -> Deeds {
+        Deeds {
+            checkpoints: self.checkpoints + other.checkpoints,
+            recycled: self.recycled + other.recycled,
+            moved: self.moved + other.moved,
+            grown: self.grown + other.grown,
+            shrunk: self.shrunk + other.shrunk,
+        }
+    }
+
+    /// Whether there is none of something.
+    pub fn lack_any(self) -> bool {
+        [self.checkpoints, self.recycled, self.moved, self.grown, self.shrunk].contains(&0)
+    }
+
+    /// Looks at a store after a step; `before` says how many segments its
+    /// tables had. Clearing a table and dropping it is not shrinking.
+    fn look(&mut self, db: &Db, step: &Step, before: &mut BTreeMap<u16, u64>) {
+        let tables = db.stats().tables;
+        for table in &tables {
+            let Some(old) = before.get(&table.id) else { continue };
+            self.grown += u64::from(table.segments > *old);
+            let cleared = matches!(step, Step::Clear(_));
+            self.shrunk += u64::from(table.segments < *old && !cleared);
+        }
+        *before = tables.iter().map(|table| (table.id, table.segments)).collect();
+    }
+
+    fn take_stats(&mut self, db: &Db) {
+        let stats = db.stats();
+        self.checkpoints += stats.checkpoints;
+        self.moved += stats.written.moved_bytes;
+    }
+}
+
 /// What has been acknowledged, in steps.
 #[derive(Default)]
 pub struct Progress {
+    pub deeds: Mutex<Deeds>,
     pub begun: AtomicUsize,
     pub done: AtomicUsize,
     pub durable: AtomicUsize,
@@ -262,9 +330,11 @@ impl Story {
         let options = self.settings.options();
         let mut db = options.open_on(Arc::new(disk.clone()))?;
         progress.open.store(true, SeqCst);
+        let (mut deeds, mut segments) = (Deeds::default(), BTreeMap::new());
         for (at, step) in self.steps.iter().enumerate() {
             progress.begun.store(at + 1, SeqCst);
             let durable = if matches!(step, Step::Reopen) {
+                deeds.take_stats(&db);
                 db.close()?;
                 db = options.open_on(Arc::new(disk.clone()))?;
                 true
@@ -275,6 +345,12 @@ impl Story {
             if durable {
                 progress.durable.store(at + 1, SeqCst);
             }
+            deeds.look(&db, step, &mut segments);
+        }
+        deeds.take_stats(&db);
+        {
+            let mut all = progress.deeds.lock().expect("the deeds");
+            *all = all.and(deeds);
         }
         // Whoever tells the story does not close it.
         disk.crash();
@@ -326,7 +402,7 @@ pub fn tell(
     random: &mut Random,
     stride: usize,
     (at, killed_before): (&str, bool),
-) -> Vec<Point> {
+) -> (Vec<Point>, Deeds) {
     let disk = Disk::boot(image, random.next());
     let progress = Arc::new(Progress::default());
     let points = Arc::new(Mutex::new(Vec::new()));
@@ -335,6 +411,10 @@ pub fn tell(
         let (story, progress, points) = (story.clone(), progress.clone(), points.clone());
         let at = at.to_string();
         move |moment: &Moment<'_>| {
+            let Call { kind, name, .. } = moment.call;
+            if kind == Kind::Rename && name.starts_with("log/0") {
+                progress.deeds.lock().expect("the deeds").recycled += 1;
+            }
             let too_early = killed_before && !progress.open.load(SeqCst);
             if too_early || !choices.one_in(stride as u64) {
                 return;
@@ -356,7 +436,8 @@ pub fn tell(
     };
     disk.watch(watcher);
     story.run(&disk, &progress).unwrap_or_else(|error| panic!("{at}: {error}"));
-    std::mem::take(&mut *points.lock().expect("the points"))
+    let points = std::mem::take(&mut *points.lock().expect("the points"));
+    (points, *progress.deeds.lock().expect("the deeds"))
 }
 
 /// Opens a store that a crash has left, or fails with what it says.
