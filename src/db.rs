@@ -187,7 +187,8 @@ impl Db {
     }
 
     /// Removes an entry; says whether it was there. An absent key costs no
-    /// write.
+    /// write. On a full device it works with what is kept for this, and waits
+    /// up to two seconds for the store to make room.
     ///
     /// # Errors
     ///
@@ -235,7 +236,8 @@ impl Db {
     }
 
     /// Removes all entries and takes a new hash key. The time does not depend
-    /// on their number; it waits for a running checkpoint.
+    /// on their number; it waits for a running checkpoint, and on a full device
+    /// for room as [`Db::remove`] does.
     ///
     /// # Errors
     ///
