@@ -79,13 +79,16 @@ fn an_idle_store_lets_go_of_the_log_since_its_last_checkpoint() {
     for n in 0..(BETWEEN - FILE / 2) / 1_100 {
         store.put(n % 100, 1_024);
     }
-    assert_eq!(store.db.stats().checkpoints, 0);
-    assert!(store.within(5 * FILE).is_err(), "there was something to let go of");
     // The active file, the prepared one, one to be recycled, and two that are
     // kept.
-    eventually(|| store.within(5 * FILE));
+    eventually(|| match store.db.stats().checkpoints {
+        0 => Err("no checkpoint".to_owned()),
+        _ => store.within(5 * FILE),
+    });
     store.assert_rests();
-    assert_eq!(store.db.stats().checkpoints, 1);
+    // Two if this thread was held up for seconds while it wrote.
+    let checkpoints = store.db.stats().checkpoints;
+    assert!(checkpoints <= 2, "{checkpoints} checkpoints of a store at rest");
     store.assert_whole();
 }
 
