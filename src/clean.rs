@@ -236,10 +236,7 @@ impl Cleaner {
             }
         }
         let whole = clean(store, &tables, victim.number)?;
-        let live = {
-            let core = store.core_to_look();
-            core.writers().filter_map(|writer| writer.live.get(&victim.number)).sum::<u64>()
-        };
+        let live = store.core_to_look().live_in(victim.number);
         if let Some(seen) = self.seen.get_mut(&victim.number) {
             // What is left after a whole walk cannot be moved, or was just
             // put there: but nothing is put into a sealed file.

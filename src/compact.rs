@@ -203,10 +203,7 @@ pub(crate) fn leave_log_small(store: &Store) {
     let Some(active) = store.log.files().into_iter().find(|file| file.active) else {
         return;
     };
-    let live: u64 = {
-        let core = store.core_to_look();
-        core.writers().filter_map(|writer| writer.live.get(&active.number)).sum()
-    };
+    let live = store.core_to_look().live_in(active.number);
     if active.size >= 4 * crate::log::MIN_FILE && live < active.size / 2 {
         // On a full device it stays as it is; worse is heard of at once.
         let _ = end_active_file(store);

@@ -324,7 +324,6 @@ fn written(store: &Store, core: &Core) -> Written {
 
 /// The numbers of a file of the log.
 fn log_file(core: &Core, file: LogFileInfo) -> LogFileStats {
-    let live = core.writers().filter_map(|writer| writer.live.get(&file.number));
     // Nobody has told a log that is only read where its last file ends.
     let position = core.position();
     let (end, last_commit) = match position.file == file.number {
@@ -335,7 +334,7 @@ fn log_file(core: &Core, file: LogFileInfo) -> LogFileStats {
         number: file.number,
         bytes: file.size,
         // A count that went wrong is too large until it is counted anew.
-        live: live.sum::<u64>().min(file.size),
+        live: core.live_in(file.number).min(file.size),
         end,
         first_commit: file.first_commit,
         last_commit,

@@ -100,6 +100,11 @@ impl Core {
         self.tables.iter().flatten().map(|writer| &**writer)
     }
 
+    /// The bytes of a log file that are alive, in all tables.
+    pub(crate) fn live_in(&self, file: u32) -> u64 {
+        self.writers().filter_map(|writer| writer.live.get(&file)).sum()
+    }
+
     /// A table by its id.
     pub(crate) fn writer(&self, id: u16) -> Option<&Writer> {
         self.tables.get(usize::from(id))?.as_deref()
