@@ -147,7 +147,7 @@ impl Db {
     ///
     /// [`Error::Corrupt`] or [`Error::Io`] if the entry's page or value cannot
     /// be read.
-    #[inline]
+    #[inline(always)]
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
         self.store().get(&self.table, key.as_ref())
     }
@@ -167,7 +167,7 @@ impl Db {
     /// # Errors
     ///
     /// As [`Db::get`].
-    #[inline]
+    #[inline(always)]
     pub fn get_with<R>(
         &self,
         key: impl AsRef<[u8]>,

@@ -27,7 +27,8 @@ const SELF_TEST: &[u8] = b"swissdb";
 /// A keyed hash function.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Hasher {
-    Sip([u64; 2]),
+    /// The state that the key makes.
+    Sip([u64; 4]),
     Fast(RapidSecrets),
     /// Every key has this hash: for tests of collisions.
     #[cfg(test)]
@@ -37,7 +38,12 @@ pub(crate) enum Hasher {
 impl Hasher {
     pub(crate) fn new(kind: HashKind, key: [u64; 2]) -> Hasher {
         match kind {
-            HashKind::Sip => Hasher::Sip(key),
+            HashKind::Sip => Hasher::Sip([
+                key[0] ^ 0x736f_6d65_7073_6575,
+                key[1] ^ 0x646f_7261_6e64_6f6d,
+                key[0] ^ 0x6c79_6765_6e65_7261,
+                key[1] ^ 0x7465_6462_7974_6573,
+            ]),
             HashKind::Fast => {
                 let derived = RapidSecrets::seed(key[0]);
                 Hasher::Fast(RapidSecrets { seed: key[1], secrets: derived.secrets })
@@ -46,10 +52,14 @@ impl Hasher {
     }
 
     /// The hash of a key.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn hash(&self, key: &[u8]) -> u64 {
         match self {
-            Hasher::Sip(secret) => sip13(*secret, key),
+            // What most keys are: without a loop, and without a call.
+            Hasher::Sip(state) => match <&[u8; 16]>::try_from(key) {
+                Ok(key) => sip13(*state, key),
+                Err(_) => sip13_of_any(*state, key),
+            },
             Hasher::Fast(secrets) => rapidhash_v3_seeded(key, secrets),
             #[cfg(test)]
             Hasher::Constant(hash) => *hash,
@@ -65,8 +75,8 @@ impl Hasher {
     pub(crate) fn words(&self) -> (u64, [u64; 8]) {
         let mut words = [0; 8];
         match self {
-            Hasher::Sip(key) => {
-                words[..2].copy_from_slice(key);
+            Hasher::Sip(state) => {
+                words[..4].copy_from_slice(state);
                 (1, words)
             }
             Hasher::Fast(secrets) => {
@@ -93,29 +103,26 @@ impl Hasher {
             }),
             #[cfg(test)]
             255 => Hasher::Constant(word(0)),
-            _ => Hasher::Sip([word(0), word(1)]),
+            _ => Hasher::Sip(std::array::from_fn(word)),
         }
     }
 }
 
+#[inline(never)]
+fn sip13_of_any(state: [u64; 4], bytes: &[u8]) -> u64 {
+    sip13(state, bytes)
+}
+
 /// SipHash-1-3 of a whole slice: written out here because a hasher that can
 /// be fed in pieces takes twice as long for a short key.
-#[inline]
-fn sip13([k0, k1]: [u64; 2], bytes: &[u8]) -> u64 {
-    let mut v = [
-        k0 ^ 0x736f_6d65_7073_6575,
-        k1 ^ 0x646f_7261_6e64_6f6d,
-        k0 ^ 0x6c79_6765_6e65_7261,
-        k1 ^ 0x7465_6462_7974_6573,
-    ];
+#[inline(always)]
+fn sip13(mut v: [u64; 4], bytes: &[u8]) -> u64 {
     let (words, tail) = bytes.as_chunks::<8>();
     for word in words {
         absorb(&mut v, u64::from_le_bytes(*word));
     }
-    let mut last = [0; 8];
-    last[..tail.len()].copy_from_slice(tail);
     // The length stands in the top byte, modulo 256.
-    absorb(&mut v, u64::from_le_bytes(last) | (bytes.len() as u64) << 56);
+    absorb(&mut v, last_word(bytes, tail) | (bytes.len() as u64) << 56);
     v[2] ^= 0xff;
     round(&mut v);
     round(&mut v);
@@ -123,14 +130,25 @@ fn sip13([k0, k1]: [u64; 2], bytes: &[u8]) -> u64 {
     v[0] ^ v[1] ^ v[2] ^ v[3]
 }
 
+/// The bytes behind the last whole word, as the low bytes of a word. Where there
+/// are eight bytes before them, all are loaded at once.
 #[inline]
+fn last_word(bytes: &[u8], tail: &[u8]) -> u64 {
+    match bytes.last_chunk::<8>() {
+        _ if tail.is_empty() => 0,
+        Some(last) => u64::from_le_bytes(*last) >> (64 - 8 * tail.len()),
+        None => tail.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),
+    }
+}
+
+#[inline(always)]
 fn absorb(v: &mut [u64; 4], word: u64) {
     v[3] ^= word;
     round(v);
     v[0] ^= word;
 }
 
-#[inline]
+#[inline(always)]
 fn round(v: &mut [u64; 4]) {
     v[0] = v[0].wrapping_add(v[1]);
     v[2] = v[2].wrapping_add(v[3]);
@@ -181,7 +199,8 @@ mod tests {
         for length in 0..bytes.len() {
             let key = [length as u64 * 3, !(length as u64)];
             let other = siphasher::sip::SipHasher13::new_with_keys(key[0], key[1]);
-            assert_eq!(sip13(key, &bytes[..length]), other.hash(&bytes[..length]));
+            let hasher = Hasher::new(HashKind::Sip, key);
+            assert_eq!(hasher.hash(&bytes[..length]), other.hash(&bytes[..length]));
         }
     }
 

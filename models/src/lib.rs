@@ -30,6 +30,7 @@
 //! |---|---|---|
 //! | `segment::under_version`: odd, fence, even | version | a torn slot |
 //! | `read::search_group`, `is_unchanged_since`: two fences, two looks | version | a torn slot |
+//! | `glance`: the same | version, lookup, a glance | the same |
 //! | `scan::copy_group`: two fences | scan | a torn slot |
 //! | `scan::copy_segment`: all groups once more | scan, two groups | an entry twice |
 //! | `epoch::read`, `advance`, `unchanged` | epoch, lookup | words of another page are believed |
@@ -38,7 +39,7 @@
 //! | `layout::store_u32` | page word | a page that is half copied |
 //! | `layout::page_word`, `maps::publish` | doubled mapping | a block beyond the mapping |
 //! | `layout::exchange_u32` | unverified | a copied page is lost |
-//! | `directory::store_leaf`, `read::descend` | directory word | a key that is there is not found |
+//! | `directory::store_leaf`, `read::find_segment` | directory word | a key that is there is not found |
 //! | `directory::store_root_words` | root word | the same |
 //! | `directory::set_root`, `read::find_segment` | root | the same |
 //! | `pins::pin`, its drop, `advance`, `quiescent` | pins | a value ends under its reader |

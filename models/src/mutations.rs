@@ -43,6 +43,7 @@ const fn source(
 
 const SEGMENT: &str = "table/segment.rs";
 const READ: &str = "table/read.rs";
+const GLANCE: &str = "table/read/glance.rs";
 const SYNC: &str = "log/sync.rs";
 const SIGNALS: &str = "store/signals.rs";
 const PINS: &str = "storage/pins.rs";
@@ -121,6 +122,27 @@ pub const MUTATIONS: &[Mutation] = &[
         READ,
         "is_unchanged_since",
         ("line[group::VERSION_AND_CRC].load(Ordering::Relaxed) == version", "true"),
+    ),
+    source(
+        "version, a glance",
+        "no fence behind a glance's look at the version",
+        GLANCE,
+        "glance",
+        ("fence(Ordering::Acquire);", ""),
+    ),
+    source(
+        "version, a glance",
+        "a glance does not notice an odd version",
+        GLANCE,
+        "glance",
+        ("version & 1 == 1", "false"),
+    ),
+    source(
+        "lookup, a glance",
+        "a glance does not look again",
+        GLANCE,
+        "glance",
+        ("self.is_unchanged_since(line, version, seen)<<;", "true"),
     ),
     source(
         "group commit",
@@ -301,8 +323,8 @@ pub const MUTATIONS: &[Mutation] = &[
         "directory word",
         "a word of the directory is loaded relaxed",
         READ,
-        "descend",
-        ("Ordering::Acquire", "Ordering::Relaxed"),
+        "find_segment",
+        ("word.load(Ordering::Acquire)", "word.load(Ordering::Relaxed)"),
     ),
     source(
         "root word",
@@ -330,7 +352,7 @@ pub const MUTATIONS: &[Mutation] = &[
         "the root is loaded relaxed",
         READ,
         "find_segment",
-        ("Ordering::Acquire", "Ordering::Relaxed"),
+        ("self.root.load(Ordering::Acquire)", "self.root.load(Ordering::Relaxed)"),
     ),
     step("unverified", "the flag is cleared by a store"),
     source(

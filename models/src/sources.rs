@@ -40,8 +40,8 @@ pub const SOURCES: &[Source] = &[
         name: "table_arena",
         file: "table/arena.rs",
         replace: &[
-            ("const FIRST: u64 = 64", "const FIRST: u64 = 8"),
-            ("[const { OnceLock::new() }; CHUNKS]", "std::array::from_fn(|_| OnceLock::new())"),
+            ("if cfg!(miri) { 1 << 14 } else { 1 << 28 }", "16"),
+            ("RESERVED >> 8", "RESERVED"),
             ("std::sync::atomic::fence", "crate::sync::atomic::fence"),
         ],
         ..WHOLE
@@ -73,6 +73,7 @@ pub const SOURCES: &[Source] = &[
         )],
         ..WHOLE
     },
+    Source { name: "table_glance", file: "table/read/glance.rs", ..WHOLE },
     Source {
         name: "table_segment",
         file: "table/segment.rs",

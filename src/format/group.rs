@@ -192,6 +192,8 @@ pub(crate) struct Geometry {
     pub(crate) group_words: usize,
     /// Whole groups in a page.
     pub(crate) groups_per_page: usize,
+    /// Groups in the pages of the largest segment.
+    pub(crate) groups_per_segment: usize,
     /// `group * reciprocal >> 16 == group / groups_per_page` below 4,096.
     reciprocal: u32,
 }
@@ -205,7 +207,13 @@ impl Geometry {
         let group_words = CONTROL_WORDS + payload;
         let groups_per_page = PAGE_WORDS / group_words;
         let reciprocal = (1 << 16) / groups_per_page as u32 + 1;
-        Some(Geometry { slot_words: payload / 8, group_words, groups_per_page, reciprocal })
+        Some(Geometry {
+            slot_words: payload / 8,
+            group_words,
+            groups_per_page,
+            groups_per_segment: groups_per_page * super::directory::MAX_SEGMENT_PAGES,
+            reciprocal,
+        })
     }
 
     /// The slot payload in bytes.

@@ -134,6 +134,26 @@ impl Map {
         Map::mapped(raw, bytes, true)
     }
 
+    /// Addresses for that many bytes, all zero, which take memory page by page
+    /// when they are written; huge pages where they are
+    /// [wanted](Map::want_huge_pages).
+    ///
+    /// # Errors
+    ///
+    /// As [`anonymous`](Map::anonymous).
+    pub(crate) fn reserved(bytes: usize) -> io::Result<Map> {
+        if cfg!(miri) {
+            return Ok(Map::heap(zeros(bytes / WORD)));
+        }
+        let raw = MmapRaw::from(MmapOptions::new().len(bytes).no_reserve_swap().map_anon()?);
+        Map::mapped(raw, bytes, true)
+    }
+
+    /// Says that a range of bytes is going to be used densely.
+    pub(crate) fn want_huge_pages(&self, offset: usize, length: usize) {
+        self.advise(Advice::HugePage, offset, length);
+    }
+
     fn mapped(raw: MmapRaw, bytes: usize, writable: bool) -> io::Result<Map> {
         if !bytes.is_multiple_of(WORD) {
             return Err(invalid("the length of a map must be a multiple of 8"));

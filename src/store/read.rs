@@ -4,6 +4,7 @@
 //! is met is the log pinned, and the lookup made again under the pin.
 
 use crate::error::Result;
+use crate::table::read::glance::{Glance, Rest};
 use crate::table::read::{Found, LARGE, SMALL, Slot};
 use crate::table::{Spilled, Table};
 use crate::value::Value;
@@ -15,47 +16,94 @@ const TRIES: usize = 16;
 
 impl Store {
     /// A copy of the value of a key.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn get(&self, table: &Table, key: &[u8]) -> Result<Option<Value>> {
-        if table.has_large_slots() {
-            return self.get_with(table, key, Value::new);
-        }
-        let mut slot = Slot::<SMALL>::new();
-        match table.lookup::<SMALL, LogBytes<'_>>(key, None, &mut slot) {
-            Ok(Found::Absent) => Ok(None),
-            Ok(Found::Here) => {
+        let glance = match table.has_large_slots() {
+            true => Glance::Unsure,
+            false => table.glance::<SMALL>(key),
+        };
+        match glance {
+            Glance::Here(slot) => {
                 let (start, len) = (slot.lengths.value_start(), slot.lengths.value_len());
                 Ok(Some(Value::from_words(slot.words, start, len)))
             }
-            Ok(Found::Spilled) => self.get_spilled(table, key, Value::new),
-            Err(error) => Err(self.explain(error)),
+            Glance::Absent => Ok(None),
+            other => {
+                // In a place of its own: then what is returned above stays in
+                // registers where the caller wants a part of it only.
+                let mut answer = None;
+                self.get_slowly(table, key, other.rest(), Value::new, &mut answer);
+                answer.unwrap_or(Ok(None))
+            }
         }
     }
 
     /// Lends the value of a key to a function.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn get_with<R>(
         &self,
         table: &Table,
         key: &[u8],
         lend: impl FnOnce(&[u8]) -> R,
     ) -> Result<Option<R>> {
-        if table.has_large_slots() {
-            self.get_sized(table, key, lend, &mut Slot::<LARGE>::new())
-        } else {
-            self.get_sized(table, key, lend, &mut Slot::<SMALL>::new())
+        let glance = match table.has_large_slots() {
+            true => Glance::Unsure,
+            false => table.glance::<SMALL>(key),
+        };
+        match glance {
+            Glance::Here(slot) => Ok(slot.value().map(lend)),
+            Glance::Absent => Ok(None),
+            other => {
+                let mut answer = None;
+                self.get_slowly(table, key, other.rest(), lend, &mut answer);
+                answer.unwrap_or(Ok(None))
+            }
         }
     }
 
-    #[inline]
+    /// The same where a glance was not enough, or slots are large.
+    #[inline(never)]
+    fn get_slowly<R>(
+        &self,
+        table: &Table,
+        key: &[u8],
+        rest: Rest,
+        lend: impl FnOnce(&[u8]) -> R,
+        answer: &mut Option<Result<Option<R>>>,
+    ) {
+        *answer = Some(match rest {
+            Rest::Further(from) => {
+                let mut slot = Slot::<SMALL>::new();
+                let found = table.look_further::<SMALL, LogBytes<'_>>(key, from, &mut slot);
+                self.lend_found(table, key, found, &slot, lend)
+            }
+            Rest::Spilled => self.get_spilled(table, key, lend),
+            Rest::Unsure if table.has_large_slots() => self.get_sized::<LARGE, _>(table, key, lend),
+            Rest::Unsure => self.get_sized::<SMALL, _>(table, key, lend),
+        });
+    }
+
+    /// The whole lookup.
     fn get_sized<const N: usize, R>(
         &self,
         table: &Table,
         key: &[u8],
         lend: impl FnOnce(&[u8]) -> R,
-        slot: &mut Slot<N>,
     ) -> Result<Option<R>> {
-        match table.lookup::<N, LogBytes<'_>>(key, None, slot) {
+        let mut slot = Slot::<N>::new();
+        let found = table.lookup::<N, LogBytes<'_>>(key, None, &mut slot);
+        self.lend_found(table, key, found, &slot, lend)
+    }
+
+    fn lend_found<const N: usize, R>(
+        &self,
+        table: &Table,
+        key: &[u8],
+        found: Result<Found>,
+        slot: &Slot<N>,
+        lend: impl FnOnce(&[u8]) -> R,
+    ) -> Result<Option<R>> {
+        match found {
             Ok(Found::Absent) => Ok(None),
             Ok(Found::Here) => Ok(slot.value().map(lend)),
             Ok(Found::Spilled) => self.get_spilled(table, key, lend),
@@ -110,7 +158,17 @@ impl Store {
     pub(crate) fn contains_key(&self, table: &Table, key: &[u8]) -> Result<bool> {
         // Nothing has to be copied out to say so.
         let mut nothing = Slot::<0>::new();
-        match table.lookup::<0, LogBytes<'_>>(key, None, &mut nothing) {
+        let found = match table.glance::<0>(key) {
+            Glance::Here(_) => return Ok(true),
+            Glance::Absent => return Ok(false),
+            other => match other.rest() {
+                Rest::Further(from) => {
+                    table.look_further::<0, LogBytes<'_>>(key, from, &mut nothing)
+                }
+                _ => table.lookup::<0, LogBytes<'_>>(key, None, &mut nothing),
+            },
+        };
+        match found {
             Ok(Found::Spilled) => self.while_it_changes(table, || {
                 let log = LogBytes::pinned(&self.log, &*self.storage);
                 let found = table.lookup(key, Some(&log), &mut Slot::<0>::new());

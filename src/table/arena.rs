@@ -7,19 +7,25 @@
 //! words, and finds out from the reuse epoch.
 //!
 //! ```text
-//! chunk 0: 64 lines | chunk 1: 128 lines | chunk 2: 256 lines | ...
+//! lines   ├ 0 ┼ 1 ┼ 2 ┼ ··· ┼ next ┤  addresses without memory, so far  ┤
+//! cold    ├  0   ┼  1   ┼  2   ┼ ···
 //! ```
 //!
-//! Chunks double, so a line's chunk follows from its number. Runs are powers
-//! of two of lines; a run given back waits in `retired` until the reuse epoch
-//! has advanced past it.
+//! The addresses of all lines that there may ever be are reserved at once, in
+//! one range; memory is taken when a line is first used. So a line is found by
+//! a mask, a shift and an addition, which a lookup does four times. (In chunks that double, as it was, it took fifteen instructions each, and the
+//! instructions of a get decide how many gets overlap in the processor.) Where
+//! the system does not give that many addresses away, fewer are reserved; the
+//! smallest range is enough for tables of some gigabytes.
+//!
+//! Runs are powers of two of lines; a run given back waits in `retired` until
+//! the reuse epoch has advanced past it.
 //!
 //! [`Arena`] is the readers' half and may be used from any thread;
 //! [`Allocator`] belongs to whoever holds the table's structure lock.
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::storage::Map;
@@ -28,57 +34,62 @@ use crate::storage::map::fill;
 
 /// Words in a line.
 pub(crate) const LINE_WORDS: usize = 8;
-/// Lines in the first chunk.
-const FIRST: u64 = 64;
-/// Places for chunks: more than line numbers of 32 bits can name, and a power
-/// of two, so that the number of a chunk needs no check.
-const CHUNKS: usize = 32;
+/// Lines that addresses are reserved for: 16 GiB, and twice as many for the
+/// cold ones. A table file of its greatest length needs fewer.
+const RESERVED: usize = if cfg!(miri) { 1 << 14 } else { 1 << 28 };
+/// The same where the system is mean.
+const RESERVED_LEAST: usize = RESERVED >> 8;
+/// From this line on huge pages are asked for: after the first 2 MiB.
+const HUGE_FROM: u64 = (2 << 20) / (LINE_WORDS as u64 * 8);
 
 /// The lines, for reading and for storing single words.
 pub(crate) struct Arena {
-    chunks: [OnceLock<Map>; CHUNKS],
+    lines: Map,
     /// Two lines for each of the others, apart from them, for what only the
-    /// writer needs. Memory is taken when they are first used.
-    cold: [OnceLock<Map>; CHUNKS],
-}
-
-/// The chunk of a line, and the line's place in it.
-#[inline]
-fn locate(line: u32) -> (usize, usize) {
-    let shifted = u64::from(line) + FIRST;
-    let chunk = shifted.ilog2() - FIRST.ilog2();
-    (chunk as usize, (shifted - (FIRST << chunk)) as usize)
+    /// writer needs.
+    cold: Map,
+    /// The number of the last word of `lines`: one less than a power of two.
+    last: usize,
 }
 
 impl Arena {
-    fn new() -> Arena {
-        let none = || [const { OnceLock::new() }; CHUNKS];
-        Arena { chunks: none(), cold: none() }
+    fn new() -> io::Result<Arena> {
+        let mut count = RESERVED;
+        loop {
+            match Arena::with_room(count) {
+                Err(_) if count > RESERVED_LEAST => count /= 2,
+                outcome => return outcome,
+            }
+        }
     }
 
-    /// The words of the chunk that a line lies in, if there is one, and the
-    /// number of the line's first word in it.
-    #[inline]
-    pub(crate) fn chunk_of(&self, line: u32) -> Option<(&[AtomicU64], usize)> {
-        let (chunk, place) = locate(line);
-        Some((self.chunks[chunk % CHUNKS].get()?.words(), place * LINE_WORDS))
+    fn with_room(count: usize) -> io::Result<Arena> {
+        let bytes = count * LINE_WORDS * 8;
+        let (lines, cold) = (Map::reserved(bytes)?, Map::reserved(2 * bytes)?);
+        let last = count * LINE_WORDS - 1;
+        assert!(count.is_power_of_two() && lines.words().len() == last + 1);
+        Ok(Arena { lines, cold, last })
     }
 
-    /// The words of `lines` lines, if the arena has them: a late reader may
-    /// ask for a number that never was one.
+    /// The words of all lines, and the number of the last one, which is one
+    /// less than a power of two. Lines that are not in use are all zero.
+    #[inline(always)]
+    pub(crate) fn all(&self) -> (&[AtomicU64], usize) {
+        (self.lines.words(), self.last)
+    }
+
+    /// The words of `lines` lines, if the arena has room for them.
     #[inline]
     pub(crate) fn words(&self, line: u32, lines: usize) -> Option<&[AtomicU64]> {
-        let (chunk, place) = locate(line);
-        let words = self.chunks.get(chunk)?.get()?.words();
-        words.get(place * LINE_WORDS..(place + lines) * LINE_WORDS)
+        let start = line as usize * LINE_WORDS;
+        self.lines.words().get(start..start + lines * LINE_WORDS)
     }
 
     /// The cold lines that belong to a line.
     #[inline]
     pub(crate) fn cold(&self, line: u32) -> Option<&[AtomicU64]> {
-        let (chunk, place) = locate(line);
-        let words = self.cold.get(chunk)?.get()?.words();
-        words.get(place * 2 * LINE_WORDS..(place + 1) * 2 * LINE_WORDS)
+        let start = line as usize * 2 * LINE_WORDS;
+        self.cold.words().get(start..start + 2 * LINE_WORDS)
     }
 
     /// The words of lines that are known to be there.
@@ -89,14 +100,21 @@ impl Arena {
     /// whose owner asks, never for what a late reader finds.
     #[inline]
     pub(crate) fn owned(&self, line: u32, lines: usize) -> &[AtomicU64] {
-        self.words(line, lines).expect("an allocated line lies in its chunk")
+        self.words(line, lines).expect("an allocated line lies in the arena")
+    }
+
+    /// How many lines there may be.
+    fn room(&self) -> u64 {
+        (self.lines.words().len() / LINE_WORDS) as u64
     }
 }
 
 /// The writers' half: which lines are in use.
 pub(crate) struct Allocator {
     /// The next line never used so far.
-    next: u32,
+    next: u64,
+    /// Up to which line huge pages have been asked for, or need not be.
+    huge: u64,
     /// Free runs by the logarithm of their length.
     free: [Vec<u32>; 32],
     /// Runs given back: epoch, first line, logarithm of the length.
@@ -107,15 +125,20 @@ pub(crate) struct Allocator {
 }
 
 /// A new arena and the right to allocate in it.
-pub(crate) fn new() -> (Arena, Allocator) {
+///
+/// # Errors
+///
+/// What the operating system says to the wish for addresses.
+pub(crate) fn new() -> io::Result<(Arena, Allocator)> {
     let allocator = Allocator {
         next: 0,
+        huge: HUGE_FROM,
         free: [const { Vec::new() }; 32],
         retired: VecDeque::new(),
         #[cfg(test)]
         left: usize::MAX,
     };
-    (Arena::new(), allocator)
+    Ok((Arena::new()?, allocator))
 }
 
 fn class_of(lines: usize) -> u8 {
@@ -167,39 +190,21 @@ impl Allocator {
 
     /// A run from beyond everything used so far.
     fn bump(&mut self, arena: &Arena, class: u8) -> io::Result<u32> {
-        let lines = 1u64 << class;
-        loop {
-            let (chunk, place) = locate(self.next);
-            let size = FIRST << chunk;
-            let slot = arena.chunks.get(chunk).ok_or(io::ErrorKind::OutOfMemory)?;
-            if place as u64 + lines <= size {
-                if slot.get().is_none() {
-                    let bytes = size as usize * LINE_WORDS * 8;
-                    let _ = arena.cold[chunk].set(Map::anonymous(2 * bytes)?);
-                    let _ = slot.set(Map::anonymous(bytes)?);
-                }
-                let line = self.next;
-                self.next += lines as u32;
-                return Ok(line);
-            }
-            self.skip_to_next_chunk(size, place as u64);
+        let (line, lines) = (self.next, 1 << class);
+        if line + lines > arena.room() {
+            return Err(io::ErrorKind::OutOfMemory.into());
         }
-    }
-
-    /// Leaves the rest of a chunk to smaller runs.
-    fn skip_to_next_chunk(&mut self, size: u64, place: u64) {
-        let mut rest = size - place;
-        // An untouched chunk has no memory yet and is passed over.
-        if place == 0 {
-            rest = 0;
-            self.next += size as u32;
+        self.next += lines;
+        while self.next > self.huge {
+            // As many again: a small table never has huge pages, a large one
+            // hardly anything else.
+            let (from, count) =
+                (self.huge as usize * LINE_WORDS * 8, self.huge as usize * LINE_WORDS * 8);
+            arena.lines.want_huge_pages(from, count);
+            arena.cold.want_huge_pages(2 * from, 2 * count);
+            self.huge *= 2;
         }
-        while rest > 0 {
-            let class = rest.ilog2();
-            self.free[class as usize].push(self.next);
-            self.next += 1 << class;
-            rest -= 1 << class;
-        }
+        Ok(line as u32)
     }
 }
 
@@ -210,7 +215,7 @@ mod tests {
     #[test]
     fn runs_do_not_overlap_and_come_zeroed() {
         let epoch = ReuseEpoch::new().unwrap();
-        let (arena, mut allocator) = new();
+        let (arena, mut allocator) = new().unwrap();
         let mut seen = std::collections::BTreeMap::new();
         for i in 0..500usize {
             let lines = 1 << (i * 7 % 9);
@@ -229,7 +234,7 @@ mod tests {
     #[test]
     fn a_retired_run_is_reused_only_after_the_epoch_advanced() {
         let epoch = ReuseEpoch::new().unwrap();
-        let (arena, mut allocator) = new();
+        let (arena, mut allocator) = new().unwrap();
         let line = allocator.take(&arena, &epoch, 4).unwrap();
         allocator.retire(&epoch, line, 4);
         assert_ne!(allocator.take(&arena, &epoch, 4).unwrap(), line);
@@ -239,8 +244,21 @@ mod tests {
 
     #[test]
     fn a_number_beyond_the_arena_is_refused() {
-        let (arena, _) = new();
-        assert!(arena.words(0, 1).is_none());
+        let (arena, _) = new().unwrap();
         assert!(arena.words(u32::MAX, 1).is_none());
+        assert!(arena.cold(u32::MAX).is_none());
+        let (last, beyond) = (RESERVED as u32 - 1, RESERVED as u32);
+        assert!(arena.words(last, 1).is_some() && arena.words(last, 2).is_none());
+        assert!(arena.words(beyond, 1).is_none());
+    }
+
+    #[test]
+    fn a_full_arena_gives_no_more_lines() {
+        let epoch = ReuseEpoch::new().unwrap();
+        let (arena, mut allocator) = new().unwrap();
+        allocator.next = arena.room() - 2;
+        assert!(allocator.take(&arena, &epoch, 4).is_err());
+        assert_eq!(u64::from(allocator.take(&arena, &epoch, 2).unwrap()), arena.room() - 2);
+        assert!(allocator.take(&arena, &epoch, 1).is_err());
     }
 }

@@ -287,8 +287,9 @@ impl Table {
         let head = self.arena.owned(line, ROOT_HEAD);
         head[0].store(u64::from(depth) | id << 8, Ordering::Relaxed);
         head[1].store(clears.into(), Ordering::Relaxed);
-        head[2].store(words[0], Ordering::Relaxed);
-        head[3].store(words[1], Ordering::Relaxed);
+        for (i, word) in words[..4].iter().enumerate() {
+            head[2 + i].store(*word, Ordering::Relaxed);
+        }
         for (i, word) in words.iter().enumerate() {
             head[8 + i].store(*word, Ordering::Relaxed);
         }

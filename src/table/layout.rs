@@ -1,10 +1,11 @@
 //! How root, directory and descriptors lie in the arena.
 //!
 //! ```text
-//! root        line 0   depth u8, hash id u8 | clears | hasher words 0, 1
+//! root        line 0   depth u8, hash id u8 | clears | hasher words 0..4
 //!             line 1   hasher words 0..8
 //!             then     2^depth root words, then 2^depth disk words
-//! root word   line of a directory array u32 | log2 of its length u8 | depth u8 | loaded (bit 63)
+//! root word   line of a directory array u32 | log2 of its length u8 | depth u8
+//!             | its length less one, 9 bits | bits of a hash behind its index, 6 bits | loaded
 //! disk word   block u32 | crc u32 of a directory page that is not loaded
 //!
 //! array       line 0   line of its directory record
@@ -76,8 +77,19 @@ impl RootWord {
         })
     }
 
+    /// The last two fields follow from the others: they spare every lookup
+    /// to compute them.
     pub(crate) fn encode(self) -> u64 {
-        LOADED | u64::from(self.array) | u64::from(self.bits) << 32 | u64::from(self.depth) << 40
+        let mask = (1u64 << self.bits) - 1;
+        let behind = u64::from(64 - self.depth - self.bits) % 64;
+        let fields = u64::from(self.bits) << 32 | u64::from(self.depth) << 40;
+        LOADED | u64::from(self.array) | fields | mask << 48 | behind << 57
+    }
+
+    /// The index of a hash in the array of a root word, if it is loaded.
+    #[inline(always)]
+    pub(crate) fn index_in(word: u64, hash: u64) -> usize {
+        (hash.wrapping_shr((word >> 57) as u32) & (word >> 48 & 0x1ff)) as usize
     }
 }
 
@@ -373,6 +385,11 @@ mod tests {
     #[test]
     fn words_survive_encoding() {
         let root = RootWord { array: u32::MAX, bits: 9, depth: 23 };
+        for (bits, depth) in [(0, 0), (0, 7), (9, 0), (3, 5), (9, 23), (9, 32)] {
+            let word = RootWord { array: 1, bits, depth }.encode();
+            let hash = 0x9e37_79b9_7f4a_7c15;
+            assert_eq!(RootWord::index_in(word, hash), prefix_index(hash, depth, bits));
+        }
         assert_eq!(RootWord::decode(root.encode()), Some(root));
         assert_eq!(RootWord::decode(0), None);
         let word = DirectoryWord { descriptor: u32::MAX, groups: 256, depth: 32 };

@@ -286,8 +286,8 @@ impl Writer {
         blocks: Blocks,
         frames: Arc<Frames>,
         epoch: Arc<ReuseEpoch>,
-    ) -> Writer {
-        let (arena, allocator) = arena::new();
+    ) -> std::io::Result<Writer> {
+        let (arena, allocator) = arena::new()?;
         let table = Table {
             id: opening.id,
             name: opening.name,
@@ -305,7 +305,7 @@ impl Writer {
             counts: Apart::default(),
         };
         table.counts.0.store(opening.totals.used, Ordering::Relaxed);
-        Writer {
+        Ok(Writer {
             table: Arc::new(table),
             blocks,
             totals: opening.totals,
@@ -324,7 +324,7 @@ impl Writer {
             recounted: false,
             sparse_below: u64::MAX,
             scratch: room::Scratch::default(),
-        }
+        })
     }
 
     /// The hash of a key, for as long as the writer lock is held.

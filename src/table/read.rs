@@ -37,21 +37,19 @@
 //! its chunk, a group in its page, a slot in its group. Numbers that come from
 //! shared memory are bounded first; each access says by what.
 //!
-//! Many keys at once are looked up by [`many`], step by step side by side, and
+//! The lookup of most keys is cut short by a [`glance`]. Many keys at once are looked up by [`many`], step by step side by side, and
 //! pages that are not in memory asked for by [`ahead`].
 
 pub(crate) mod ahead;
+pub(crate) mod glance;
 pub(crate) mod many;
-
 pub(crate) mod still;
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use crate::error::{Error, Result};
-use crate::format::directory::MAX_SEGMENT_PAGES;
 use crate::format::group::{self, Address, Geometry, Lengths, PAGE_WORDS, Probe, SLOTS, SPILLED};
 use crate::hash::Hasher;
-use crate::storage::map::prefetch;
 
 use super::arena::{Arena, LINE_WORDS};
 use super::layout::{DirectoryWord, ROOT_HEAD, RootWord, page_word, prefix_index};
@@ -78,6 +76,19 @@ impl<const N: usize> Slot<N> {
     #[inline]
     pub(crate) fn new() -> Slot<N> {
         Slot { lengths: Lengths { key: 0, value: 0 }, words: [0; N] }
+    }
+
+    /// Copies the words of a slot: as many as there are on both sides.
+    #[inline(always)]
+    fn copy(&mut self, words: &[AtomicU64]) {
+        if let Some(words) = words.first_chunk::<N>() {
+            // Without a look at how many are left.
+            self.words = std::array::from_fn(|i| words[i].load(Ordering::Relaxed).to_le());
+        } else {
+            for (to, from) in self.words.iter_mut().zip(words) {
+                *to = from.load(Ordering::Relaxed).to_le();
+            }
+        }
     }
 
     /// The value, if it stands in the slot.
@@ -133,7 +144,7 @@ struct Wanted<'a> {
 impl Table {
     /// Looks a key up and copies its slot out, which must have room for a slot
     /// of this table. Without `log` a spilled key or value ends the attempt.
-    #[inline]
+    /// For most keys a [`glance`](Table::glance) is enough.
     pub(crate) fn lookup<const N: usize, L: Spilled>(
         &self,
         key: &[u8],
@@ -183,28 +194,31 @@ impl Table {
         Ok(())
     }
 
-    /// The segment of a key, and the key's hash.
+    /// The hash of a key, and the directory word of its segment.
     #[inline(always)]
-    fn find_segment(&self, key: &[u8]) -> Try<(u64, DirectoryWord)> {
+    fn find_segment(&self, key: &[u8]) -> Try<(u64, u64)> {
         let line = self.root.load(Ordering::Acquire) as u32;
-        let (depth, hasher) = self.root_head(line)?;
+        let (depth, hasher) = self.root_head(line);
         let hash = hasher.hash(key);
-        Ok((hash, self.descend(line, depth, hash)?))
+        match self.directory_word(line, depth, hash) {
+            Ok(word) => Ok((hash, word.load(Ordering::Acquire))),
+            Err(stop) => Err(stop),
+        }
     }
 
     /// The depth of the root at `line`, and its hash function.
     #[inline(always)]
-    fn root_head(&self, line: u32) -> Try<(u8, Hasher)> {
-        let head = line_of(&self.arena, line)?;
+    fn root_head(&self, line: u32) -> (u8, Hasher) {
+        let head = line_of(&self.arena, line);
         let first = head[0].load(Ordering::Relaxed);
-        // Two words of a hasher stand in the line that is loaded anyway; the
+        // Four words of a hasher stand in the line that is loaded anyway; the
         // others are needed by one kind only.
-        let more = if first >> 8 & 0xff == 1 { head } else { line_of(&self.arena, line + 1)? };
+        let more = if first >> 8 & 0xff == 1 { head } else { line_of(&self.arena, line + 1) };
         let hasher = Hasher::from_words(first >> 8 & 0xff, |i| {
-            let word = if i < 2 { &head[2 + i] } else { &more[i] };
+            let word = if i < 4 { &head[2 + i] } else { &more[i] };
             word.load(Ordering::Relaxed)
         });
-        Ok((first as u8, hasher))
+        (first as u8, hasher)
     }
 
     /// The segment of a hash below the root at `line`.
@@ -218,10 +232,13 @@ impl Table {
     #[inline(always)]
     fn directory_word(&self, line: u32, depth: u8, hash: u64) -> Try<&AtomicU64> {
         let index = prefix_index(hash, 0, depth);
-        let word = self.word_of(line.wrapping_add(ROOT_HEAD as u32), index)?;
-        let root = RootWord::decode(word.load(Ordering::Acquire)).ok_or(Stop::Unloaded(hash))?;
-        let index = prefix_index(hash, root.depth, root.bits);
-        self.word_of(root.array.wrapping_add(1), index)
+        let word = word_of(&self.arena, line, ROOT_HEAD * LINE_WORDS + index);
+        let word = word.load(Ordering::Acquire);
+        let Some(root) = RootWord::decode(word) else {
+            return Err(Stop::Unloaded(hash));
+        };
+        let index = RootWord::index_in(word, hash);
+        Ok(word_of(&self.arena, root.array, LINE_WORDS + index))
     }
 
     /// The segment of a hash, for readers who walk the table: to be believed
@@ -238,14 +255,6 @@ impl Table {
         }
     }
 
-    /// Word `index` of a run of lines.
-    #[inline(always)]
-    fn word_of(&self, line: u32, index: usize) -> Try<&AtomicU64> {
-        let line = line_of(&self.arena, line.wrapping_add((index / LINE_WORDS) as u32))?;
-        Ok(&line[index % LINE_WORDS])
-    }
-
-    #[inline(always)]
     fn attempt<const N: usize, L: Spilled>(
         &self,
         key: &[u8],
@@ -254,30 +263,47 @@ impl Table {
         out: &mut Slot<N>,
     ) -> Try<Found> {
         let (hash, segment) = self.find_segment(key)?;
-        let descriptor = line_of(&self.arena, segment.descriptor)?;
-        let wanted = Wanted { key, hash, seen };
-        for number in Probe::new(hash, segment.groups.into()) {
-            let (page, group) = self.geometry.page_of(number);
-            // Only a directory word from reused memory goes beyond these.
-            if page >= MAX_SEGMENT_PAGES || group >= self.geometry.groups_per_page {
-                return Err(Stop::Changed);
-            }
-            let word = page_word(descriptor, page);
-            if word.is_unverified() {
-                return Err(Stop::Unverified(segment.descriptor, page as u8));
-            }
-            let words = self.page_words(word).ok_or(Stop::Changed)?;
-            // A search that goes on does so behind this group, as a rule.
-            if let Some(next) = words.get((group + 1) * self.geometry.group_words) {
-                prefetch(next);
-            }
-            let group = group_of(&self.geometry, words, group);
-            if let Some(found) = self.search_group(group, &wanted, log, out)? {
+        self.search(DirectoryWord::decode(segment), 0, &Wanted { key, hash, seen }, log, out)
+    }
+
+    /// Searches a segment, from one of the groups of the search on.
+    #[inline]
+    fn search<const N: usize, L: Spilled>(
+        &self,
+        segment: DirectoryWord,
+        first: usize,
+        wanted: &Wanted<'_>,
+        log: Option<&L>,
+        out: &mut Slot<N>,
+    ) -> Try<Found> {
+        for number in Probe::new(wanted.hash, segment.groups.into()).skip(first) {
+            let group = self.group_at(segment, number)?;
+            if let Some(found) = self.search_group(group, wanted, log, out)? {
                 return Ok(found);
             }
         }
         // A directory word from reused memory may name no group at all.
-        if self.epoch.unchanged(seen) { Ok(Found::Absent) } else { Err(Stop::Changed) }
+        if self.epoch.unchanged(wanted.seen) { Ok(Found::Absent) } else { Err(Stop::Changed) }
+    }
+
+    /// A group of a segment.
+    #[inline(always)]
+    fn group_at(&self, segment: DirectoryWord, number: usize) -> Try<&[AtomicU64]> {
+        // Only a directory word from reused memory goes beyond these. The page
+        // and the group in it follow, and so they are within their bounds.
+        if number >= self.geometry.groups_per_segment {
+            return Err(Stop::Changed);
+        }
+        let (page, group) = self.geometry.page_of(number);
+        let word = word_of(&self.arena, segment.descriptor, page / 2);
+        let word = page_word(std::slice::from_ref(word), page % 2);
+        if word.is_unverified() {
+            return Err(Stop::Unverified(segment.descriptor, page as u8));
+        }
+        match self.page_words(word) {
+            Some(words) => Ok(group_of(&self.geometry, words, group)),
+            None => Err(Stop::Changed),
+        }
     }
 
     /// Whether neither a group nor the epoch has changed: what was loaded from
@@ -295,7 +321,6 @@ impl Table {
     }
 
     /// Looks for a key in one group; `None` says to go on to the next.
-    #[inline(always)]
     fn search_group<const N: usize, L: Spilled>(
         &self,
         group: &[AtomicU64],
@@ -342,9 +367,7 @@ impl Table {
                 return Ok(Some(Found::Spilled));
             }
             out.lengths = lengths;
-            for (to, from) in out.words.iter_mut().zip(words) {
-                *to = from.load(Ordering::Relaxed).to_le();
-            }
+            out.copy(words);
             return if self.is_unchanged_since(control_line, version, wanted.seen) {
                 Ok(Some(Found::Here))
             } else {
@@ -365,16 +388,26 @@ impl Table {
     }
 }
 
-/// A line of the arena, if there is one of that number.
+/// A line of the arena: of that number, or some other one if there is none of
+/// it, which only a late reader asks for.
 #[inline(always)]
-fn line_of(arena: &Arena, line: u32) -> Try<&[AtomicU64; LINE_WORDS]> {
-    let (words, start) = arena.chunk_of(line).ok_or(Stop::Changed)?;
+fn line_of(arena: &Arena, line: u32) -> &[AtomicU64; LINE_WORDS] {
+    let (words, last) = arena.all();
+    let start = (line as usize * LINE_WORDS) & last;
     debug_assert!(start + LINE_WORDS <= words.len());
-    // SAFETY: whatever its number, a line lies whole in the chunk that the
-    // number leads to (`arena::locate`: its place is below the chunk's length
-    // in lines), and the chunk is there.
-    let line = unsafe { words.get_unchecked(start..start + LINE_WORDS) };
-    line.first_chunk().ok_or(Stop::Changed)
+    // SAFETY: the arena has `last + 1` words (`Arena::all`), a multiple of a
+    // line's; what `last` masks is not larger, and stays a multiple.
+    unsafe { &*words.as_ptr().add(start).cast() }
+}
+
+/// A word of a run of lines; as [`line_of`], some other one if there is none.
+#[inline(always)]
+fn word_of(arena: &Arena, line: u32, index: usize) -> &AtomicU64 {
+    let (words, last) = arena.all();
+    let at = (line as usize * LINE_WORDS).wrapping_add(index) & last;
+    debug_assert!(at < words.len());
+    // SAFETY: the arena has `last + 1` words, and what `last` masks is not larger.
+    unsafe { words.get_unchecked(at) }
 }
 
 /// A group of a page.
@@ -383,8 +416,8 @@ fn group_of<'a>(geometry: &Geometry, page: &'a [AtomicU64], group: usize) -> &'a
     debug_assert!(page.len() == PAGE_WORDS && group < geometry.groups_per_page);
     let start = group * geometry.group_words;
     // SAFETY: pages have `PAGE_WORDS` words, of which `groups_per_page` groups
-    // take `group_words` each at most (`Geometry::new`); the caller has
-    // compared the number of the group with theirs.
+    // take `group_words` each at most (`Geometry::new`); the number of the
+    // group is a remainder of the division by theirs (`Geometry::page_of`).
     unsafe { page.get_unchecked(start..start + geometry.group_words) }
 }
 

@@ -14,7 +14,7 @@ use crate::storage::epoch::ReuseEpoch;
 use crate::storage::map::fill;
 use crate::table::arena;
 use crate::table::frames::{Frames, Owner, Pool};
-use crate::table::{Seen, Writer};
+use crate::table::{Seen, Table, Writer};
 
 const OWNER: Owner = Owner { table: 0, page: 0, descriptor: 0 };
 
@@ -56,7 +56,7 @@ fn frames() {
 
 fn lines() {
     let epoch = Arc::new(ReuseEpoch::new().expect("a page"));
-    let (arena, mut allocator) = arena::new();
+    let (arena, mut allocator) = arena::new().expect("memory");
     let line = allocator.take(&arena, &epoch, 1).expect("a line");
     arena.owned(line, 1)[0].store(5, Relaxed);
     allocator.retire(&epoch, line, 1);
@@ -86,12 +86,12 @@ fn lines() {
 }
 
 /// A page is copied, and its old frame becomes another page: the whole lookup.
-fn lookup() {
+fn lookup(look: fn(&Table, u64) -> Seen) {
     let mut writer = Writer::new(2);
     writer.put(0, 7, [1, 1]);
     let reader = {
         let table = writer.table.clone();
-        loom::thread::spawn(move || match table.get(7) {
+        loom::thread::spawn(move || match look(&table, 7) {
             Seen::Value(1, 1) | Seen::Changes => {}
             other => panic!("a key that is there: {other:?}"),
         })
@@ -116,5 +116,10 @@ fn a_reader_notices_that_lines_were_used_again() {
 
 #[test]
 fn a_lookup_notices_that_its_page_was_used_again() {
-    check("lookup", lookup);
+    check("lookup", || lookup(Table::get));
+}
+
+#[test]
+fn a_glance_notices_that_its_page_was_used_again() {
+    check("lookup, a glance", || lookup(Table::glance_at));
 }

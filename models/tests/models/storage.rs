@@ -16,6 +16,12 @@ pub(crate) mod map {
             Ok(Map((0..bytes / 8).map(|_| AtomicU64::new(0)).collect()))
         }
 
+        pub(crate) fn reserved(bytes: usize) -> std::io::Result<Map> {
+            Map::anonymous(bytes)
+        }
+
+        pub(crate) fn want_huge_pages(&self, _: usize, _: usize) {}
+
         pub(crate) fn wipe_on_fork(&self) -> std::io::Result<()> {
             Ok(())
         }
@@ -28,8 +34,6 @@ pub(crate) mod map {
     pub(crate) fn fill(words: &[AtomicU64], value: u64) {
         words.iter().for_each(|word| word.store(value, Relaxed));
     }
-
-    pub(crate) fn prefetch(_: &AtomicU64) {}
 
     pub(crate) fn copy_words(from: &[AtomicU64], to: &[AtomicU64]) {
         from.iter().zip(to).for_each(|(from, to)| to.store(from.load(Relaxed), Relaxed));

@@ -18,6 +18,7 @@ use arena::{Allocator, Arena};
 use frames::{Frames, Owner, Pool};
 use layout::*;
 use maps::BlockMaps;
+use read::glance::Glance;
 use read::{Found, Slot};
 
 macro_rules! real {
@@ -34,8 +35,16 @@ real! {
     frames "table_frames",
     layout "table_layout",
     maps "table_maps",
-    read "table_read",
     scan "table_scan",
+}
+
+#[allow(dead_code, unused, clippy::all)]
+pub(crate) mod read {
+    //! The real one, and its child.
+    include_source!("table_read");
+    pub(crate) mod glance {
+        include_source!("table_glance");
+    }
 }
 
 #[allow(dead_code, unused, clippy::all)]
@@ -111,6 +120,19 @@ impl Table {
         panic!("every page is checked");
     }
 
+    /// Looks a key up with a glance, which sees all of a table of one group.
+    pub(crate) fn glance_at(&self, key: u64) -> Seen {
+        match self.glance::<3>(&key.to_le_bytes()) {
+            Glance::Absent => Seen::Absent,
+            Glance::Here(slot) => {
+                assert_eq!(slot.words[0], key, "a slot of another key");
+                Seen::Value(slot.words[1], slot.words[2])
+            }
+            Glance::Unsure => Seen::Changes,
+            Glance::Further(_) | Glance::Spilled => panic!("one group with inline values"),
+        }
+    }
+
     /// Looks a key up, in one attempt.
     pub(crate) fn get(&self, key: u64) -> Seen {
         let mut slot = Slot::<3>::new();
@@ -161,7 +183,7 @@ impl Writer {
     pub(crate) fn new(frames: usize) -> Writer {
         let epoch = Arc::new(ReuseEpoch::new().expect("a page"));
         let frames = Arc::new(Frames::new(frames).expect("memory"));
-        let (arena, allocator) = arena::new();
+        let (arena, allocator) = arena::new().expect("memory");
         // Like the first block of a file, which is no page: whoever takes it for
         // one finds nothing.
         let first = Map::anonymous(group::PAGE_WORDS * 8).expect("memory");

@@ -8,14 +8,14 @@
 use loom::sync::atomic::Ordering::Relaxed;
 
 use crate::harness::{check, hold_within};
-use crate::table::{Seen, Writer};
+use crate::table::{Seen, Table, Writer};
 
-fn overwrite() {
+fn overwrite(look: fn(&Table, u64) -> Seen) {
     let writer = Writer::new(1);
     writer.put(0, 7, [1, 1]);
     let reader = {
         let table = writer.table.clone();
-        loom::thread::spawn(move || match table.get(7) {
+        loom::thread::spawn(move || match look(&table, 7) {
             Seen::Value(1, 1) | Seen::Value(2, 2) | Seen::Changes => {}
             other => panic!("nobody has written {other:?}"),
         })
@@ -24,11 +24,11 @@ fn overwrite() {
     reader.join().expect("the reader ends");
 }
 
-fn insert() {
+fn insert(look: fn(&Table, u64) -> Seen) {
     let writer = Writer::new(1);
     let reader = {
         let table = writer.table.clone();
-        loom::thread::spawn(move || match table.get(7) {
+        loom::thread::spawn(move || match look(&table, 7) {
             Seen::Absent | Seen::Value(2, 2) | Seen::Changes => {}
             other => panic!("nobody has written {other:?}"),
         })
@@ -39,10 +39,20 @@ fn insert() {
 
 #[test]
 fn a_lookup_finds_a_slot_as_it_was_at_one_moment() {
-    check("version", overwrite);
+    check("version", || overwrite(Table::get));
 }
 
 #[test]
 fn a_lookup_finds_a_new_entry_whole_or_not_at_all() {
-    hold_within("version, a whole entry", 2, insert);
+    hold_within("version, a whole entry", 2, || insert(Table::get));
+}
+
+#[test]
+fn a_glance_finds_a_slot_as_it_was_at_one_moment() {
+    check("version, a glance", || overwrite(Table::glance_at));
+}
+
+#[test]
+fn a_glance_finds_a_new_entry_whole_or_not_at_all() {
+    hold_within("version, a whole entry at a glance", 2, || insert(Table::glance_at));
 }

@@ -219,12 +219,8 @@ impl Table {
         rest: &mut Rest,
     ) {
         let root = self.root.load(Ordering::Acquire) as u32;
-        let head = self.root_head(root).ok();
+        let (depth, hasher) = self.root_head(root);
         for key in chunk {
-            let Some((depth, hasher)) = head else {
-                rest.leave(key, Wait::Nothing);
-                continue;
-            };
             let hash = hasher.hash(window[key].as_ref());
             match self.directory_word(root, depth, hash) {
                 Ok(word) => looks.push(key, hash, word),
@@ -238,7 +234,7 @@ impl Table {
     #[inline(always)]
     fn ask_for_descriptor<'a>(&'a self, look: &mut Look<'a>) -> Try<DirectoryWord> {
         let word = DirectoryWord::decode(look.line[0].load(Ordering::Acquire));
-        look.line = line_of(&self.arena, word.descriptor)?;
+        look.line = line_of(&self.arena, word.descriptor);
         look.probe = Probe::new(look.hash, word.groups.into());
         prefetch(&look.line[0]);
         Ok(word)

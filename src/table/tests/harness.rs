@@ -20,6 +20,7 @@ use crate::storage::memory::Memory;
 use crate::storage::{Access, File, Map, Storage};
 use crate::table::blocks::{Blocks, FIRST_BLOCKS};
 use crate::table::frames::{Frames, Pool};
+use crate::table::read::glance::{Glance, Rest};
 use crate::table::read::many::Answer;
 use crate::table::read::{Found, LARGE, SMALL, Slot};
 use crate::table::scan::{Scanned, SegmentCopy};
@@ -236,7 +237,7 @@ impl Store {
         let frames = Arc::new(Frames::new(setup.frames).unwrap());
         let epoch = Arc::new(ReuseEpoch::new().unwrap());
         let pool = Pool::new(frames.clone(), setup.limit);
-        let writer = Writer::new(opening, blocks, frames, epoch.clone());
+        let writer = Writer::new(opening, blocks, frames, epoch.clone()).unwrap();
         let tables = BTreeMap::from([(TABLE, writer.table.clone())]);
         let ws = Workspace { pool, epoch, generation: 1, frozen: None, tables };
         Store { setup, writer, ws, log, storage, file, header: None }
@@ -317,7 +318,19 @@ pub(super) fn get(table: &Table, log: &Log, key: &[u8]) -> Result<Option<Vec<u8>
 
 fn get_sized<const N: usize>(table: &Table, log: &Log, key: &[u8]) -> Result<Option<Vec<u8>>> {
     let mut slot = Slot::<N>::new();
-    let mut found = table.lookup::<N, Log>(key, None, &mut slot)?;
+    let glance = if table.has_large_slots() { Glance::Unsure } else { table.glance::<N>(key) };
+    let mut found = match glance {
+        Glance::Here(here) => {
+            slot = here;
+            Found::Here
+        }
+        Glance::Absent => Found::Absent,
+        other => match other.rest() {
+            Rest::Further(from) => table.look_further::<N, Log>(key, from, &mut slot)?,
+            Rest::Spilled => Found::Spilled,
+            Rest::Unsure => table.lookup::<N, Log>(key, None, &mut slot)?,
+        },
+    };
     if found == Found::Spilled {
         found = table.lookup(key, Some(log), &mut slot)?;
     }

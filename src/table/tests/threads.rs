@@ -58,7 +58,8 @@ struct Shared {
 fn read(shared: &Shared, seed: u64) -> u64 {
     let mut random = Random(seed);
     let mut reads = 0;
-    while !shared.stop.load(Ordering::Relaxed) {
+    // Once at least, however late this thread gets its turn.
+    while reads == 0 || !shared.stop.load(Ordering::Relaxed) {
         // Single lookups, few keys at once, and more than a window of them.
         let count = [1, 1, 1, 20, 300][random.below(5)];
         let keys: Vec<u64> = (0..count).map(|_| random.below(KEYS as usize) as u64).collect();
@@ -88,7 +89,7 @@ fn read(shared: &Shared, seed: u64) -> u64 {
 fn scan(shared: &Shared) -> u64 {
     let mut copy = SegmentCopy::default();
     let mut scans = 0;
-    while !shared.stop.load(Ordering::Relaxed) {
+    while scans == 0 || !shared.stop.load(Ordering::Relaxed) {
         let (clears, mut from, mut seen) = (shared.table.clears(), Some(0), Vec::new());
         while let Some(hash) = from {
             match shared.table.scan_segment(hash, clears, &mut copy).unwrap() {
