@@ -5,7 +5,8 @@
 //! cargo run --release -p swissdb-bench -- tail    every single insert, memory, files, opening
 //! cargo run --release -p swissdb-bench -- commits durable commits beside a plain program
 //! cargo run --release -p swissdb-bench -- load    every insert and gets beside it: percentiles, a picture
-//! cargo run --release -p swissdb-bench -- fill    utilisation while filling, as CSV and SVG
+//! cargo run --release -p swissdb-bench -- fill    utilisation while filling, as CSV and SVG;
+//!                                                 with --space bytes on disk at rest
 //! cargo run --release -p swissdb-bench -- cold    reads of pages that are not in memory
 //! cargo run --release -p swissdb-bench -- snapshots  what a snapshot costs, beside a writer
 //! cargo run --release -p swissdb-bench -- space   what the files take, from filling to refilling

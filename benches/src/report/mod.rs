@@ -23,7 +23,7 @@ mod stores;
 mod tables;
 #[cfg(test)]
 mod tests;
-mod text;
+pub mod text;
 
 use std::fs;
 use std::path::PathBuf;

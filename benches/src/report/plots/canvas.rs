@@ -156,7 +156,7 @@ pub fn tick_text(value: f64) -> String {
     let (unit, scaled) = match value {
         v if v >= 0.999e9 => (" G", v / 1e9),
         v if v >= 0.999e6 => (" M", v / 1e6),
-        v if v >= 0.999e4 => (" k", v / 1e3),
+        v if v >= 0.999e3 => (" k", v / 1e3),
         v => ("", v),
     };
     let text = match scaled {
