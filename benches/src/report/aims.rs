@@ -201,7 +201,7 @@ fn of_space(all: &mut Vec<Verdict>, input: &Input) {
         (["compacted", "compact"], "compacted", 1.7),
     ] {
         let before = all.len();
-        for lives in &lives {
+        for lives in lives.iter().filter(|lives| plain(&lives.workload).contains("space")) {
             let phase = lives.phases.iter().find(|phase| phases.contains(&phase.as_str()));
             let Some(taken) = phase.and_then(|phase| lives.per_byte(phase, OURS)) else {
                 continue;

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use super::input::Input;
 use super::tables::tables;
-use super::{markdown, plots, space};
+use super::{aims, markdown, plots, space};
 
 const RESULTS: &str = include_str!("golden/results.jsonl");
 const REPORT: &str = include_str!("golden/report.md");
@@ -185,6 +185,70 @@ fn a_life_keeps_its_shape_while_entries_are_removed() {
     assert_eq!(few.per_byte("thinned", "redb").expect("it was measured").median, 5.0);
     assert_eq!((many.entries, many.phases.len()), (200, 1));
     assert_eq!(many.per_byte("filled", "redb").expect("it was measured").median, 1.0);
+}
+
+#[test]
+fn the_aims_find_the_workloads_of_compare() {
+    let line = |workload: &str, entries: u64, value_bytes: u64, ours: f64, more: &str| {
+        let of = |store, nanos| {
+            time(workload, store, 0, nanos)
+                .replace("\"entries\":10,", &format!("\"entries\":{entries},"))
+                .replace("\"value_bytes\":32", &format!("\"value_bytes\":{value_bytes}"))
+                .replace("}\n", &format!("{more}}}\n"))
+        };
+        [of("swissdb", ours), of("lmdb", ours * 9.0), of("HashMap", ours * 2.0)].concat()
+    };
+    let mut text = String::new();
+    for entries in [2_000_000, 10_000_000] {
+        for workload in ["fill", "fill-batch", "get", "miss", "get-batch", "overwrite", "remove"] {
+            text += &line(workload, entries, 32, 100.0, "");
+        }
+        text += &line("ycsb-a", entries, 32, 100.0, "");
+    }
+    for (workload, bytes) in [("fill", 100), ("get", 100), ("fill", 1_000), ("get", 1_000)] {
+        text += &line(workload, 1_000, bytes, 100.0, "");
+    }
+    text += &line("durable-commit", 1_000, 32, 1e5, ",\"threads\":16");
+    text += &line("larger-get", 5_000, 32, 1e5, ",\"ops\":100,\"device_reads\":120");
+    text += &line("open-clean", 10_000_000, 32, 9e6, "");
+    // A quarter of a gibibyte in two seconds is one too many.
+    text += &line("open-killed", 10_000_000, 32, 2e9, ",\"log_bytes\":268435456");
+    for phase in ["filled", "compacted"] {
+        text += &format!(
+            "{{\"bench\":\"compare\",\"kind\":\"size\",\"workload\":\"space\",\"phase\":\"{phase}\",\
+             \"store\":\"swissdb\",\"entries\":10,\"user_bytes\":480,\"disk_bytes\":864}}\n"
+        );
+    }
+    let input = read(&text);
+    let verdicts = aims::verdicts(&input, &tables(&input));
+    let with = |met| {
+        let found = verdicts.iter().filter(move |verdict| verdict.met == met);
+        found.map(|verdict| verdict.aim.as_str()).collect::<Vec<_>>()
+    };
+    assert_eq!(with(None), [""; 0], "all were measured");
+    // Nine times as fast as the peer: enough for the map, for removing, for large values.
+    let expected = [
+        "remove, 2,000,000 entries",
+        "each of these, 2,000,000 entries",
+        "remove, 10,000,000 entries",
+        "each of these, 10,000,000 entries",
+        "get, values of 100 bytes, 1,000 entries",
+        "insert, values of 100 bytes, 1,000 entries",
+        "get, values of 1,000 bytes, 1,000 entries",
+        "insert, values of 1,000 bytes, 1,000 entries",
+        "durable-commit, 16 threads, 1,000 entries",
+        "gets, larger than memory",
+        "space after a random fill, 10 entries of 48 bytes",
+        "open after a clean close, 10,000,000 entries",
+    ];
+    assert_eq!(with(Some(true)), expected);
+    let missed = with(Some(false));
+    let last = [
+        "device reads per get, larger than memory",
+        "space compacted, 10 entries of 48 bytes",
+        "open after a kill",
+    ];
+    assert_eq!((missed.len(), &missed[14..]), (17, &last[..]));
 }
 
 /// A text of a picture: what it says, and its left, right, upper and lower end.

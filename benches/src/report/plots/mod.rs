@@ -61,7 +61,7 @@ pub fn draw(input: &Input, tables: &[Table], out: &Path) -> Outcome<Vec<Picture>
 
 /// Whether a workload is one that everybody wants to know of.
 fn is_basic(row: &Row) -> bool {
-    let words = ["get", "miss", "fill", "insert", "overwrite", "remove", "ycsb", "read"];
+    let words = ["get", "miss", "fill", "insert", "overwrite", "remove", "ycsb"];
     let name = row.workload.to_lowercase();
     let first = name.split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
     row.threads <= 1 && words.contains(&first)
