@@ -5,10 +5,12 @@
 //! cargo run --release -p swissdb-bench -- tail    every single insert, memory, files, opening
 //! cargo run --release -p swissdb-bench -- commits durable commits beside a plain program
 //! cargo run --release -p swissdb-bench -- load    every insert and gets beside it: percentiles, a picture
-//! cargo run --release -p swissdb-bench -- fill    utilisation while filling, as CSV and SVG
+//! cargo run --release -p swissdb-bench -- fill    utilisation while filling, as CSV and SVG;
+//!                                                 with --space bytes on disk at rest
 //! cargo run --release -p swissdb-bench -- cold    reads of pages that are not in memory
 //! cargo run --release -p swissdb-bench -- snapshots  what a snapshot costs, beside a writer
 //! cargo run --release -p swissdb-bench -- space   what the files take, from filling to refilling
+//! cargo run --release -p swissdb-bench -- report  tables and pictures of what `compare` printed
 //! ```
 //!
 //! # What makes the numbers fair
@@ -33,6 +35,7 @@ mod fill;
 mod load;
 mod machine;
 mod map;
+mod report;
 mod snapshots;
 mod space;
 mod summary;
@@ -70,6 +73,8 @@ enum Command {
     Snapshots(snapshots::Settings),
     /// What the files take: filled, overwritten, thinned, compacted, refilled
     Space(space::Settings),
+    /// Tables and pictures of what `compare` printed
+    Report(report::Settings),
     /// What the others start as a process of its own
     #[command(hide = true)]
     Child(child::Settings),
@@ -105,6 +110,7 @@ fn main() -> ExitCode {
         Command::Cold(settings) => cold::run(&settings),
         Command::Snapshots(settings) => snapshots::run(&settings),
         Command::Space(settings) => space::run(&settings),
+        Command::Report(settings) => report::run(&settings),
         Command::Child(settings) => child::run(&settings),
     };
     match outcome {

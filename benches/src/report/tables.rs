@@ -1,0 +1,190 @@
+//! What was measured, put into rows and columns.
+//!
+//! A *shape* is a size of keys, of values, and a number of entries; each shape
+//! has one table with a row for each workload and number of threads. Rows stand
+//! in the order in which the input names them first.
+//!
+//! # The ratio
+//!
+//! In every round our time is held against that of whichever peer was fastest
+//! in this round, and the median of these ratios is what counts. A round counts
+//! if the peer took part in it that is fastest by its median, so that a round
+//! which only slow peers finished does not flatter us. A store whose syncs do
+//! not reach the kernel is shown but is no peer.
+
+use std::collections::BTreeMap;
+
+use super::input::{Input, Time};
+use super::stores::{OURS, in_order, is_peer};
+use crate::summary::Spread;
+
+/// How large and how many the entries are.
+#[derive(PartialEq, Eq, PartialOrd, Ord, Clone, Copy, Debug)]
+pub struct Shape {
+    pub key_bytes: u64,
+    pub value_bytes: u64,
+    pub entries: u64,
+}
+
+/// All rows of a shape.
+pub struct Table {
+    pub shape: Shape,
+    pub rows: Vec<Row>,
+}
+
+/// All stores at one workload.
+pub struct Row {
+    pub workload: String,
+    pub threads: u64,
+    /// How the row is called: the workload, and the threads if there are more.
+    pub label: String,
+    pub cells: BTreeMap<String, Cell>,
+}
+
+/// What was measured of one store at one workload.
+#[derive(Default)]
+pub struct Cell {
+    /// Nanoseconds per operation, by run and round.
+    rounds: BTreeMap<(usize, u64), Vec<f64>>,
+    per_second: Vec<f64>,
+    reads: Vec<f64>,
+    log_bytes: Vec<f64>,
+    pub capped: bool,
+    /// Whether syncs do not reach the kernel.
+    pub lax: bool,
+}
+
+/// How many times as fast as the fastest peer.
+pub struct Ratio {
+    /// The peer that is fastest by its median.
+    pub peer: String,
+    pub spread: Spread,
+    /// How many rounds there are to compare.
+    pub rounds: usize,
+}
+
+impl Cell {
+    fn add(&mut self, time: &Time) {
+        self.rounds.entry((time.run, time.round)).or_default().push(time.nanos());
+        self.per_second.push(time.per_second());
+        self.reads.extend(time.reads_per_op());
+        self.log_bytes.extend(time.log_bytes);
+        self.capped |= time.capped;
+        self.lax |= !time.syncs;
+    }
+
+    /// Nanoseconds per operation.
+    pub fn nanos(&self) -> Spread {
+        Spread::of(self.rounds.values().flatten().copied().collect())
+    }
+
+    /// Operations of all threads in a second.
+    pub fn per_second(&self) -> Spread {
+        Spread::of(self.per_second.clone())
+    }
+
+    /// Reads of the device for an operation, where they were counted.
+    pub fn reads(&self) -> Option<Spread> {
+        (!self.reads.is_empty()).then(|| Spread::of(self.reads.clone()))
+    }
+
+    /// Bytes of log that an opening went through, where they are known.
+    pub fn log_bytes(&self) -> Option<Spread> {
+        (!self.log_bytes.is_empty()).then(|| Spread::of(self.log_bytes.clone()))
+    }
+
+    /// How many rounds there were.
+    pub fn rounds(&self) -> usize {
+        self.rounds.len()
+    }
+
+    /// In one round, if there was one.
+    fn of_round(&self, round: &(usize, u64)) -> Option<f64> {
+        self.rounds.get(round).map(|values| Spread::of(values.clone()).median)
+    }
+}
+
+impl Row {
+    /// The peer that is fastest by its median.
+    fn fastest_peer(&self) -> Option<&str> {
+        let peers = self.cells.iter().filter(|(store, cell)| is_peer(store) && !cell.lax);
+        let median = |cell: &Cell| cell.nanos().median;
+        let fastest = peers.min_by(|a, b| median(a.1).total_cmp(&median(b.1)));
+        fastest.map(|(store, _)| store.as_str())
+    }
+
+    /// How many times as fast as the fastest peer a store is.
+    pub fn against_peers(&self, store: &str) -> Option<Ratio> {
+        let peer = self.fastest_peer()?;
+        let cell = self.cells.get(store)?;
+        let ratios: Vec<f64> = cell
+            .rounds
+            .keys()
+            .filter_map(|round| {
+                self.cells[peer].of_round(round)?;
+                let peers = self.cells.iter().filter(|(name, c)| is_peer(name) && !c.lax);
+                let times = peers.filter_map(|(_, peer)| peer.of_round(round));
+                Some(times.min_by(f64::total_cmp)? / cell.of_round(round)?)
+            })
+            .collect();
+        let rounds = ratios.len();
+        (rounds > 0).then(|| Ratio { peer: peer.to_owned(), spread: Spread::of(ratios), rounds })
+    }
+
+    /// How many times as fast as one other store ours is.
+    pub fn against(&self, other: &str) -> Option<Spread> {
+        let (ours, other) = (self.cells.get(OURS)?, self.cells.get(other)?);
+        let rounds = ours.rounds.keys();
+        let ratios: Vec<f64> = rounds
+            .filter_map(|round| Some(other.of_round(round)? / ours.of_round(round)?))
+            .collect();
+        (!ratios.is_empty()).then(|| Spread::of(ratios))
+    }
+}
+
+impl Table {
+    /// The stores that have a column.
+    pub fn stores(&self) -> Vec<String> {
+        in_order(self.rows.iter().flat_map(|row| row.cells.keys().map(String::as_str)))
+    }
+}
+
+/// One table for each shape, small entries and few of them first.
+pub fn tables(input: &Input) -> Vec<Table> {
+    let mut tables: BTreeMap<Shape, Vec<Row>> = BTreeMap::new();
+    for time in &input.times {
+        let Time { key_bytes, value_bytes, entries, threads, .. } = *time;
+        let rows = tables.entry(Shape { key_bytes, value_bytes, entries }).or_default();
+        let is_row = |row: &Row| row.workload == time.workload && row.threads == threads;
+        let at = rows.iter().position(is_row).unwrap_or_else(|| {
+            let (workload, label) = (time.workload.clone(), String::new());
+            rows.push(Row { workload, threads, label, cells: BTreeMap::new() });
+            rows.len() - 1
+        });
+        rows[at].cells.entry(time.store.clone()).or_default().add(time);
+    }
+    let tables = tables.into_iter();
+    tables.map(|(shape, rows)| Table { shape, rows: named(rows) }).collect()
+}
+
+/// Gives rows their labels; rows of one workload come together, few threads
+/// first.
+fn named(mut rows: Vec<Row>) -> Vec<Row> {
+    let mut workloads: Vec<String> = Vec::new();
+    for row in &rows {
+        if !workloads.contains(&row.workload) {
+            workloads.push(row.workload.clone());
+        }
+    }
+    rows.sort_by_key(|row| (workloads.iter().position(|w| *w == row.workload), row.threads));
+    let threaded: Vec<_> =
+        rows.iter().filter(|row| row.threads > 1).map(|row| row.workload.clone()).collect();
+    for row in &mut rows {
+        row.label = match row.threads {
+            1 if threaded.contains(&row.workload) => format!("{}, 1 thread", row.workload),
+            0 | 1 => row.workload.clone(),
+            threads => format!("{}, {threads} threads", row.workload),
+        };
+    }
+    rows
+}
