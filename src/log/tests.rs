@@ -6,6 +6,7 @@
 //! below hold the tests by deed; this one holds what they share.
 
 mod appending;
+mod calling;
 mod ends;
 mod faulty;
 mod gaps;
@@ -24,7 +25,8 @@ use crate::format::record::{Op, OpKind, Position, log_file_name};
 use crate::storage::memory::Memory;
 use crate::storage::{Access, File, Storage};
 
-pub(super) const OPTIONS: LogOptions = LogOptions { max_file: 4 << 20, read_only: false };
+pub(super) const OPTIONS: LogOptions =
+    LogOptions { max_file: 4 << 20, read_only: false, append_by_call: false };
 
 /// A log that is open for writing.
 pub(super) struct Open {
@@ -35,8 +37,13 @@ pub(super) struct Open {
 impl Open {
     /// A new log.
     pub(super) fn create(storage: impl Storage) -> Open {
+        Open::create_with(storage, OPTIONS)
+    }
+
+    /// A new log with these options.
+    pub(super) fn create_with(storage: impl Storage, options: LogOptions) -> Open {
         let poison = Arc::new(Poison::new());
-        let (log, appender) = Log::create(Arc::new(storage), OPTIONS, poison).unwrap();
+        let (log, appender) = Log::create(Arc::new(storage), options, poison).unwrap();
         Open { log, appender }
     }
 

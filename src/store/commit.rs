@@ -60,10 +60,11 @@ impl Store {
         crate::batch::check_lengths(key, value)?;
         let op = Op { kind: OpKind::Insert, table: table.id, key, value };
         let bytes = RECORD_HEADER as u64 + op.encoded_len();
+        let aim = table.aim(key);
         let commit = self.commit(bytes, Purpose::Write, |core| {
             let log = LogBytes::new(&self.log, &*self.storage);
             let (writer, ws, appender) = core.parts(op.table).ok_or_else(|| no_table(table))?;
-            let hash = writer.hash(key);
+            let hash = writer.hash_of_aim(aim, key);
             let ready = writer.prepare_insert(ws, hash, key, &log)?;
             let unfinished = Unfinished(&self.poison);
             let appender = appender.as_mut().ok_or(Error::ReadOnly)?;
@@ -83,10 +84,11 @@ impl Store {
         crate::batch::check_lengths(key, &[])?;
         let op = Op { kind: OpKind::Remove, table: table.id, key, value: &[] };
         let bytes = RECORD_HEADER as u64 + op.encoded_len();
+        let aim = table.aim(key);
         let commit = self.commit(bytes, Purpose::Remove, |core| {
             let log = LogBytes::new(&self.log, &*self.storage);
             let (writer, ws, appender) = core.parts(op.table).ok_or_else(|| no_table(table))?;
-            let hash = writer.hash(key);
+            let hash = writer.hash_of_aim(aim, key);
             let Some(place) = writer.prepare_remove(ws, hash, key, &log)? else {
                 return Ok(None);
             };

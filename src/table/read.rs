@@ -41,6 +41,7 @@
 //! pages that are not in memory asked for by [`ahead`].
 
 pub(crate) mod ahead;
+pub(crate) mod aim;
 pub(crate) mod glance;
 pub(crate) mod many;
 pub(crate) mod still;

@@ -125,6 +125,12 @@ pub(crate) fn hash_of(hasher: &crate::hash::Hasher, words: &[AtomicU64], lengths
     if lengths.spilled() {
         return address(words, lengths).hash;
     }
+    if let (16, Some([a, b])) = (lengths.key_len(), words.first_chunk::<2>()) {
+        let mut key = [0; 16];
+        key[..8].copy_from_slice(&a.load(Ordering::Relaxed).to_ne_bytes());
+        key[8..].copy_from_slice(&b.load(Ordering::Relaxed).to_ne_bytes());
+        return hasher.hash(&key);
+    }
     // Most keys are short, and zeroing the larger buffer costs more than them.
     if lengths.key_len() <= 64 {
         hash_inline::<64>(hasher, words, lengths.key_len())

@@ -1,0 +1,62 @@
+//! The first look of a writer: it asks for what it is going to wait for.
+//!
+//! A writer waits for the control line of its key, and then for the slot. What
+//! it does before it gets there (the writer lock, room in the log, the record
+//! with its checksum) takes about as long. So it aims first: hashes the key,
+//! asks for the control line, and does all that while the line is on its way.
+//!
+//! Nothing that is seen here is believed but the hash, and that only if the
+//! hash key is still the same when the lock is held: the number of clears says
+//! so, of which the epoch says that it was not read from reused memory.
+
+use std::sync::atomic::Ordering;
+
+use crate::format::group;
+use crate::storage::map::prefetch;
+
+use super::super::layout::DirectoryWord;
+use super::super::{Table, Writer};
+use super::line_of;
+
+/// A hash, and the hash key that it was made with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Aim {
+    hash: u64,
+    /// The number of clears, or `u64::MAX` if it is not known.
+    clears: u64,
+}
+
+impl Table {
+    /// Hashes a key and asks for the control line where its search begins.
+    #[inline]
+    pub(crate) fn aim(&self, key: &[u8]) -> Aim {
+        let seen = self.epoch.read();
+        let line = self.root.load(Ordering::Acquire) as u32;
+        let (depth, hasher) = self.root_head(line);
+        let clears = line_of(&self.arena, line)[1].load(Ordering::Relaxed);
+        let hash = hasher.hash(key);
+        if let Ok(word) = self.directory_word(line, depth, hash) {
+            let segment = DirectoryWord::decode(word.load(Ordering::Acquire));
+            if let Some(cold) = self.arena.cold(segment.descriptor) {
+                prefetch(&cold[8]);
+            }
+            let home = group::home(hash, segment.groups.into());
+            if let Ok(group) = self.group_at(segment, home) {
+                prefetch(&group[0]);
+            }
+        }
+        Aim { hash, clears: if self.epoch.unchanged(seen) { clears } else { u64::MAX } }
+    }
+}
+
+impl Writer {
+    /// The hash of the key that was aimed at, for as long as the writer lock
+    /// is held.
+    #[inline]
+    pub(crate) fn hash_of_aim(&self, aim: Aim, key: &[u8]) -> u64 {
+        match aim.clears == u64::from(self.clears) {
+            true => aim.hash,
+            false => self.hash(key),
+        }
+    }
+}
