@@ -144,7 +144,8 @@ impl Store {
         run(&mut core)
     }
 
-    /// Logs a record with one operation; returns its commit number.
+    /// Logs a record with one operation that has been done; returns its commit
+    /// number.
     fn append_one(
         &self,
         core: &mut Core,
@@ -155,6 +156,6 @@ impl Store {
     ) -> Result<u64> {
         let appender = core.appender.as_mut().ok_or(Error::ReadOnly)?;
         let op = Op { kind, table, key, value };
-        Ok(appender.append(std::slice::from_ref(&op))?.commit)
+        Ok(appender.append_surely(std::slice::from_ref(&op))?.commit)
     }
 }

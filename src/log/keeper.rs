@@ -4,7 +4,8 @@
 //! variable until there is something to do, and does three things: it syncs
 //! when the oldest undurable byte has waited for the sync interval, it prepares
 //! the next file while the active one fills, and it maps the next stretch of
-//! the active file for writing, so that appending does not fault. Nothing
+//! the active file for writing, so that appending does not fault (a store that
+//! appends by system calls does without). Nothing
 //! depends on it for correctness: whoever needs a file or a sync and finds no
 //! keeper does the work itself.
 //!
@@ -25,8 +26,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use super::files::LogFile;
-use super::{Log, lock, wait, wait_for};
+use super::{Log, WINDOW, lock, wait, wait_for};
 use crate::error::{Error, Result};
+use crate::storage::Map;
 
 /// What the keeper is asked to do.
 pub(super) struct Work {
@@ -170,6 +172,14 @@ impl Log {
     pub(super) fn ask_for_file(&self) {
         lock(&self.work).prepare = true;
         self.wake.notify_all();
+    }
+
+    /// Maps the first stretch of a new file for writing, where records are
+    /// written through the mapping.
+    pub(super) fn populate_first(&self, map: &Map) {
+        if !self.options.append_by_call {
+            map.populate_write(0, WINDOW as usize);
+        }
     }
 
     /// Asks for a stretch of the active file to be mapped for writing.

@@ -22,6 +22,7 @@
 //! files     which files there are, the set that readers look into
 //! prepare   making the next file, recycling old ones
 //! writer    the appender: reserve, append, activate, rotate
+//! put       one record: together, checksummed, into the file
 //! sync      group commit                      keeper    the background thread
 //! crowd     how many writers a sync waits for
 //! scan      walking the chain, end or gap     evidence  what shows a gap
@@ -56,6 +57,7 @@ mod files;
 mod keeper;
 mod poison;
 mod prepare;
+mod put;
 mod reader;
 mod recover;
 mod reserve;
@@ -99,6 +101,9 @@ pub(crate) struct LogOptions {
     pub(crate) max_file: u64,
     /// Whether nothing may be written, not even what cleans up.
     pub(crate) read_only: bool,
+    /// Whether records are written by system calls, not through mappings: for
+    /// logs that are synced after each.
+    pub(crate) append_by_call: bool,
 }
 
 /// A log, shared by all who read and write it.

@@ -51,7 +51,7 @@ use std::time::Instant;
 
 use super::files::{Spare, TEMPORARY};
 use super::reserve::Reserve;
-use super::{Log, MIN_FILE, WINDOW, lock, wait};
+use super::{Log, MIN_FILE, lock, wait};
 use crate::error::{Error, Result};
 use crate::format::BLOCK;
 use crate::format::record::{
@@ -403,7 +403,7 @@ impl Log {
         let renamed = self.storage.rename(TEMPORARY, &log_file_name(number));
         renamed.map_err(|error| self.refused("rename", TEMPORARY, error))?;
         self.sync_directory()?;
-        map.populate_write(0, WINDOW.min(size) as usize);
+        self.populate_first(&map);
         Ok(Fresh { number, salt, size, map, file, reserved: false })
     }
 

@@ -24,7 +24,8 @@ use crate::format::record::{Op, OpKind, Position, log_file_name};
 use crate::storage::memory::Memory;
 use crate::storage::{Access, File, Storage};
 
-pub(super) const OPTIONS: LogOptions = LogOptions { max_file: 4 << 20, read_only: false };
+pub(super) const OPTIONS: LogOptions =
+    LogOptions { max_file: 4 << 20, read_only: false, append_by_call: false };
 
 /// A log that is open for writing.
 pub(super) struct Open {

@@ -1,11 +1,9 @@
 //! Appending: the one path that every write of the store takes.
 //!
 //! An [`Appender`] belongs to whoever holds the writer lock of the store. A
-//! record is put together in a small buffer, checksummed there in one pass and
-//! copied into the mapping of the active file by one call; long values go from
-//! the caller's bytes into the mapping without a detour. Then the new end of
-//! the file is published, then the commit. There is no system call in it, no
-//! lock and no allocation.
+//! record is written behind the last one ([`put`](super::put)), then the new end
+//! of the file is published, then the commit. There is no lock in it and no
+//! allocation, and no system call but that of stores that append by one.
 //!
 //! # Room
 //!
@@ -45,20 +43,13 @@ use std::sync::atomic::Ordering::{Relaxed, Release};
 use super::files::{LogFile, Writable};
 use super::keeper::Populate;
 use super::prepare::Fresh;
+use super::put::{BUFFER, Way, put_record, take_back};
 use super::{Log, WINDOW, lock};
 use crate::error::{Error, Result};
-use crate::format::crc32;
 use crate::format::record::{
     ACTIVATION_OFFSET, Activation, LOG_START, LogFileHeader, MAX_RECORD, OP_HEADER, Op, Position,
-    RECORD_HEADER, RecordHeader, log_file_name, padded, seed,
+    RECORD_HEADER, RecordHeader, log_file_name, padded,
 };
-use crate::storage::{File, Map};
-
-/// Records up to this size are put together before they are copied.
-const BUFFER: usize = 4096;
-
-/// From this length on a key or value is copied straight into the mapping.
-const DIRECT: usize = BUFFER / 2;
 
 /// At this offset of the active file the next one is asked for: late enough
 /// that a tiny store never has a second file.
@@ -110,7 +101,9 @@ pub(crate) struct Appender {
     pending: Option<Fresh>,
     /// From this offset on there is something to tell the keeper.
     poke_at: u64,
-    /// How far the active file is mapped for writing.
+    /// How records are written.
+    way: Way,
+    /// How far the active file is mapped for writing, or need not be.
     populated: u64,
     /// Whether the file after the active one has been asked for.
     asked: bool,
@@ -126,6 +119,7 @@ impl Appender {
     pub(super) fn new(log: Arc<Log>, current: Writable, at: Position, goes_on: bool) -> Appender {
         let offset = u64::from(at.offset);
         let limit = if goes_on { current.log.size } else { offset };
+        let way = if log.options.append_by_call { Way::Call } else { Way::Mapping };
         Appender {
             log,
             current,
@@ -135,7 +129,8 @@ impl Appender {
             commit: at.commit,
             pending: None,
             poke_at: offset,
-            populated: offset,
+            way,
+            populated: if way == Way::Mapping { offset } else { u64::MAX },
             asked: false,
             total: 0,
             user: 0,
@@ -227,9 +222,25 @@ impl Appender {
     ///
     /// # Errors
     ///
-    /// `Poisoned`, or what now poisons the store.
+    /// `Poisoned`, or what now poisons the store. If the device is full all the
+    /// same: `Io`, and nothing has changed.
     #[inline]
     pub(crate) fn append(&mut self, ops: &[Op<'_>]) -> Result<Placed> {
+        self.append_by(self.way, ops)
+    }
+
+    /// The same for a record whose effect is there already, so that it cannot
+    /// be refused: through the mapping, which needs no space.
+    ///
+    /// # Errors
+    ///
+    /// `Poisoned`, or what now poisons the store.
+    pub(crate) fn append_surely(&mut self, ops: &[Op<'_>]) -> Result<Placed> {
+        self.append_by(Way::Mapping, ops)
+    }
+
+    #[inline]
+    fn append_by(&mut self, way: Way, ops: &[Op<'_>]) -> Result<Placed> {
         self.log.poison.check()?;
         let length = ops.iter().fold(RECORD_HEADER as u64, |sum, op| sum + op.encoded_len());
         let space = padded(length);
@@ -239,12 +250,8 @@ impl Appender {
         let commit = self.commit + 1;
         let durable = self.log.durable();
         let header = RecordHeader { crc: 0, length: length as u32, commit, durable };
-        let written = if space <= BUFFER as u64 {
-            self.write_small(&header, ops)
-        } else {
-            self.write_large(&header, ops)
-        };
-        written.map_err(|error| self.failed("write to", error))?;
+        let written = put_record(&self.current, way, self.offset, &header, ops, &mut self.buffer);
+        written.map_err(|error| self.not_written(way, error))?;
 
         let placed = Placed { file: self.current.log.number, offset: self.offset as u32, commit };
         self.offset += space;
@@ -260,56 +267,6 @@ impl Appender {
             self.poke();
         }
         Ok(placed)
-    }
-
-    /// Writes a record that fits the buffer, padding included.
-    #[inline]
-    fn write_small(&mut self, header: &RecordHeader, ops: &[Op<'_>]) -> std::io::Result<()> {
-        let Writable { log, file } = &self.current;
-        let buffer = &mut *self.buffer;
-        let length = header.length as usize;
-        let space = padded(u64::from(header.length)) as usize;
-        buffer[..RECORD_HEADER].copy_from_slice(&header.encode());
-        let mut rest = &mut buffer[RECORD_HEADER..space];
-        for op in ops {
-            let (this, others) = rest.split_at_mut(op.encoded_len() as usize);
-            let (head, body) = this.split_at_mut(OP_HEADER);
-            let (key, value) = body.split_at_mut(op.key.len());
-            head.copy_from_slice(&op.encode_header());
-            key.copy_from_slice(op.key);
-            value.copy_from_slice(op.value);
-            rest = others;
-        }
-        rest.fill(0);
-        let crc = crc32(&buffer[4..length], seed(log.salt, self.offset as u32));
-        buffer[..4].copy_from_slice(&crc.to_le_bytes());
-        file.write_mapped(&log.map, &buffer[..space], self.offset)
-    }
-
-    /// Writes a record of any length, in pieces; its checksum comes last.
-    #[cold]
-    fn write_large(&mut self, header: &RecordHeader, ops: &[Op<'_>]) -> std::io::Result<()> {
-        let Writable { log, file } = &self.current;
-        let salt_and_offset = seed(log.salt, self.offset as u32);
-        let mut pieces = Pieces {
-            file: &**file,
-            map: &log.map,
-            at: self.offset + 4,
-            crc: crc32fast::Hasher::new_with_initial(salt_and_offset),
-            buffer: &mut self.buffer,
-            filled: 0,
-        };
-        pieces.push(&header.encode()[4..])?;
-        for op in ops {
-            pieces.push(&op.encode_header())?;
-            pieces.push(op.key)?;
-            pieces.push(op.value)?;
-        }
-        pieces.flush()?;
-        let (at, crc) = (pieces.at, pieces.crc.finalize());
-        let padding = padded(at) - at;
-        file.write_mapped(&log.map, &[0; 8][..padding as usize], at)?;
-        file.write_mapped(&log.map, &crc.to_le_bytes(), self.offset)
     }
 
     /// Goes over to the next file, which has to have been reserved.
@@ -367,7 +324,9 @@ impl Appender {
         self.current = start(&self.log, next, activation)?;
         self.offset = LOG_START;
         self.limit = self.current.log.size;
-        self.populated = WINDOW.min(self.limit);
+        if self.way == Way::Mapping {
+            self.populated = WINDOW.min(self.limit);
+        }
         self.asked = false;
         self.set_poke();
         Ok(())
@@ -398,11 +357,19 @@ impl Appender {
         self.poke_at = ask.min(populate);
     }
 
+    /// A record was not written, or only in part. A full device refuses it, if
+    /// what may be there of it can be taken back; all else poisons.
     #[cold]
-    fn failed(&self, doing: &'static str, error: std::io::Error) -> Error {
+    fn not_written(&self, way: Way, error: std::io::Error) -> Error {
         let path = self.log.storage.path(&log_file_name(self.current.log.number));
-        let error = Error::io(doing, path, error);
-        self.log.poison.set(&error);
+        let error = Error::io("write to", path, error);
+        let refused = way == Way::Call && error.is_full();
+        if !refused || take_back(&self.current, way, self.offset).is_err() {
+            self.log.poison.set(&error);
+        } else if self.offset == LOG_START {
+            // The file may have been activated for it.
+            self.log.rotated.store(self.file(), Release);
+        }
         error
     }
 }
@@ -424,48 +391,4 @@ pub(super) fn start(log: &Log, next: Fresh, activation: Activation) -> Result<Wr
     lock(&log.next).in_hand = 0;
     log.change_files(|set| set.with(known));
     Ok(writable)
-}
-
-/// A long record on its way into the mapping.
-struct Pieces<'a> {
-    file: &'a dyn File,
-    map: &'a Map,
-    /// Where in the file the buffer goes.
-    at: u64,
-    crc: crc32fast::Hasher,
-    buffer: &'a mut [u8; BUFFER],
-    filled: usize,
-}
-
-impl Pieces<'_> {
-    fn push(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        if bytes.len() > BUFFER - self.filled {
-            self.flush()?;
-        }
-        if bytes.len() >= DIRECT {
-            self.flush()?;
-            return self.write(bytes);
-        }
-        self.buffer[self.filled..self.filled + bytes.len()].copy_from_slice(bytes);
-        self.filled += bytes.len();
-        Ok(())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.crc.update(&self.buffer[..self.filled]);
-        self.file.write_mapped(self.map, &self.buffer[..self.filled], self.at)?;
-        self.at += self.filled as u64;
-        self.filled = 0;
-        Ok(())
-    }
-
-    /// Writes bytes in steps that are still in the cache when they are copied.
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        for piece in bytes.chunks(128 << 10) {
-            self.crc.update(piece);
-            self.file.write_mapped(self.map, piece, self.at)?;
-            self.at += piece.len() as u64;
-        }
-        Ok(())
-    }
 }

@@ -31,7 +31,7 @@ use crate::format::BLOCK;
 use crate::format::header::{DEFAULT_TABLE, TableState};
 use crate::format::record::{Position, log_file_name};
 use crate::log::{Log, LogOptions, Poison};
-use crate::options::{Options, check_payload};
+use crate::options::{Durability, Options, check_payload};
 use crate::storage::epoch::ReuseEpoch;
 use crate::storage::{Lock, LockOutcome, Storage};
 use crate::store::create::{
@@ -128,6 +128,15 @@ fn workspace(
     Ok((workspace, frames, limit))
 }
 
+/// What the log has to know of the options.
+fn log_options(options: &Options) -> LogOptions {
+    LogOptions {
+        max_file: options.max_log_file,
+        read_only: options.read_only,
+        append_by_call: options.durability == Durability::Sync,
+    }
+}
+
 /// Makes a new store in an empty directory.
 fn create(storage: Arc<dyn Storage>, options: &Options, lock: Option<Lock>) -> Result<Store> {
     if !is_unborn(&*storage)? {
@@ -145,7 +154,7 @@ fn create(storage: Arc<dyn Storage>, options: &Options, lock: Option<Lock>) -> R
     }
     remove_unborn_log(&*storage)?;
     let poison = Arc::new(Poison::new());
-    let log_options = LogOptions { max_file: options.max_log_file, read_only: false };
+    let log_options = log_options(options);
     let (log, appender) = Log::create(storage.clone(), log_options, poison.clone())?;
     create_table_file(
         &*storage,
@@ -225,9 +234,7 @@ impl Opened {
             return Err(Error::corrupt(&b.path, 12, "the table's id", "its own", found));
         }
         let poison = Arc::new(Poison::new());
-        let log_options =
-            LogOptions { max_file: options.max_log_file, read_only: options.read_only };
-        let log = Log::open(storage.clone(), log_options, poison.clone())?;
+        let log = Log::open(storage.clone(), log_options(options), poison.clone())?;
         let options = options.clone();
         Ok(Opened { storage, options, lock, tables, dropped, log, poison })
     }

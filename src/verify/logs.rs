@@ -261,7 +261,8 @@ impl Logs {
     /// Opens the log for walking.
     fn open_log(&self) -> Result<Arc<Log>> {
         // Nothing is written, so the largest size does not matter.
-        let options = LogOptions { max_file: crate::log::MIN_FILE, read_only: true };
+        let options =
+            LogOptions { max_file: crate::log::MIN_FILE, read_only: true, append_by_call: false };
         Log::open(self.storage.clone(), options, Arc::new(Poison::new()))
     }
 
