@@ -33,6 +33,8 @@ pub mod mounted;
 mod opening;
 #[path = "failing/reads.rs"]
 mod reads;
+#[path = "failing/refused.rs"]
+mod refused;
 #[path = "failing/script.rs"]
 mod script;
 #[path = "failing/trial.rs"]

@@ -46,7 +46,8 @@
 //! | `Writer::put`, `log::retire`, `while_it_changes`: their order | cleaner | bytes of a file's next life; damage where there is none |
 //! | `Store::insert`: the hash under the lock | clear, writers | an entry that is put and not found |
 //! | `frames::reclaim` after a clear | clear | words of another page are believed |
-//! | `sync::sync_files`, `sync_to`, `Leader` | group commit, a leader that fails or panics | acknowledged and lost; asleep for ever |
+//! | `sync::begin`, `sync_files`, `Leader` | group commit, a leader that fails or panics | acknowledged and lost; asleep for ever |
+//! | `sync::wake`, `wait_for_sync`, `gather` | three who sync, three who fail, a crowd | asleep for ever; two syncs at once |
 //! | `signals` | signals | asleep for ever |
 //!
 //! # What is not shown

@@ -150,8 +150,8 @@ pub const MUTATIONS: &[Mutation] = &[
         SYNC,
         "sync_files",
         (
-            "self.durable.fetch_max(appended, Release);",
-            "self.durable.fetch_max(self.appended(), Release);",
+            "this.durable.fetch_max(appended, Release);",
+            "this.durable.fetch_max(this.appended(), Release);",
         ),
     ),
     source(
@@ -168,18 +168,12 @@ pub const MUTATIONS: &[Mutation] = &[
         "sync_files",
         ("files.len().saturating_sub(1)", "files.len()"),
     ),
-    source(
-        "group commit",
-        "a leader wakes nobody",
-        SYNC,
-        "drop",
-        ("self.log.synced.notify_all();", ""),
-    ),
+    source("group commit", "a leader wakes nobody", SYNC, "drop", ("self.log.wake(state);", "")),
     source(
         "group commit",
         "what is durable is said before it is",
         SYNC,
-        "sync_files",
+        "begin",
         (
             "(self.appended(), self.rotated.load(Acquire))",
             "{ self.durable.fetch_max(self.appended(), Release); (self.appended(), self.rotated.load(Acquire)) }",
@@ -191,9 +185,51 @@ pub const MUTATIONS: &[Mutation] = &[
         SYNC,
         "wait_for_sync",
         (
-            "state = wait(&self.synced, state);",
-            "drop(state); state = wait(&self.synced, lock(&self.sync));",
+            "state = self.sleep(state, bed(round), None);",
+            "drop(state); state = self.sleep(lock(&self.sync), bed(round), None);",
         ),
+    ),
+    source(
+        "group commit",
+        "nobody sees to the next sync",
+        SYNC,
+        "wake",
+        ("self.synced[next].notify_one();", ""),
+    ),
+    source(
+        "three who sync",
+        "of those whom a sync covers one is woken",
+        SYNC,
+        "wake",
+        ("self.synced[ended].notify_all();", "self.synced[ended].notify_one();"),
+    ),
+    source(
+        "three who sync",
+        "whom a sync covers sleeps where one is woken",
+        SYNC,
+        "wait_for_sync",
+        ("bed(round)", "bed(round + 1)"),
+    ),
+    source(
+        "a crowd",
+        "nobody leads when the crowd is complete",
+        SYNC,
+        "wait_for_sync",
+        ("state.crowd.is_complete()", "false"),
+    ),
+    source(
+        "a crowd, and its time is over",
+        "who gathers does not look whether somebody has begun",
+        SYNC,
+        "gather",
+        ("state.round != round", "false"),
+    ),
+    source(
+        "three who fail",
+        "who finds the store poisoned goes in silence",
+        SYNC,
+        "wait_for_sync",
+        ("self.wake(state);", ""),
     ),
     source(
         "a leader that fails",
@@ -204,13 +240,10 @@ pub const MUTATIONS: &[Mutation] = &[
     ),
     source(
         "a leader that fails",
-        "a leader that failed stays the leader",
+        "a leader that failed wakes nobody",
         SYNC,
         "drop",
-        (
-            "lock(&self.log.sync).leading = false;",
-            "if !self.log.poison.is_set() { lock(&self.log.sync).leading = false; }",
-        ),
+        ("self.log.wake(state);", "if !self.log.poison.is_set() { self.log.wake(state); }"),
     ),
     source(
         "a leader that panics",

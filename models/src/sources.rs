@@ -125,7 +125,15 @@ pub const SOURCES: &[Source] = &[
     },
     Source { name: "log_poison", file: "log/poison.rs", ..WHOLE },
     Source { name: "log_crowd", file: "log/crowd.rs", ..WHOLE },
-    Source { name: "log_sync", file: "log/sync.rs", ..WHOLE },
+    Source {
+        name: "log_sync",
+        file: "log/sync.rs",
+        replace: &[(
+            "use std::time::{Duration, Instant};",
+            "use super::time::Instant; use std::time::Duration;",
+        )],
+        ..WHOLE
+    },
     Source {
         name: "store_signals",
         file: "store/signals.rs",

@@ -3,10 +3,11 @@
 //! When a sync ends, the writers that it covered go on and soon come back with
 //! their next commits. Whoever waits for the next sync could begin it at once;
 //! then the others come just too late for it, every time. Of N threads half
-//! would be covered by each sync, whatever N is. So the leader looks back: as
-//! many writers as the last sync covered and left behind are expected, and it
-//! waits until they are there. That takes as long as it takes them to write one
-//! record each, which is short beside a sync.
+//! would be covered by each sync, whatever N is. So whoever could begin
+//! looks back: as many writers as the last sync covered and left behind are
+//! expected, and it sleeps until the last of them is there, who begins. That
+//! takes as long as it takes them to wake up and write one record each, which is
+//! short beside a sync.
 //!
 //! # When nobody comes
 //!
@@ -20,7 +21,7 @@
 
 use std::time::Duration;
 
-/// The longest that a leader waits for others.
+/// The longest that anybody waits for others.
 const PATIENCE: Duration = Duration::from_millis(10);
 /// Below this there is no waiting: waking up takes longer.
 const LEAST: Duration = Duration::from_micros(10);
@@ -66,8 +67,8 @@ impl Crowd {
         self.waiting >= self.expected
     }
 
-    /// How many are still expected, and how long the leader may wait for them;
-    /// `None` if it may not.
+    /// How many are still expected, and how long one may wait for them; `None`
+    /// if one may not.
     pub(super) fn missing(&mut self) -> Option<(usize, Duration)> {
         let missing = self.expected.saturating_sub(self.waiting);
         let patience = (self.took / 2).min(PATIENCE);
@@ -81,8 +82,8 @@ impl Crowd {
         Some((missing, patience))
     }
 
-    /// The leader has waited for so many. What came of it decides whether the
-    /// next one waits.
+    /// Somebody has waited for so many. What came of it decides whether the next
+    /// one waits.
     pub(super) fn waited_for(&mut self, missing: usize) {
         let still = self.expected.saturating_sub(self.waiting);
         if still * 2 > missing {

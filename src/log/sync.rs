@@ -5,9 +5,31 @@
 //! own. One of those who wait leads: it notes the last commit appended, syncs
 //! every file with undurable bytes, oldest first, and raises the durable mark;
 //! the others wait and find their commits covered, or lead the next round. No
-//! lock of a writer is held meanwhile, so commits go on. A writer who leads
-//! waits a little for the others ([`crowd`](super::crowd)), so that one sync
-//! covers all of them; whoever is in the background does not.
+//! lock of a writer is held meanwhile, so commits go on.
+//!
+//! # Who leads
+//!
+//! While a sync is under way, nobody begins another. When none is, a writer who
+//! comes looks whether others are about to come as well ([`crowd`](super::crowd)),
+//! so that one sync covers all of them. If so it *gathers*: it sleeps, for a
+//! bounded time. Whoever completes the crowd leads, at once: nobody has to be
+//! woken before the sync begins, and so the device waits for no thread that
+//! sleeps. If nobody does, the one who gathers leads when its time is over.
+//! Whoever is in the background gathers nobody, and begins.
+//!
+//! # Who is woken
+//!
+//! Waking a thread that has to sleep again is what many threads spend their
+//! time with. So there are two beds: syncs are counted, and whoever the odd ones
+//! cover sleeps in one, whoever the even ones in the other. When a sync ends,
+//! all are woken whom it covers, and one of those who came too late, to see to
+//! the next sync: it leads, or gathers. A call to the system is made only for a
+//! bed in which somebody is.
+//!
+//! While nobody leads or gathers and somebody sleeps, one who has been woken is
+//! on its way. It may find that another has led meanwhile: then its commit is
+//! covered, and that leader has woken one in its turn. Or it finds the store
+//! poisoned and goes: so then it wakes everybody.
 //!
 //! # Why the order
 //!
@@ -40,7 +62,7 @@
 use std::collections::VecDeque;
 use std::sync::MutexGuard;
 use std::sync::atomic::Ordering::{Acquire, Release};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::crowd::Crowd;
 use super::files::Writable;
@@ -51,12 +73,34 @@ use crate::format::record::log_file_name;
 /// Who syncs, and what there is to sync.
 #[derive(Default)]
 pub(super) struct SyncState {
-    /// Whether somebody leads.
-    leading: bool,
+    phase: Phase,
+    /// Syncs begun.
+    round: u64,
+    /// The last commit and the last activation that the latest of them covers.
+    target: (u64, u32),
+    /// How many sleep in each bed.
+    asleep: [usize; 2],
     /// The writers who come for syncs.
     pub(super) crowd: Crowd,
     /// Files with undurable bytes, oldest first; the last one is active.
     pub(super) unsynced: VecDeque<Writable>,
+}
+
+/// What is going on.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Phase {
+    /// Nothing.
+    #[default]
+    Idle,
+    /// Somebody waits for writers; so many were missing.
+    Gathering { missing: usize },
+    /// Somebody syncs.
+    Syncing,
+}
+
+/// The bed of those whom that sync covers.
+fn bed(round: u64) -> usize {
+    (round % 2) as usize
 }
 
 impl Log {
@@ -104,67 +148,106 @@ impl Log {
         let mut state = lock(&self.sync);
         if writer && !self.covers(commit, file) {
             state.crowd.came(commit);
-            if state.leading && state.crowd.is_complete() {
-                self.gathered.notify_one();
-            }
         }
         loop {
             if self.covers(commit, file) {
                 return Ok(());
             }
-            self.poison.check()?;
-            if !state.leading {
-                break;
+            if let Err(error) = self.poison.check() {
+                self.wake(state);
+                return Err(error);
             }
-            state = wait(&self.synced, state);
+            match state.phase {
+                Phase::Idle => {
+                    let missing = if writer { state.crowd.missing() } else { None };
+                    let Some((missing, patience)) = missing else { break };
+                    let time_is_over;
+                    (state, time_is_over) = self.gather(state, missing, patience);
+                    if time_is_over {
+                        break;
+                    }
+                }
+                Phase::Gathering { .. } if !writer => break,
+                Phase::Gathering { missing } if state.crowd.is_complete() => {
+                    state.crowd.waited_for(missing);
+                    break;
+                }
+                Phase::Gathering { .. } | Phase::Syncing => {
+                    let next = state.phase != Phase::Syncing || !state.covers(commit, file);
+                    let round = state.round + u64::from(next);
+                    state = self.sleep(state, bed(round), None);
+                }
+            }
         }
-        state.leading = true;
-        drop(state);
-        Leader { log: self, done: false }.lead(writer)
+        self.begin(state).lead()
     }
 
-    /// Waits for other writers who are about to come, if that is worth it.
-    fn gather<'a>(&self, mut state: MutexGuard<'a, SyncState>) -> MutexGuard<'a, SyncState> {
-        let Some((missing, patience)) = state.crowd.missing() else {
-            return state;
+    /// Sleeps in a bed until woken, or for some time.
+    fn sleep<'a>(
+        &self,
+        mut state: MutexGuard<'a, SyncState>,
+        bed: usize,
+        time: Option<Duration>,
+    ) -> MutexGuard<'a, SyncState> {
+        state.asleep[bed] += 1;
+        state = match time {
+            None => wait(&self.synced[bed], state),
+            Some(time) => wait_for(&self.synced[bed], state, time),
         };
-        let since = Instant::now();
-        while !state.crowd.is_complete() {
-            let left = patience.saturating_sub(since.elapsed());
-            if left.is_zero() {
-                break;
-            }
-            state = wait_for(&self.gathered, state, left);
-        }
-        state.crowd.waited_for(missing);
+        state.asleep[bed] -= 1;
         state
     }
 
-    /// Syncs the unsynced files, then raises the durable mark.
-    fn sync_files(&self, writer: bool) -> Result<()> {
-        let mut state = lock(&self.sync);
-        if writer {
-            state = self.gather(state);
-            // Somebody else may have failed meanwhile.
-            self.poison.check()?;
+    /// Waits for other writers who are about to come. Says whether the time for
+    /// that is over; else somebody has begun.
+    fn gather<'a>(
+        &self,
+        mut state: MutexGuard<'a, SyncState>,
+        missing: usize,
+        patience: Duration,
+    ) -> (MutexGuard<'a, SyncState>, bool) {
+        let (since, round) = (Instant::now(), state.round);
+        state.phase = Phase::Gathering { missing };
+        loop {
+            let left = patience.saturating_sub(since.elapsed());
+            if left.is_zero() {
+                state.crowd.waited_for(missing);
+                return (state, true);
+            }
+            state = self.sleep(state, bed(round + 1), Some(left));
+            if state.round != round {
+                return (state, false);
+            }
         }
-        let since = Instant::now();
-        let (appended, rotated) = (self.appended(), self.rotated.load(Acquire));
-        let files: Vec<Writable> = state.unsynced.iter().cloned().collect();
-        state.crowd.sync_begins(appended);
+    }
+
+    /// Begins a sync of all that was appended.
+    fn begin(&self, mut state: MutexGuard<'_, SyncState>) -> Leader<'_> {
+        debug_assert!(state.phase != Phase::Syncing, "one sync at a time");
+        let target = (self.appended(), self.rotated.load(Acquire));
+        let files = state.unsynced.iter().cloned().collect();
+        state.crowd.sync_begins(target.0);
+        state.phase = Phase::Syncing;
+        state.round += 1;
+        state.target = target;
+        Leader { log: self, target, files, since: Instant::now(), done: false }
+    }
+
+    /// Wakes those whom the latest sync covers, and one who sees to the next; if
+    /// the store is poisoned, everybody.
+    fn wake(&self, state: MutexGuard<'_, SyncState>) {
+        let (ended, next) = (bed(state.round), bed(state.round + 1));
+        let [covered, left] = [ended, next].map(|bed| state.asleep[bed] > 0);
+        let all = self.poison.is_set();
         drop(state);
-        for Writable { log, file } in &files {
-            let path = || self.storage.path(&log_file_name(log.number));
-            file.sync().map_err(|error| Error::io("sync", path(), error))?;
+        if left && all {
+            self.synced[next].notify_all();
+        } else if left {
+            self.synced[next].notify_one();
         }
-        let mut state = lock(&self.sync);
-        state.unsynced.drain(..files.len().saturating_sub(1));
-        state.crowd.sync_ended(since.elapsed());
-        drop(state);
-        self.settled.fetch_max(rotated, Release);
-        self.durable.fetch_max(appended, Release);
-        self.counters.synced(since);
-        Ok(())
+        if covered {
+            self.synced[ended].notify_all();
+        }
     }
 
     /// The last commit that is known to survive power loss.
@@ -180,20 +263,50 @@ impl Log {
     }
 }
 
-/// Lets the others go on, however leading ends.
+impl SyncState {
+    /// Whether the latest sync covers a commit and an activation.
+    fn covers(&self, commit: u64, file: u32) -> bool {
+        self.target.0 >= commit && self.target.1 >= file
+    }
+}
+
+/// Whoever leads. Lets the others go on, however leading ends.
 struct Leader<'a> {
     log: &'a Log,
+    /// What is durable afterwards.
+    target: (u64, u32),
+    files: Vec<Writable>,
+    since: Instant,
     done: bool,
 }
 
 impl Leader<'_> {
-    fn lead(mut self, writer: bool) -> Result<()> {
-        let outcome = self.log.sync_files(writer);
+    fn lead(mut self) -> Result<()> {
+        let outcome = self.sync_files();
         if let Err(error) = &outcome {
             self.log.poison.set(error);
         }
         self.done = true;
         outcome
+    }
+
+    /// Syncs the unsynced files, then raises the durable mark.
+    fn sync_files(&self) -> Result<()> {
+        let Leader { log: this, target: (appended, rotated), ref files, since, .. } = *self;
+        // Somebody else may have failed while this one gathered.
+        this.poison.check()?;
+        for Writable { log, file } in files {
+            let path = || this.storage.path(&log_file_name(log.number));
+            file.sync().map_err(|error| Error::io("sync", path(), error))?;
+        }
+        let mut state = lock(&this.sync);
+        state.unsynced.drain(..files.len().saturating_sub(1));
+        state.crowd.sync_ended(since.elapsed());
+        drop(state);
+        this.settled.fetch_max(rotated, Release);
+        this.durable.fetch_max(appended, Release);
+        this.counters.synced(since);
+        Ok(())
     }
 }
 
@@ -202,7 +315,8 @@ impl Drop for Leader<'_> {
         if !self.done {
             self.log.poison.set(&"a sync of the log panicked");
         }
-        lock(&self.log.sync).leading = false;
-        self.log.synced.notify_all();
+        let mut state = lock(&self.log.sync);
+        state.phase = Phase::Idle;
+        self.log.wake(state);
     }
 }

@@ -6,6 +6,7 @@
 //! below hold the tests by deed; this one holds what they share.
 
 mod appending;
+mod calling;
 mod ends;
 mod faulty;
 mod gaps;
@@ -36,8 +37,13 @@ pub(super) struct Open {
 impl Open {
     /// A new log.
     pub(super) fn create(storage: impl Storage) -> Open {
+        Open::create_with(storage, OPTIONS)
+    }
+
+    /// A new log with these options.
+    pub(super) fn create_with(storage: impl Storage, options: LogOptions) -> Open {
         let poison = Arc::new(Poison::new());
-        let (log, appender) = Log::create(Arc::new(storage), OPTIONS, poison).unwrap();
+        let (log, appender) = Log::create(Arc::new(storage), options, poison).unwrap();
         Open { log, appender }
     }
 

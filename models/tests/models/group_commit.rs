@@ -10,7 +10,7 @@ use loom::sync::Arc;
 use loom::sync::atomic::Ordering::Relaxed;
 
 use crate::error::Error;
-use crate::harness::{check, silently};
+use crate::harness::{check, check_within, silently};
 use crate::log::Log;
 use crate::log::files::Sync;
 
@@ -55,6 +55,89 @@ fn failing(behaviour: Sync) {
     assert!(!sync(&log, 1), "acknowledged, not synced");
     assert!(log.poison.is_set());
     other.join().expect("the other ends");
+}
+
+/// Three threads sync the same commit: one leads, the others sleep.
+fn three() {
+    let log = Arc::new(Log::new(Sync::Works));
+    let file = log.active();
+    log.append(&file, 1);
+    let sync = |log: &Log| log.sync_to(1).expect("the device works");
+    let others = [(); 2].map(|()| {
+        let log = log.clone();
+        loom::thread::spawn(move || sync(&log))
+    });
+    sync(&log);
+    assert_eq!(file.file.on_device.load(Relaxed), 1, "acknowledged, not synced");
+    others.into_iter().for_each(|other| other.join().expect("the other ends"));
+}
+
+/// One syncs, then something else poisons the store. Two are too late for that
+/// sync; whoever of them is woken finds the poison.
+fn poisoned_meanwhile() {
+    let log = Arc::new(Log::new(Sync::Works));
+    let file = log.active();
+    log.append(&file, 1);
+    let first = {
+        let log = log.clone();
+        loom::thread::spawn(move || {
+            log.sync_to(1).expect("the device works");
+            log.poison.set(&"a write has failed");
+        })
+    };
+    let other = {
+        let log = log.clone();
+        loom::thread::spawn(move || drop(log.sync_to(2)))
+    };
+    log.append(&file, 2);
+    drop(log.sync_to(2));
+    first.join().expect("the first ends");
+    other.join().expect("the other ends");
+}
+
+/// Two writers, both of whom are expected; the one who comes first gathers.
+/// Its time may be over at any moment, or never.
+fn crowd(time_passes: bool) {
+    let log = Arc::new(Log::new(Sync::Works));
+    log.expect_writers(2);
+    let file = log.active();
+    log.append(&file, 1);
+    let other = {
+        let (log, file) = (log.clone(), file.clone());
+        loom::thread::spawn(move || {
+            log.make_durable(1).expect("the device works");
+            assert!(file.file.on_device.load(Relaxed) >= 1, "acknowledged, not synced");
+        })
+    };
+    let clock = time_passes.then(|| {
+        let log = log.clone();
+        loom::thread::spawn(move || log.time_passes())
+    });
+    log.append(&file, 2);
+    log.make_durable(2).expect("the device works");
+    assert_eq!(file.file.on_device.load(Relaxed), 2, "acknowledged, not synced");
+    other.join().expect("the other ends");
+    clock.into_iter().for_each(|clock| clock.join().expect("the clock ends"));
+}
+
+#[test]
+fn all_whom_a_sync_covers_wake() {
+    check_within("three who sync", Some(3), three);
+}
+
+#[test]
+fn nobody_sleeps_on_when_the_store_was_poisoned_meanwhile() {
+    check_within("three who fail", Some(2), poisoned_meanwhile);
+}
+
+#[test]
+fn whoever_completes_a_crowd_leads() {
+    check("a crowd", || crowd(false));
+}
+
+#[test]
+fn whoever_gathers_leads_when_its_time_is_over_and_nobody_has_begun() {
+    check_within("a crowd, and its time is over", Some(2), || crowd(true));
 }
 
 #[test]

@@ -26,6 +26,8 @@ pub(super) struct State {
     pub(super) panic_at_sync: bool,
     /// Fails every write that is not mapped.
     pub(super) fail_write: bool,
+    /// How many of these find no space.
+    pub(super) full_writes: usize,
     /// Lets syncs wait until it is cleared.
     pub(super) hold_sync: bool,
     /// How long syncs take.
@@ -202,6 +204,14 @@ impl File for FaultyFile {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         if self.storage.get(|state| state.fail_write) {
             return Err(io::Error::other("the device does not write"));
+        }
+        let mut full = false;
+        self.storage.set(|state| {
+            full = state.full_writes > 0;
+            state.full_writes -= usize::from(full);
+        });
+        if full {
+            return Err(io::ErrorKind::StorageFull.into());
         }
         self.file.write_at(bytes, offset)
     }
