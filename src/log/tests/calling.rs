@@ -52,10 +52,10 @@ fn a_file_that_was_activated_for_a_refused_record_is_made_durable() {
     while open.appender.reserve(100_100, false).unwrap() != Room::Wait {
         open.fill(1, 100_000);
     }
-    open.log.wait_for_file(100_100, false).unwrap();
+    open.log.wait_for_file(300_100, false).unwrap();
     open.log.sync_to(u64::MAX).unwrap();
     storage.set(|state| (state.full_writes, state.syncs) = (1, Vec::new()));
-    open.append(&[insert(b"key", &[7; 100_000])]).unwrap_err();
+    open.append(&[insert(b"key", &[7; 300_000])]).unwrap_err();
     assert_eq!(open.appender.position().offset, LOG_START as u32, "it was activated");
     open.log.sync_to(u64::MAX).unwrap();
     assert!(storage.get(|state| state.syncs.contains(&log_file_name(2))));
