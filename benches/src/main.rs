@@ -9,6 +9,7 @@
 //! cargo run --release -p swissdb-bench -- cold    reads of pages that are not in memory
 //! cargo run --release -p swissdb-bench -- snapshots  what a snapshot costs, beside a writer
 //! cargo run --release -p swissdb-bench -- space   what the files take, from filling to refilling
+//! cargo run --release -p swissdb-bench --features peers -- compare  beside other stores
 //! ```
 //!
 //! # What makes the numbers fair
@@ -27,6 +28,7 @@
 mod child;
 mod cold;
 mod commits;
+mod compare;
 mod data;
 mod engine;
 mod fill;
@@ -70,6 +72,11 @@ enum Command {
     Snapshots(snapshots::Settings),
     /// What the files take: filled, overwritten, thinned, compacted, refilled
     Space(space::Settings),
+    /// swissdb beside other stores, on many workloads
+    Compare(compare::Settings),
+    /// One scenario of `compare` with one store
+    #[command(hide = true)]
+    CompareChild(compare::ChildSettings),
     /// What the others start as a process of its own
     #[command(hide = true)]
     Child(child::Settings),
@@ -85,10 +92,14 @@ struct Place {
 }
 
 impl Place {
+    /// The directory that the stores are made in.
+    fn directory(&self) -> PathBuf {
+        self.dir.clone().unwrap_or_else(std::env::temp_dir)
+    }
+
     /// A directory of this process that does not exist yet.
     fn fresh(&self, name: &str) -> PathBuf {
-        let parent = self.dir.clone().unwrap_or_else(std::env::temp_dir);
-        parent.join(format!("swissdb-bench-{}-{name}", std::process::id()))
+        self.directory().join(format!("swissdb-bench-{}-{name}", std::process::id()))
     }
 }
 
@@ -105,6 +116,8 @@ fn main() -> ExitCode {
         Command::Cold(settings) => cold::run(&settings),
         Command::Snapshots(settings) => snapshots::run(&settings),
         Command::Space(settings) => space::run(&settings),
+        Command::Compare(settings) => compare::run(&settings),
+        Command::CompareChild(settings) => compare::child(&settings),
         Command::Child(settings) => child::run(&settings),
     };
     match outcome {
