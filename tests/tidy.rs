@@ -24,6 +24,8 @@ const UNSAFE: &[&str] = &[
     "src/table/read",
     "src/storage/pins",
     "src/log/values",
+    // LMDB can only be opened by unsafe calls.
+    "benches/src/compare/engines/lmdb",
     // The tests' allocator, which notes how much is asked for.
     "tests/rot/allocations",
 ];

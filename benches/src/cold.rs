@@ -55,7 +55,7 @@ struct Line {
 }
 
 /// Drops what the page cache holds of the files of a directory.
-fn drop_cache(directory: &Path) -> Outcome {
+pub fn drop_cache(directory: &Path) -> Outcome {
     for entry in std::fs::read_dir(directory)? {
         let path = entry?.path();
         if path.is_dir() {

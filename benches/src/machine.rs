@@ -65,3 +65,38 @@ impl Sizes {
         Ok(sizes)
     }
 }
+
+/// What has to be known of the machine to read a measurement, by name.
+pub fn facts(directory: &Path) -> Vec<(String, String)> {
+    let first = |path: &str, name: &str| {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        line.map(|rest| rest.trim_start_matches([':', ' ', '\t']).trim_matches('"').to_owned())
+    };
+    let cores = std::thread::available_parallelism().map_or(0, usize::from).to_string();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let seconds = now.ok().map(|time| time.as_secs().to_string());
+    let facts = [
+        ("cpu", first("/proc/cpuinfo", "model name")),
+        ("cores", Some(cores)),
+        ("memory", first("/proc/meminfo", "MemTotal")),
+        ("kernel", first("/proc/sys/kernel/osrelease", "")),
+        ("system", first("/etc/os-release", "PRETTY_NAME=")),
+        ("file_system", file_system(directory)),
+        ("load", first("/proc/loadavg", "")),
+        ("seconds_since_1970", seconds),
+    ];
+    let known = facts.into_iter().filter_map(|(name, fact)| Some((name.to_owned(), fact?)));
+    known.collect()
+}
+
+/// The kind, device and options of the file system that a directory is on.
+fn file_system(directory: &Path) -> Option<String> {
+    let directory = directory.canonicalize().ok()?;
+    let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
+    let mounts = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    let holds = |mount: &Vec<&str>| mount.len() >= 4 && directory.starts_with(mount[1]);
+    // The innermost one; of two on the same place, the later one.
+    let mount = mounts.filter(holds).max_by_key(|mount| mount[1].len())?;
+    Some(format!("{} on {} ({})", mount[2], mount[0], mount[3]))
+}

@@ -10,6 +10,7 @@
 //! cargo run --release -p swissdb-bench -- cold    reads of pages that are not in memory
 //! cargo run --release -p swissdb-bench -- snapshots  what a snapshot costs, beside a writer
 //! cargo run --release -p swissdb-bench -- space   what the files take, from filling to refilling
+//! cargo run --release -p swissdb-bench --features peers -- compare  beside other stores
 //! cargo run --release -p swissdb-bench -- report  tables and pictures of what `compare` printed
 //! ```
 //!
@@ -29,6 +30,7 @@
 mod child;
 mod cold;
 mod commits;
+mod compare;
 mod data;
 mod engine;
 mod fill;
@@ -73,6 +75,11 @@ enum Command {
     Snapshots(snapshots::Settings),
     /// What the files take: filled, overwritten, thinned, compacted, refilled
     Space(space::Settings),
+    /// swissdb beside other stores, on many workloads
+    Compare(compare::Settings),
+    /// One scenario of `compare` with one store
+    #[command(hide = true)]
+    CompareChild(compare::ChildSettings),
     /// Tables and pictures of what `compare` printed
     Report(report::Settings),
     /// What the others start as a process of its own
@@ -90,10 +97,14 @@ struct Place {
 }
 
 impl Place {
+    /// The directory that the stores are made in.
+    fn directory(&self) -> PathBuf {
+        self.dir.clone().unwrap_or_else(std::env::temp_dir)
+    }
+
     /// A directory of this process that does not exist yet.
     fn fresh(&self, name: &str) -> PathBuf {
-        let parent = self.dir.clone().unwrap_or_else(std::env::temp_dir);
-        parent.join(format!("swissdb-bench-{}-{name}", std::process::id()))
+        self.directory().join(format!("swissdb-bench-{}-{name}", std::process::id()))
     }
 }
 
@@ -110,6 +121,8 @@ fn main() -> ExitCode {
         Command::Cold(settings) => cold::run(&settings),
         Command::Snapshots(settings) => snapshots::run(&settings),
         Command::Space(settings) => space::run(&settings),
+        Command::Compare(settings) => compare::run(&settings),
+        Command::CompareChild(settings) => compare::child(&settings),
         Command::Report(settings) => report::run(&settings),
         Command::Child(settings) => child::run(&settings),
     };

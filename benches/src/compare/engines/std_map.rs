@@ -1,0 +1,67 @@
+//! The floor: `std::collections::HashMap<Vec<u8>, Vec<u8>>`.
+//!
+//! What a program without a store would use: SipHash, two allocations for each
+//! entry, nothing on disk. It is no peer, since it forgets everything. `insert` is
+//! the map's own, with fresh vectors: the caller does not know whether the key
+//! is there. Threads cannot share it without a lock, so it sits out where there is
+//! more than one. It has no commits and no call for many keys at once.
+
+use std::collections::HashMap;
+
+use crate::Outcome;
+use crate::compare::entries::{Entries, Key};
+use crate::compare::store::{Config, Store};
+
+/// The map.
+#[derive(Default)]
+pub struct StdMap(HashMap<Vec<u8>, Vec<u8>>);
+
+impl Store for StdMap {
+    fn open(_: &Config) -> Outcome<StdMap> {
+        Ok(StdMap::default())
+    }
+
+    fn handle(&self) -> Option<StdMap> {
+        None
+    }
+
+    fn insert(&mut self, key: &[u8], value: &[u8]) -> Outcome {
+        self.0.insert(key.to_vec(), value.to_vec());
+        Ok(())
+    }
+
+    fn insert_all(&mut self, entries: Entries) -> Outcome {
+        entries.iter().try_for_each(|(key, value)| self.insert(key, value))
+    }
+
+    fn remove(&mut self, key: &[u8]) -> Outcome {
+        self.0.remove(key);
+        Ok(())
+    }
+
+    fn remove_all(&mut self, keys: &[Key]) -> Outcome {
+        keys.iter().try_for_each(|key| self.remove(key))
+    }
+
+    fn get(&mut self, key: &[u8], mut look: impl FnMut(&[u8])) -> Outcome<bool> {
+        Ok(self.0.get(key).map(|value| look(value)).is_some())
+    }
+
+    fn iterate(&mut self, mut look: impl FnMut(&[u8], &[u8])) -> Outcome {
+        self.0.iter().for_each(|(key, value)| look(key, value));
+        Ok(())
+    }
+
+    fn settle(&mut self) -> Outcome {
+        Ok(())
+    }
+
+    fn compact(&mut self) -> Outcome<bool> {
+        self.0.shrink_to_fit();
+        Ok(true)
+    }
+
+    fn close(self) -> Outcome {
+        Ok(())
+    }
+}

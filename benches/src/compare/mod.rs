@@ -1,0 +1,197 @@
+//! swissdb beside other stores, on many workloads.
+//!
+//! ```text
+//! cargo run --release -p swissdb-bench --features peers -- compare --quick
+//! cargo run --release -p swissdb-bench --features peers,rocksdb -- compare >compare.jsonl
+//! ```
+//!
+//! # How it is measured
+//!
+//! * A *scenario* is a set of workloads on the same store (`workloads/`). In each
+//!   round, each scenario is run with all stores in turn, each in a process and a
+//!   directory of its own; from round to round the order of the stores rotates.
+//! * All stores get the same entries in the same order, from fixed seeds. Every
+//!   value that is read is checked against its key, and sums over what was
+//!   read are compared between the stores; a difference ends the comparison.
+//! * Durability is of one class: "buffered", in which no commit waits for a sync,
+//!   or "sync", in which each does. Each adapter in `engines/` says how.
+//! * No store waits for another's time: a phase that takes longer than the cap is
+//!   stopped, and its rate is that of what was done (`"capped":true`).
+//! * A store that fails is told of on stderr, with a `skipped` line, and by the exit
+//!   status.
+//!
+//! Results are JSON Lines on stdout (`lines.rs`); what is done just now goes to
+//! stderr.
+
+mod engines;
+mod entries;
+mod lines;
+mod measure;
+mod process;
+mod store;
+mod workloads;
+
+use std::collections::BTreeMap;
+
+use clap::Args;
+use serde_json::json;
+
+pub use process::{ChildSettings, child};
+
+use crate::{Outcome, Place};
+use engines::Known;
+use lines::Whose;
+use workloads::{SCENARIOS, Scenario};
+
+/// The settings of this measurement.
+#[derive(Args, Clone)]
+pub struct Settings {
+    /// Number of entries
+    #[arg(long, default_value_t = 2_000_000)]
+    entries: u64,
+    /// Number of rounds, in each of which every store runs once
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Stores that take part [default: all that were built]
+    #[arg(long, value_delimiter = ',')]
+    stores: Vec<String>,
+    /// Workloads, or scenarios of them, that are run [default: all; see --list]
+    #[arg(long, value_delimiter = ',')]
+    workloads: Vec<String>,
+    /// The longest that a store may take for one phase, in seconds
+    #[arg(long, default_value_t = 60.0)]
+    cap: f64,
+    /// How long workloads take that are measured by time, in seconds
+    #[arg(long, default_value_t = 3.0)]
+    span: f64,
+    /// Memory of the process that works with four times as much data, in MiB
+    #[arg(long, default_value_t = 256)]
+    larger_memory: u64,
+    /// A look at everything: 100,000 entries, one round, short times
+    #[arg(long)]
+    quick: bool,
+    /// Print the scenarios and their workloads, and do nothing
+    #[arg(long)]
+    list: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
+impl Settings {
+    /// With what `--quick` changes.
+    fn in_effect(&self) -> Settings {
+        match self.quick {
+            true => Settings {
+                entries: 100_000,
+                rounds: 1,
+                cap: 3.0,
+                span: 0.3,
+                larger_memory: 48,
+                ..self.clone()
+            },
+            false => self.clone(),
+        }
+    }
+
+    fn wants(&self, scenario: &Scenario) -> bool {
+        let names = || scenario.workloads.iter().map(|(name, _)| *name).chain([scenario.name]);
+        self.workloads.is_empty() || names().any(|name| self.workloads.iter().any(|w| w == name))
+    }
+
+    /// The workloads of a scenario that are asked for; none means all.
+    fn wanted(&self, scenario: &Scenario) -> Vec<String> {
+        let is_one = |wanted: &&String| scenario.workloads.iter().any(|(name, _)| name == wanted);
+        let wanted: Vec<_> = self.workloads.iter().filter(is_one).cloned().collect();
+        let is_whole = self.workloads.contains(&scenario.name.to_owned());
+        match is_whole || wanted.len() == scenario.workloads.len() {
+            true => Vec::new(),
+            false => wanted,
+        }
+    }
+
+    fn check(&self) -> Outcome {
+        if self.entries < 1_000 || self.entries > u64::from(u32::MAX) || self.rounds == 0 {
+            return Err("at least 1,000 entries (less than 2^32) and one round are needed".into());
+        }
+        for name in &self.stores {
+            if !engines::ALL.iter().any(|known| known.name == name) {
+                let all: Vec<_> = engines::ALL.iter().map(|known| known.name).collect();
+                return Err(format!("there is no store {name}, but {}", all.join(", ")).into());
+            }
+        }
+        for name in &self.workloads {
+            let knows = |scenario: &Scenario| {
+                scenario.name == name || scenario.workloads.iter().any(|w| w.0 == name)
+            };
+            if !SCENARIOS.iter().any(knows) {
+                return Err(format!("there is no workload {name}; --list shows them").into());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Prints what there is to measure.
+fn list() {
+    for scenario in SCENARIOS {
+        println!("{}", scenario.name);
+        for (name, meaning) in scenario.workloads {
+            println!("  {name:<24}{meaning}");
+        }
+    }
+}
+
+/// The stores that take part; a line for each of the others that says why not.
+fn stores(settings: &Settings) -> Outcome<Vec<&'static Known>> {
+    let asked = |known: &&Known| {
+        settings.stores.is_empty() || settings.stores.iter().any(|store| store == known.name)
+    };
+    let (built, absent): (Vec<_>, Vec<_>) =
+        engines::ALL.iter().filter(asked).partition(|known| known.built);
+    for known in absent {
+        let feature = known.feature.unwrap_or_default();
+        let why = format!("not built: it needs the cargo feature {feature}");
+        Whose { store: known.name.to_owned(), round: 0 }.skipped("all", &why)?;
+    }
+    Ok(built)
+}
+
+/// The line about the machine, the stores and the command.
+fn print_machine(settings: &Settings, stores: &[&Known]) -> Outcome {
+    let versions: BTreeMap<_, _> =
+        stores.iter().map(|known| (known.name, engines::version(known.package))).collect();
+    let command: Vec<_> = std::env::args().skip(1).collect();
+    let mut line = json!({
+        "bench": "compare",
+        "kind": "machine",
+        "versions": versions,
+        "command": format!("swissdb-bench {}", command.join(" ")),
+    });
+    let facts = crate::machine::facts(&settings.place.directory());
+    if let Some(line) = line.as_object_mut() {
+        line.extend(facts.into_iter().map(|(name, fact)| (name, fact.into())));
+    }
+    crate::summary::print_json(&line)
+}
+
+/// Compares the stores.
+pub fn run(settings: &Settings) -> Outcome {
+    if settings.list {
+        list();
+        return Ok(());
+    }
+    let settings = settings.in_effect();
+    settings.check()?;
+    let stores = stores(&settings)?;
+    print_machine(&settings, &stores)?;
+    let mut failures = 0;
+    for round in 0..settings.rounds {
+        for scenario in SCENARIOS.iter().filter(|scenario| settings.wants(scenario)) {
+            failures += process::turn(&settings, scenario, &stores, round)?;
+        }
+    }
+    match failures {
+        0 => Ok(()),
+        failures => Err(format!("{failures} scenarios failed with a store, as told above").into()),
+    }
+}

@@ -1,0 +1,169 @@
+//! A process for each store and scenario, and what they say compared.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+
+use super::Settings;
+use super::engines::{Deed, Known, with_store};
+use super::lines::{Check, Whose};
+use super::store::Store;
+use super::workloads::{self, Child, Scenario};
+use crate::Outcome;
+
+/// What such a process is told.
+#[derive(Args, Clone)]
+pub struct ChildSettings {
+    /// The scenario
+    scenario: String,
+    /// The store
+    #[arg(long)]
+    store: String,
+    /// The round
+    #[arg(long)]
+    round: usize,
+    /// The number of entries
+    #[arg(long)]
+    entries: u64,
+    /// The longest that a phase takes, in seconds
+    #[arg(long)]
+    cap: f64,
+    /// How long workloads take that are measured by time, in seconds
+    #[arg(long)]
+    span: f64,
+    /// The workloads that are asked for
+    #[arg(long, value_delimiter = ',')]
+    wanted: Vec<String>,
+    /// A directory: empty, or with the store
+    #[arg(long)]
+    path: PathBuf,
+    /// Bytes of memory for the process of `larger`
+    #[arg(long)]
+    memory: u64,
+    /// Whether this is that process
+    #[arg(long)]
+    starved: bool,
+    /// The file of the cgroup that it has to join
+    #[arg(long)]
+    cgroup: Option<PathBuf>,
+}
+
+impl ChildSettings {
+    fn child(&self) -> Child {
+        Child {
+            whose: Whose { store: self.store.clone(), round: self.round },
+            path: self.path.clone(),
+            entries: self.entries,
+            cap: Duration::from_secs_f64(self.cap),
+            span: Duration::from_secs_f64(self.span),
+            wanted: self.wanted.clone(),
+            memory: self.memory,
+            starved: self.starved,
+            cgroup: self.cgroup.clone(),
+            checking: Cell::new(true),
+        }
+    }
+}
+
+/// One scenario with one store.
+struct Run<'a> {
+    scenario: &'a str,
+    child: Child,
+}
+
+impl Deed for Run<'_> {
+    fn with<S: Store>(self) -> Outcome {
+        workloads::run::<S>(self.scenario, &self.child)
+    }
+}
+
+/// Does what such a process was started for.
+pub fn child(settings: &ChildSettings) -> Outcome {
+    with_store(&settings.store, Run { scenario: &settings.scenario, child: settings.child() })
+}
+
+/// What the stores saw, by what they were asked.
+type Seen = BTreeMap<String, (u64, String)>;
+
+/// Runs a scenario with all stores in turn; says with how many it failed.
+pub fn turn(
+    settings: &Settings,
+    scenario: &Scenario,
+    stores: &[&Known],
+    round: usize,
+) -> Outcome<usize> {
+    let mut seen = Seen::new();
+    let mut failures = 0;
+    for place in 0..stores.len() {
+        let known = stores[(place + round) % stores.len()];
+        let whose = Whose { store: known.name.to_owned(), round };
+        if scenario.stores_only && !known.on_disk {
+            let why = "a map in memory: it keeps nothing, and threads cannot share it";
+            whose.skipped(scenario.name, why)?;
+            continue;
+        }
+        let start = Instant::now();
+        eprint!("round {}, {:<10} {:<10}", round + 1, scenario.name, known.name);
+        let path = settings.place.fresh(&format!("{}-{}", scenario.name, known.name));
+        std::fs::create_dir_all(&path)?;
+        let outcome = one(settings, scenario, &whose, &path, &mut seen);
+        std::fs::remove_dir_all(&path)?;
+        eprintln!("{:8.1} s", start.elapsed().as_secs_f64());
+        if let Err(error) = outcome {
+            failures += 1;
+            eprintln!("{} failed in {}: {error}", known.name, scenario.name);
+            whose.skipped(scenario.name, &format!("failed: {error}"))?;
+        }
+    }
+    Ok(failures)
+}
+
+/// Starts the process for one store, passes on what it prints, and compares
+/// what it saw with what the stores before it saw.
+fn one(
+    settings: &Settings,
+    scenario: &Scenario,
+    whose: &Whose,
+    path: &Path,
+    seen: &mut Seen,
+) -> Outcome {
+    let told = Child {
+        whose: whose.clone(),
+        path: path.to_path_buf(),
+        entries: settings.entries,
+        cap: Duration::from_secs_f64(settings.cap),
+        span: Duration::from_secs_f64(settings.span),
+        wanted: settings.wanted(scenario),
+        memory: settings.larger_memory << 20,
+        starved: false,
+        cgroup: None,
+        checking: Cell::new(true),
+    };
+    let mut child = told.again(scenario.name)?.stdout(Stdio::piped()).spawn()?;
+    let lines = child.stdout.take().ok_or("the process has no output")?;
+    let mut difference = None;
+    for line in BufReader::new(lines).lines() {
+        let line = line?;
+        match Check::of(&line) {
+            Some(check) => difference = difference.or(compare(check, whose, seen)),
+            None => writeln!(std::io::stdout(), "{line}")?,
+        }
+    }
+    let status = child.wait()?;
+    match (status.success(), difference) {
+        (true, None) => Ok(()),
+        (true, Some(difference)) => Err(difference.into()),
+        (false, _) => Err(format!("the process ended with {status}").into()),
+    }
+}
+
+/// A sentence, if a store saw something else than the first one.
+fn compare(check: Check, whose: &Whose, seen: &mut Seen) -> Option<String> {
+    let first = seen.entry(check.what).or_insert_with_key(|_| (check.sum, whose.store.clone()));
+    (first.0 != check.sum).then(|| format!("it read other values than {}", first.1))
+}

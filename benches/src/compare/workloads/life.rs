@@ -1,0 +1,258 @@
+//! The life of a store: filled one by one, read, overwritten, emptied.
+//!
+//! The phases follow each other in one process and one store. After each one
+//! the store is settled (made durable): how long that takes is a workload of
+//! its own, `…-settle`, and what it writes and computes counts as used by the
+//! phase. If the cap stops a phase that later ones build on, the rest is done
+//! in batches, without a clock.
+//!
+//! The same in short, filling, getting and overwriting, is done with values of
+//! other lengths.
+
+use super::{Child, number_sum};
+use crate::Outcome;
+use crate::compare::entries::{Group, Key, Shape, Zipfian};
+use crate::compare::measure::{Timed, each, timed};
+use crate::compare::store::Store;
+
+/// Keys in one call of `get-batch`.
+const TOGETHER: u64 = 64;
+
+/// A store in the middle of its life.
+struct Life<'a, S> {
+    child: &'a Child,
+    shape: Shape,
+    store: S,
+    /// How often everything was written.
+    version: u64,
+}
+
+/// All phases.
+pub fn run<S: Store>(child: &Child) -> Outcome {
+    let shape = child.shape(16, 32);
+    let store = child.open::<S>(shape, false)?;
+    let mut life = Life { child, shape, store, version: 0 };
+    life.fill()?;
+    life.get("get", &shape.order(3))?;
+    life.miss()?;
+    life.get("get-zipfian", &zipfian(shape, 31))?;
+    life.get_batch()?;
+    life.iterate()?;
+    life.overwrite()?;
+    for (name, reads, seed) in
+        [("ycsb-b", 95, 37), ("ycsb-c", 100, 41), ("ycsb-a", 50, 43), ("ycsb-f", 50, 47)]
+    {
+        life.ycsb(name, reads, seed)?;
+    }
+    life.remove()?;
+    life.store.close()
+}
+
+/// Filling, getting and overwriting values of one length.
+pub fn values<S: Store>(child: &Child, value_bytes: usize, entries: u64) -> Outcome {
+    let shape = Shape { entries, ..child.shape(16, value_bytes) };
+    let store = child.open::<S>(shape, false)?;
+    let mut life = Life { child, shape, store, version: 0 };
+    life.fill()?;
+    life.get("get", &shape.order(3))?;
+    life.overwrite()?;
+    life.store.close()
+}
+
+/// As many numbers as there are entries, the popular ones often.
+fn zipfian(shape: Shape, seed: u64) -> Vec<u32> {
+    Zipfian::new(shape.entries, seed).take(shape.entries as usize).collect()
+}
+
+impl<S: Store> Life<'_, S> {
+    /// Measures one phase, and what settling takes after it. Of a hundred
+    /// operations, `writes` are writes.
+    fn phase(
+        &mut self,
+        name: &str,
+        writes: u64,
+        work: impl FnOnce(&mut Self) -> Outcome<Timed>,
+    ) -> Outcome<Timed> {
+        let child = self.child;
+        let since = child.since();
+        let timed = work(self)?;
+        let settled = each(1, child.cap, |_| self.store.settle().map(|()| 0))?;
+        let used = since.used();
+        if child.wants(name) {
+            let written = self.shape.bytes(timed.ops * writes / 100);
+            child.print(name, self.shape, 1, timed)?;
+            if writes > 0 {
+                child.print(&format!("{name}-settle"), self.shape, 1, settled)?;
+            }
+            child.whose.used(name, self.shape, used, written)?;
+        }
+        Ok(timed)
+    }
+
+    /// Writes what a phase left over.
+    fn rest(&mut self, order: &[u32], from: u64, version: u64) -> Outcome {
+        let mut group = Group::new(self.shape);
+        for numbers in order[from as usize..].chunks(super::BATCH) {
+            let numbers = numbers.iter().map(|number| u64::from(*number));
+            self.store.insert_all(group.fill(numbers, version))?;
+        }
+        self.store.settle()
+    }
+
+    fn write_all(&mut self, name: &str, order: &[u32], version: u64) -> Outcome {
+        let (shape, cap) = (self.shape, self.child.cap);
+        let mut done = 0;
+        if self.child.wants(name) {
+            let timed = self.phase(name, 100, |life| {
+                let mut values = shape.values();
+                each(shape.entries, cap, |i| {
+                    let number = u64::from(order[i as usize]);
+                    life.store.insert(&shape.key(number), values.of(number, version))?;
+                    Ok(0)
+                })
+            })?;
+            done = timed.ops;
+        }
+        self.version = version;
+        self.rest(order, done, version)
+    }
+
+    fn fill(&mut self) -> Outcome {
+        // The keys are random: in the order of the numbers, they come at random.
+        let order: Vec<u32> = (0..self.shape.entries as u32).collect();
+        self.write_all("fill", &order, 0)
+    }
+
+    fn overwrite(&mut self) -> Outcome {
+        let order = self.shape.order(5);
+        self.write_all("overwrite", &order, self.version + 1)
+    }
+
+    fn get(&mut self, name: &str, order: &[u32]) -> Outcome {
+        if !self.child.wants(name) {
+            return Ok(());
+        }
+        let (shape, cap) = (self.shape, self.child.cap);
+        self.phase(name, 0, |life| {
+            each(shape.entries, cap, |i| {
+                super::get(&mut life.store, shape, u64::from(order[i as usize]))
+            })
+        })
+        .map(drop)
+    }
+
+    fn miss(&mut self) -> Outcome {
+        if !self.child.wants("miss") {
+            return Ok(());
+        }
+        let (shape, cap) = (self.shape, self.child.cap);
+        self.phase("miss", 0, |life| {
+            each(shape.entries, cap, |i| match life.store.get(&shape.absent(i), |_| ())? {
+                false => Ok(0),
+                true => Err("a key that was never written is there".into()),
+            })
+        })
+        .map(drop)
+    }
+
+    fn get_batch(&mut self) -> Outcome {
+        if !self.child.wants("get-batch") {
+            return Ok(());
+        }
+        let (shape, cap) = (self.shape, self.child.cap);
+        let order = shape.order(7);
+        let mut keys: Vec<Key> = Vec::new();
+        self.phase("get-batch", 0, |life| {
+            timed(shape.entries, TOGETHER, cap, |range| {
+                let numbers = &order[range.start as usize..range.end as usize];
+                keys.clear();
+                keys.extend(numbers.iter().map(|number| shape.key(u64::from(*number))));
+                let (mut sum, mut sound) = (0u64, 0);
+                let found = life.store.get_all(&keys, |place, value| {
+                    if let Some(taste) = shape.taste(u64::from(numbers[place]), value) {
+                        (sum, sound) = (sum.wrapping_add(taste), sound + 1);
+                    }
+                })?;
+                match (found, sound) == (keys.len() as u64, keys.len()) {
+                    true => Ok(sum),
+                    false => Err(format!("{sound} sound values of {found} found").into()),
+                }
+            })
+        })
+        .map(drop)
+    }
+
+    fn iterate(&mut self) -> Outcome {
+        if !self.child.wants("iterate") {
+            return Ok(());
+        }
+        let shape = self.shape;
+        self.phase("iterate", 0, |life| {
+            let (mut count, mut sum) = (0, 0u64);
+            let mut timed = each(1, std::time::Duration::MAX, |_| {
+                life.store.iterate(|key, value| {
+                    count += 1;
+                    sum = sum.wrapping_add(number_sum(key)).wrapping_add(number_sum(value));
+                })?;
+                Ok(0)
+            })?;
+            if count != shape.entries {
+                return Err(format!("{count} entries came of {}", shape.entries).into());
+            }
+            (timed.ops, timed.sum) = (count, sum);
+            Ok(timed)
+        })
+        .map(drop)
+    }
+
+    /// Reads and updates of popular entries; `reads` of a hundred are reads, and
+    /// in YCSB F an update reads first.
+    fn ycsb(&mut self, name: &str, reads: u64, seed: u64) -> Outcome {
+        if !self.child.wants(name) {
+            return Ok(());
+        }
+        let (shape, cap) = (self.shape, self.child.cap);
+        let order = zipfian(shape, seed);
+        let (mut values, version) = (shape.values(), self.version + 1);
+        self.version = version;
+        let done = self.phase(name, 100 - reads, |life| {
+            each(shape.entries, cap, |i| {
+                let number = u64::from(order[i as usize]);
+                let is_read = crate::data::mix(seed ^ i << 8) % 100 < reads;
+                let sum = match is_read || name == "ycsb-f" {
+                    true => super::get(&mut life.store, shape, number)?,
+                    false => 0,
+                };
+                if !is_read {
+                    life.store.insert(&shape.key(number), values.of(number, version))?;
+                }
+                Ok(sum)
+            })
+        })?;
+        // A store that was stopped early holds other versions from here on.
+        if done.capped {
+            self.child.stop_checking();
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self) -> Outcome {
+        if !self.child.wants("remove") {
+            return Ok(());
+        }
+        let (shape, cap) = (self.shape, self.child.cap);
+        let order = shape.order(11);
+        let removed = self.phase("remove", 100, |life| {
+            each(shape.entries, cap, |i| {
+                life.store.remove(&shape.key(u64::from(order[i as usize])))?;
+                Ok(0)
+            })
+        })?;
+        for number in order.iter().take(removed.ops as usize).step_by(97) {
+            if self.store.get(&shape.key(u64::from(*number)), |_| ())? {
+                return Err("an entry that was removed is there".into());
+            }
+        }
+        Ok(())
+    }
+}
