@@ -329,3 +329,32 @@ fn recovery_may_be_killed_anywhere() {
     }
     eprintln!("{checked} times killed twice");
 }
+
+#[test]
+fn recovery_that_has_to_make_room_may_be_killed_anywhere() {
+    // More pages are changed than the write buffer of the one who recovers
+    // may hold, in an order that is not that of the log.
+    let (files, mut state) = (Memory::new(), State::new());
+    let roomy = options().write_buffer(64 << 20);
+    let db = roomy.open_on(Arc::new(files.clone())).expect("create a store");
+    batch(0..6_000, 60)(&db, &mut state).expect("fill it");
+    db.checkpoint().expect("checkpoint");
+    for i in 0..700 {
+        let step = if i % 4 == 0 { remove(i * 7) } else { insert(i * 6_151 % 6_000, 500) };
+        step(&db, &mut state).expect("a change");
+    }
+    let left = files.copy().expect("copy the files");
+    db.close().expect("close the copied store");
+
+    let done = Arc::new(AtomicUsize::new(0));
+    let within = points(&left, &done, |gate| {
+        let db = options().open_on(Arc::new(gate)).expect("recover");
+        assert!(db.stats().checkpoints > 0, "room was made");
+        assert!(state_of(&db) == state, "recovered");
+        std::mem::forget(db);
+    });
+    eprintln!("{} operations", within.len());
+    for point in some(&within, 4) {
+        check(point, std::slice::from_ref(&state));
+    }
+}

@@ -50,6 +50,8 @@ mod map;
 mod many;
 // Random operations against a map of the standard library.
 mod model;
+// What opening makes of a log.
+mod replay;
 // A table with another slot payload, written anew.
 mod rewrite;
 // Keys and values of every size.

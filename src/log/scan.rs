@@ -145,7 +145,6 @@ impl Log {
             let Some(due) = at.commit.checked_add(1) else {
                 break;
             };
-            let path = reader.path.clone();
             let Some((header, bytes)) = reader.record(at.offset.into(), due)? else {
                 break;
             };
@@ -153,7 +152,9 @@ impl Log {
             let behind = file.position(u64::from(at.offset) + space, due);
             let ops = Ops::new(&bytes[RECORD_HEADER..]);
             for op in ops.clone() {
-                op.map_err(|fault| fault.at(&path, at.offset.into()))?;
+                op.map_err(|fault| {
+                    fault.at(self.storage.path(&log_file_name(at.file)), at.offset.into())
+                })?;
             }
             visit(&Replayed { commit: due, file: at.file, offset: at.offset, ops, end: behind })?;
             end.durable = end.durable.max(header.durable.min(due - 1));

@@ -11,7 +11,8 @@
 //! 5. For writing: both header copies are written anew, first the one that was
 //!    written last, since only of the other one it is certain that the device
 //!    has it; they no longer say that the store was closed. After a crash this
-//!    comes before the log goes on in a new file.
+//!    comes before the log goes on in a new file. Both steps may take place
+//!    beside the next one, up to the first write.
 //! 6. Each table's operations are replayed from its own L on. When many pages
 //!    are dirty a checkpoint makes room, as always.
 //! 7. Tables that were dropped are removed; so are files of tables whose
@@ -21,8 +22,11 @@
 //! The time is bounded by the log since L, never by the size of the store. A
 //! reader replays into private frames and writes nothing.
 
+mod filling;
+mod ready;
 mod replay;
 mod table_file;
+mod window;
 
 use std::sync::Arc;
 
@@ -34,13 +38,12 @@ use crate::log::{Log, LogOptions, Poison};
 use crate::options::{Durability, Options, check_payload};
 use crate::storage::epoch::ReuseEpoch;
 use crate::storage::{Lock, LockOutcome, Storage};
-use crate::store::create::{
-    NewTable, create_table_file, is_unborn, remove_unborn_log, table_file, write_header,
-};
+use crate::store::create::{NewTable, create_table_file, is_unborn, remove_unborn_log, table_file};
 use crate::store::{Core, Parts, Store};
 use crate::table::Workspace;
 use crate::table::frames::{Frames, Pool};
 
+use ready::Ready;
 use replay::{Replay, Start};
 use table_file::TableFile;
 pub(crate) use table_file::{open_still, open_table, remove_table_file};
@@ -203,6 +206,7 @@ struct Opened {
 }
 
 /// What the log was found to be.
+#[derive(Clone, Copy)]
 struct LogEnd {
     from: Position,
     to: Position,
@@ -281,22 +285,10 @@ impl Opened {
     fn into_store(mut self, end: LogEnd) -> Result<Store> {
         let newest = self.tables.iter().map(|table| table.found.header.generation).max();
         let generation = newest.unwrap_or(0) + 1;
-        let mut appender = None;
-        if !self.options.read_only {
-            if !end.clean {
-                // A killed process may have renamed a table file and not synced
-                // the name: were it lost later, so would be what follows here.
-                let synced = self.storage.sync_directory("");
-                synced.map_err(|error| Error::io("sync", self.storage.path(""), error))?;
-                self.log.rewrite(end.from, end.to)?;
-                // No header may say that the log was closed where it goes on.
-                self.rewrite_headers(generation)?;
-            }
-            appender = Some(self.log.appender(end.to, end.clean)?);
-            if end.clean {
-                self.rewrite_headers(generation)?;
-            }
-        }
+        let ready = match self.options.read_only {
+            true => None,
+            false => Some(Ready::begin(&self, &end, generation)?),
+        };
         let lengths = self.tables.iter().map(|table| table.file.length().unwrap_or(0));
         let table_bytes = lengths.sum();
         let (ws, frames, frame_limit) =
@@ -304,7 +296,7 @@ impl Opened {
         let epoch = ws.epoch.clone();
         let core = Core {
             ws,
-            appender,
+            appender: None,
             replayed: Some(end.from),
             tables: Vec::new(),
             next_table_id: 1,
@@ -328,6 +320,8 @@ impl Opened {
             frame_limit,
         };
         let store = Store::new(parts);
+        // Behind the store, so that it ends first, while the lock is held.
+        let ready = ready;
         for table in tables {
             let header = &table.found.header;
             let pending = header.state == TableState::Pending;
@@ -338,18 +332,7 @@ impl Opened {
             core.add(writer);
             core.next_table_id = core.next_table_id.max(next);
         }
-        Replay::run(&store, starts, &end, self.dropped)?;
+        Replay::run(&store, ready, starts, &end, self.dropped)?;
         Ok(store)
-    }
-
-    /// Step 5.
-    fn rewrite_headers(&mut self, generation: u64) -> Result<()> {
-        for table in &mut self.tables {
-            table.found.header.generation = generation;
-            table.found.header.clean = false;
-            write_header(&table.file, &table.found.header, table.found.last)
-                .map_err(|error| Error::io("write to", &table.path, error))?;
-        }
-        Ok(())
     }
 }

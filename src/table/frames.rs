@@ -20,6 +20,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use crate::format::group::PAGE_WORDS;
@@ -51,6 +52,12 @@ impl Frames {
     #[inline]
     pub(crate) fn owned(&self, frame: u32) -> &[AtomicU64] {
         self.words(frame).expect("a frame of the pool lies in its mapping")
+    }
+
+    /// Brings those of these frames into memory that there are.
+    pub(crate) fn touch(&self, frames: Range<usize>) {
+        let bytes = PAGE_WORDS * 8;
+        self.map.populate_write(frames.start * bytes, frames.len() * bytes);
     }
 
     fn capacity(&self) -> usize {
@@ -132,6 +139,11 @@ impl Pool {
     /// Frames that hold something.
     pub(crate) fn in_use(&self) -> usize {
         self.dirty + self.clean
+    }
+
+    /// Frames that were used once, the first ones.
+    pub(crate) fn used(&self) -> usize {
+        self.infos.len()
     }
 
     /// Frames there could be at most.

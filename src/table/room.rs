@@ -33,9 +33,7 @@ use crate::storage::map::{copy_words, fill};
 
 use super::directory::Leaf;
 use super::frames::{Owner, State};
-use super::layout::{
-    DESCRIPTOR_LINES, Descriptor, DirectoryWord, PageWord, SegmentInfo, prefix_of,
-};
+use super::layout::{DESCRIPTOR_LINES, Descriptor, DirectoryWord, PageWord, SegmentInfo};
 use super::segment::{Place, hash_of, lengths};
 use super::{Table, Workspace, Writer};
 
@@ -94,7 +92,7 @@ pub(super) fn limit(pages: usize, slots_per_page: usize) -> usize {
 
 impl Writer {
     /// Replaces the segment of a hash by one or more with room for new
-    /// entries of these hashes, all of which belong to it.
+    /// entries of these hashes, which are sorted and all belong to it.
     pub(super) fn make_room(
         &mut self,
         ws: &mut Workspace,
@@ -175,8 +173,11 @@ impl Writer {
     /// Sizes a part of the entries, or splits it.
     fn divide(&self, part: Plan, new: &[u64], scratch: &mut Scratch) -> Result<()> {
         let slots_per_page = self.table.geometry.slots_per_page();
-        let coming = new.iter().filter(|h| prefix_of(**h, part.depth) == part.prefix).count();
-        let live = part.end - part.start + coming;
+        let first = u64::from(part.prefix) << 32;
+        let last = first | u64::MAX >> part.depth;
+        let new = &new[new.partition_point(|hash| *hash < first)..];
+        let new = &new[..new.partition_point(|hash| *hash <= last)];
+        let live = part.end - part.start + new.len();
         let pages = pages_for(live, slots_per_page);
         if pages <= MAX_SEGMENT_PAGES {
             scratch.plans.push(Plan { pages, ..part });

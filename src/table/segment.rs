@@ -271,6 +271,27 @@ impl Writer {
         Ok(deleted.map_or(Spot::Full, Spot::Deleted))
     }
 
+    /// Whether a segment may hold a key of this hash. Compares no key.
+    pub(super) fn may_hold(&self, word: DirectoryWord, hash: u64) -> Result<bool> {
+        let table = &*self.table;
+        let descriptor = table.descriptor(word.descriptor);
+        for number in Probe::new(hash, word.groups.into()) {
+            let (page, group) = table.geometry.page_of(number);
+            let words = table.group(self.read_page(descriptor, page)?, group);
+            let control = words[group::CONTROL].load(Ordering::Relaxed);
+            let fps = words[group::FINGERPRINTS].load(Ordering::Relaxed);
+            let fp = group::fingerprint(hash);
+            let mut matching = group::match_h2(control, group::h2(hash));
+            if matching.find(|slot| group::byte(fps, *slot) == fp).is_some() {
+                return Ok(true);
+            }
+            if group::match_empty(control).any() {
+                break;
+            }
+        }
+        Ok(false)
+    }
+
     /// Where the spilled part of a key's entry lies, if it is there and has one.
     pub(crate) fn spilled_address(
         &self,

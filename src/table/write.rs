@@ -27,6 +27,15 @@ use super::{Spilled, Workspace, Writer};
 /// An entry of a batch: the hash of its key, and whether it is an insert.
 pub(crate) type Intent<'a> = (u64, &'a [u8], bool);
 
+/// Changes of a table that are going to be made, sorted by the hashes of their
+/// keys, those with the same hash in the order in which they are made.
+pub(crate) trait Changes {
+    fn len(&self) -> usize;
+    fn hash(&self, change: usize) -> u64;
+    /// Whether it is an insert; it is a remove otherwise.
+    fn is_insert(&self, change: usize) -> bool;
+}
+
 /// A place that is ready to be written.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Ready {
@@ -115,6 +124,44 @@ impl Writer {
         // Frames before checks: what was evicted for them is checked again now.
         ws.make_free(intents.len())?;
         self.check_segments(intents.iter().map(|(hash, ..)| *hash))
+    }
+
+    /// Makes room for what is going to be inserted into one segment: that of
+    /// change `first`. Returns the number of the first change behind it. The
+    /// segment is replaced once, by what has room for all of them, where
+    /// inserting one by one would replace it again and again. Which keys are
+    /// there already is guessed by 15 bits of their hashes: where that is wrong,
+    /// it is replaced once more.
+    pub(crate) fn make_room_ahead(
+        &mut self,
+        ws: &mut Workspace,
+        changes: &impl Changes,
+        first: usize,
+    ) -> Result<usize> {
+        let word = self.table.route(changes.hash(first))?;
+        let info = self.table.descriptor(word.descriptor).info();
+        let last = u64::from(info.prefix) << 32 | u64::MAX >> info.depth;
+        let behind = (first..changes.len()).find(|i| changes.hash(*i) > last);
+        let behind = behind.unwrap_or(changes.len());
+        let stays = |i: &usize| {
+            let is_last = i + 1 == behind || changes.hash(i + 1) != changes.hash(*i);
+            is_last && changes.is_insert(*i)
+        };
+        let left = self.growth_left(word);
+        if behind - first <= left || (first..behind).filter(stays).nth(left).is_none() {
+            return Ok(behind);
+        }
+        let mut coming = Vec::new();
+        for i in (first..behind).filter(stays) {
+            let hash = changes.hash(i);
+            if !self.may_hold(word, hash)? {
+                coming.push(hash);
+            }
+        }
+        if coming.len() > left {
+            self.make_room(ws, word, &coming)?;
+        }
+        Ok(behind)
     }
 
     /// Checks all pages of the segments of these hashes.
