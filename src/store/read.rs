@@ -18,11 +18,10 @@ impl Store {
     /// A copy of the value of a key.
     #[inline(always)]
     pub(crate) fn get(&self, table: &Table, key: &[u8]) -> Result<Option<Value>> {
-        let glance = match table.has_large_slots() {
-            true => Glance::Unsure,
-            false => table.glance::<SMALL>(key),
-        };
-        match glance {
+        if table.has_large_slots() {
+            return self.get_large(table, key, Value::new);
+        }
+        match table.glance::<SMALL>(key) {
             Glance::Here(slot) => {
                 let (start, len) = (slot.lengths.value_start(), slot.lengths.value_len());
                 Ok(Some(Value::from_words(slot.words, start, len)))
@@ -46,11 +45,10 @@ impl Store {
         key: &[u8],
         lend: impl FnOnce(&[u8]) -> R,
     ) -> Result<Option<R>> {
-        let glance = match table.has_large_slots() {
-            true => Glance::Unsure,
-            false => table.glance::<SMALL>(key),
-        };
-        match glance {
+        if table.has_large_slots() {
+            return self.get_large(table, key, lend);
+        }
+        match table.glance::<SMALL>(key) {
             Glance::Here(slot) => Ok(slot.value().map(lend)),
             Glance::Absent => Ok(None),
             other => {
@@ -61,7 +59,26 @@ impl Store {
         }
     }
 
-    /// The same where a glance was not enough, or slots are large.
+    /// The same where slots are large.
+    #[inline(never)]
+    fn get_large<R>(
+        &self,
+        table: &Table,
+        key: &[u8],
+        lend: impl FnOnce(&[u8]) -> R,
+    ) -> Result<Option<R>> {
+        match table.glance::<LARGE>(key) {
+            Glance::Here(slot) => Ok(slot.value().map(lend)),
+            Glance::Absent => Ok(None),
+            other => {
+                let mut answer = None;
+                self.get_slowly(table, key, other.rest(), lend, &mut answer);
+                answer.unwrap_or(Ok(None))
+            }
+        }
+    }
+
+    /// The same where a glance was not enough.
     #[inline(never)]
     fn get_slowly<R>(
         &self,
@@ -72,6 +89,11 @@ impl Store {
         answer: &mut Option<Result<Option<R>>>,
     ) {
         *answer = Some(match rest {
+            Rest::Further(from) if table.has_large_slots() => {
+                let mut slot = Slot::<LARGE>::new();
+                let found = table.look_further::<LARGE, LogBytes<'_>>(key, from, &mut slot);
+                self.lend_found(table, key, found, &slot, lend)
+            }
             Rest::Further(from) => {
                 let mut slot = Slot::<SMALL>::new();
                 let found = table.look_further::<SMALL, LogBytes<'_>>(key, from, &mut slot);

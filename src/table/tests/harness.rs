@@ -318,8 +318,7 @@ pub(super) fn get(table: &Table, log: &Log, key: &[u8]) -> Result<Option<Vec<u8>
 
 fn get_sized<const N: usize>(table: &Table, log: &Log, key: &[u8]) -> Result<Option<Vec<u8>>> {
     let mut slot = Slot::<N>::new();
-    let glance = if table.has_large_slots() { Glance::Unsure } else { table.glance::<N>(key) };
-    let mut found = match glance {
+    let mut found = match table.glance::<N>(key) {
         Glance::Here(here) => {
             slot = here;
             Found::Here
