@@ -141,19 +141,19 @@ fn list() {
     }
 }
 
-/// The stores that take part; a line for each of the others that says why not.
-fn stores(settings: &Settings) -> Outcome<Vec<&'static Known>> {
+/// The stores that take part, and those that would if they were built.
+fn stores(settings: &Settings) -> (Vec<&'static Known>, Vec<&'static Known>) {
     let asked = |known: &&Known| {
         settings.stores.is_empty() || settings.stores.iter().any(|store| store == known.name)
     };
-    let (built, absent): (Vec<_>, Vec<_>) =
-        engines::ALL.iter().filter(asked).partition(|known| known.built);
-    for known in absent {
-        let feature = known.feature.unwrap_or_default();
-        let why = format!("not built: it needs the cargo feature {feature}");
-        Whose { store: known.name.to_owned(), round: 0 }.skipped("all", &why)?;
-    }
-    Ok(built)
+    engines::ALL.iter().filter(asked).partition(|known| known.built)
+}
+
+/// Says why there is nothing about a store.
+fn print_absent(known: &Known) -> Outcome {
+    let feature = known.feature.unwrap_or_default();
+    let why = format!("not built: it needs the cargo feature {feature}");
+    Whose { store: known.name.to_owned(), round: 0 }.skipped("all", &why)
 }
 
 /// The line about the machine, the stores and the command.
@@ -182,8 +182,9 @@ pub fn run(settings: &Settings) -> Outcome {
     }
     let settings = settings.in_effect();
     settings.check()?;
-    let stores = stores(&settings)?;
+    let (stores, absent) = stores(&settings);
     print_machine(&settings, &stores)?;
+    absent.into_iter().try_for_each(print_absent)?;
     let mut failures = 0;
     for round in 0..settings.rounds {
         for scenario in SCENARIOS.iter().filter(|scenario| settings.wants(scenario)) {

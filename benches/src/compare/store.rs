@@ -17,6 +17,8 @@ use crate::Outcome;
 
 /// What a store is opened with.
 #[derive(Clone, Debug)]
+// Not all of it means something to swissdb and the maps.
+#[cfg_attr(not(feature = "peers"), allow(dead_code))]
 pub struct Config {
     /// The directory, which is there and empty, or holds the store.
     pub path: PathBuf,
