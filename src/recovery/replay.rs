@@ -174,7 +174,7 @@ impl Replay<'_> {
                 {
                     // Where that fails, room is made for one after the other,
                     // or it is found, and told, why not.
-                    segment = writer.make_room_ahead(ws, changes, i).unwrap_or(i + 1);
+                    segment = writer.make_room_ahead(ws, changes, i).unwrap_or(usize::MAX);
                 }
                 if !changes.is_undone(i) {
                     let Change { op, file, key_at } = changes.change(item);

@@ -40,7 +40,7 @@ impl Item {
     }
 
     fn start(&self) -> usize {
-        ((self.tag & (1 << TABLE_SHIFT) - 1) >> 1) as usize
+        ((self.tag & ((1 << TABLE_SHIFT) - 1)) >> 1) as usize
     }
 }
 

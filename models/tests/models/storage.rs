@@ -22,6 +22,8 @@ pub(crate) mod map {
 
         pub(crate) fn want_huge_pages(&self, _: usize, _: usize) {}
 
+        pub(crate) fn populate_write(&self, _: usize, _: usize) {}
+
         pub(crate) fn wipe_on_fork(&self) -> std::io::Result<()> {
             Ok(())
         }
