@@ -9,7 +9,7 @@
 //! 1. The log goes on in a file of 1 MiB, and the sizes of its files begin to
 //!    double again ([`small`](crate::log)).
 //! 2. Pages that lie behind what a table needs are written again, to lower
-//!    blocks, if more than a tenth of what is in use would be gained.
+//!    blocks, if more than a twelfth of what is in use would be gained.
 //! 3. A checkpoint: it makes both durable, and no table needs the log before
 //!    that file any more. What has nothing alive in it is let go, by the same
 //!    rule as always.
@@ -18,7 +18,7 @@
 //!
 //! What is left of the log, where no values lie in it, is an active file of
 //! 1 MiB and, if there were such files, two more of them for a full device; up
-//! to 9 MiB after a burst that was not worth it. A table file takes an eighth
+//! to 9 MiB after a burst that was not worth it. A table file takes a ninth
 //! more than what is in use, at most, and the 64 blocks that are kept for
 //! removals. In slots of 48 bytes a million pairs of that length or more take
 //! less than two bytes for each of theirs, then.
@@ -142,7 +142,7 @@ fn worth_ending(store: &Store) -> u64 {
     WORTH_ENDING.max(alive / 16)
 }
 
-/// Moves the pages of a table down if they leave a tenth of its file free.
+/// Moves the pages of a table down if they leave a twelfth of its file free.
 fn move_down(store: &Store, id: u16, alone: &dyn Fn() -> bool) -> Result<usize> {
     let Some((used, highest)) = store.core()?.writer(id).map(|writer| {
         let blocks = &writer.blocks;
@@ -150,7 +150,7 @@ fn move_down(store: &Store, id: u16, alone: &dyn Fn() -> bool) -> Result<usize> 
     }) else {
         return Ok(0);
     };
-    if highest < used + used / 10 + FEW {
+    if highest < used + used / 12 + FEW {
         return Ok(0);
     }
     let below = Some(used + used / 32 + FEW / 2);
