@@ -81,8 +81,10 @@ impl Rest {
 }
 
 /// The steps above. It stops between them where `commit` is no longer the last.
+/// One failure does not keep the rest from being done.
 fn come_to_rest(store: &Store, commit: u64) -> Result<()> {
     let alone = || store.log.appended() == commit && !store.space.is_stopped();
+    let mut outcome = Ok(());
     let mut ended = log_excess(store) >= worth_ending(store);
     if ended {
         end_active_file(store)?;
@@ -90,7 +92,10 @@ fn come_to_rest(store: &Store, commit: u64) -> Result<()> {
     for _ in 0..ROUNDS {
         let mut moved = 0;
         for id in tables(store)? {
-            moved += move_down(store, id, &alone)?;
+            match move_down(store, id, &alone) {
+                Ok(pages) => moved += pages,
+                Err(error) => outcome = Err(error),
+            }
         }
         if !alone() || moved == 0 && !ended {
             break;
@@ -99,17 +104,18 @@ fn come_to_rest(store: &Store, commit: u64) -> Result<()> {
         ended = false;
     }
     if !alone() {
-        return Ok(());
+        return outcome;
     }
     for file in store.log.files() {
         store.log.trim(file.number);
     }
-    for id in tables(store)? {
-        give_back_tail(store, id, |allocated| (allocated / 64).max(FEW / 4))?;
-    }
-    let shrunk = store.log.shrink_reserve();
+    outcome = outcome.and(store.log.shrink_reserve());
     store.log.tidy_now();
-    shrunk
+    for id in tables(store)? {
+        let given = give_back_tail(store, id, |allocated| (allocated / 64).max(FEW / 4));
+        outcome = outcome.and(given);
+    }
+    outcome
 }
 
 fn tables(store: &Store) -> Result<Vec<u16>> {
