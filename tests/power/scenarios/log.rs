@@ -196,7 +196,7 @@ fn the_power_may_go_off_at_any_step_of_a_store_that_comes_to_rest() {
     let (disk, db) = (tale.disk.clone(), tale.db.clone());
     let log = || {
         let stats = db.stats();
-        let files: u64 = stats.log_files.iter().map(|file| file.size).sum();
+        let files: u64 = stats.log_files.iter().map(|file| file.bytes).sum();
         files + stats.log_space.prepared + stats.log_space.spare + stats.log_space.retired
     };
     let rests = || {
