@@ -4,7 +4,9 @@
 //! ended, when a checkpoint was, and a second after a commit. When nothing was
 //! committed for five seconds it asks for a checkpoint, if more than a little
 //! was logged since the last: it lets log go, and the next opening has less to
-//! replay. Then it sleeps. Each look goes through these questions:
+//! replay. After another five seconds without a commit the store comes to
+//! [`rest`]: it becomes small. Then the thread sleeps. Each look goes through
+//! these questions:
 //!
 //! 1. Are there log files that nobody reads any more? They are removed or
 //!    kept to be recycled.
@@ -25,6 +27,8 @@
 //! within its bound, one whose live entries fit what is kept for that. Free
 //! ends of tables are given back however short. Removals wait for each turn.
 
+mod rest;
+
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -36,6 +40,7 @@ use crate::pass::{Pass, pass, recount};
 use crate::store::Store;
 use crate::store::space::{Behind, Wake};
 use crate::table::shrink::Sizing;
+use rest::Rest;
 
 /// How long after a commit things are looked at.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -62,6 +67,7 @@ struct Upkeep {
     moved: HashMap<u16, (u32, u32)>,
     /// The last log file of which the unused end was given back.
     trimmed: u32,
+    rest: Rest,
 }
 
 /// The body of the thread.
@@ -74,14 +80,16 @@ pub(crate) fn keep(store: &Store) {
             Wake::Look => idle = Some(IDLE),
             Wake::Idle => {
                 idle = None;
-                checkpoint_if_worth_it(store);
+                // Its end leads to another look, and that to here.
+                if !ask_for_checkpoint(store) {
+                    upkeep.rest(store);
+                }
                 continue;
             }
         }
-        let over = store.poison.is_set() || store.is_closed();
         // Whoever compacts does all of this, and more.
         let one = store.compacting.try_lock();
-        if over || one.is_err() {
+        if over(store) || one.is_err() {
             store.space.looked();
             continue;
         }
@@ -99,12 +107,20 @@ pub(crate) fn keep(store: &Store) {
     }
 }
 
-/// Asks for a checkpoint if an eighth of a log file was logged since the last.
-fn checkpoint_if_worth_it(store: &Store) {
+/// Whether nothing is to be done any more.
+fn over(store: &Store) -> bool {
+    store.poison.is_set() || store.is_closed()
+}
+
+/// Asks for a checkpoint if an eighth of a log file was logged since the last;
+/// says whether.
+fn ask_for_checkpoint(store: &Store) -> bool {
     let logged = store.log_since_checkpoint(&store.core_to_look());
-    if logged >= store.options.max_log_file / 8 {
+    let worth = logged >= store.options.max_log_file / 8;
+    if worth {
         store.signals.request();
     }
+    worth
 }
 
 /// Runs a checkpoint if there is anything for it to write; says whether.
@@ -118,6 +134,15 @@ fn checkpoint_if_behind(store: &Store) -> Result<bool> {
 }
 
 impl Upkeep {
+    /// Brings the store to rest; see [`rest`].
+    fn rest(&mut self, store: &Store) {
+        let one = store.compacting.try_lock();
+        if !over(store) && one.is_ok() {
+            // What fails leaves the store as large as it is.
+            let _ = self.rest.come(store);
+        }
+    }
+
     /// Does what there is to do. One failure does not keep the rest from it.
     /// `refused` says that the device was full for a commit.
     fn look(&mut self, store: &Store, refused: bool) -> Vec<Option<Error>> {

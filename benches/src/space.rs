@@ -4,9 +4,12 @@
 //! Three stores are taken through the same life, one after the other: pairs of
 //! 16 and 32 bytes in slots of 56 and of 48 bytes, and values of 1 KiB. After
 //! each phase the store is left alone until the file system reports the same
-//! size for three seconds (blocks × 512 of tables and log); that is the size of
-//! an open store that nobody writes to. `tests/space/usage.rs` asserts bounds
-//! for the same at a smaller size.
+//! size for `--rest` seconds (blocks × 512 of tables and log); that is the size
+//! of an open store that nobody writes to. It has to be longer than a store
+//! waits before it comes to rest, which it does in two steps of five seconds.
+//! "used" are the blocks of the table file that are in use, which
+//! do not depend on that. `tests/space` asserts bounds for the same at a smaller
+//! size.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -29,6 +32,19 @@ pub struct Settings {
     /// Largest log file of the stores in MiB
     #[arg(long, default_value_t = 64)]
     max_log_file: u64,
+    /// Seconds without a change of size until a store counts as at rest
+    #[arg(long, default_value_t = 15)]
+    rest: u64,
+    /// Only stores in whose name this occurs
+    #[arg(long, default_value = "")]
+    only: String,
+    /// Only the first phase
+    #[arg(long)]
+    fill_only: bool,
+    /// Instead of that: time bursts of so many writes, into a store at rest and
+    /// into one that is not
+    #[arg(long)]
+    burst: Option<u64>,
     #[command(flatten)]
     place: Place,
 }
@@ -58,6 +74,8 @@ struct Line {
     /// Bytes of keys and values.
     user_bytes: u64,
     sizes: Sizes,
+    /// Bytes of the table file that are in use.
+    used: u64,
     /// Bytes on disk for each of the user's.
     per_byte: f64,
     utilisation: f64,
@@ -67,13 +85,14 @@ struct Line {
 
 /// Takes all stores through their lives.
 pub fn run(settings: &Settings) -> Outcome {
-    for kind in KINDS {
+    for kind in KINDS.into_iter().filter(|kind| kind.name.contains(&settings.only)) {
         eprintln!(
-            "\n{}, {} entries\n{:<13}{:>10}{:>11}{:>11}{:>10}{:>8}{:>9}",
+            "\n{}, {} entries\n{:<13}{:>10}{:>10}{:>11}{:>11}{:>10}{:>8}{:>9}",
             kind.name,
             settings.entries,
             "",
             "entries",
+            "used MB",
             "table MB",
             "log MB",
             "per byte",
@@ -81,7 +100,10 @@ pub fn run(settings: &Settings) -> Outcome {
             "s"
         );
         let path = settings.place.fresh("space");
-        let outcome = life(settings, kind, &path);
+        let outcome = match settings.burst {
+            Some(writes) => bursts(settings, kind, &path, writes),
+            None => life(settings, kind, &path),
+        };
         if path.exists() {
             std::fs::remove_dir_all(&path)?;
         }
@@ -90,11 +112,42 @@ pub fn run(settings: &Settings) -> Outcome {
     Ok(())
 }
 
+/// Bursts of writes: the first ones into an empty store; and into a full one,
+/// three in turns that has come to rest before or is just being written to.
+fn bursts(settings: &Settings, kind: Kind, path: &Path, writes: u64) -> Outcome {
+    let options = Options::new().payload(kind.payload).max_log_file(settings.max_log_file << 20);
+    let db = options.open(path)?;
+    let put = |from: u64, to: u64, round: u64| -> Outcome {
+        (from..to).try_for_each(|i| {
+            let i = i % settings.entries;
+            Ok(db.insert(key(1, i), value(round, i))?)
+        })
+    };
+    let burst = |name: &str, from: u64, round: u64| -> Outcome {
+        let start = Instant::now();
+        put(from, from + writes, round)?;
+        let seconds = start.elapsed().as_secs_f64();
+        eprintln!("{name:<24}{writes:>10} writes{seconds:>9.3} s");
+        print_json(&serde_json::json!({
+            "bench": "space bursts", "store": kind.name, "burst": name,
+            "writes": writes, "seconds": seconds,
+        }))
+    };
+    burst("into an empty store", 0, 2)?;
+    put(writes, settings.entries, 2)?;
+    for round in 3..6 {
+        settled(path, Duration::from_secs(settings.rest))?;
+        burst("into a store at rest", writes * 7 * round, round)?;
+        burst("right after that", writes * 7 * round + writes, round)?;
+    }
+    Ok(db.close()?)
+}
+
 /// One store from its first entry on.
 fn life(settings: &Settings, kind: Kind, path: &Path) -> Outcome {
     let options = Options::new().payload(kind.payload).max_log_file(settings.max_log_file << 20);
     let db = options.open(path)?;
-    let entries = settings.entries;
+    let (entries, rest) = (settings.entries, Duration::from_secs(settings.rest));
     let insert = |db: &Db, round: u64, stays: fn(u64) -> bool| -> Outcome {
         let mut bytes = vec![0; kind.length];
         for i in (0..entries).filter(|i| stays(*i)) {
@@ -107,9 +160,12 @@ fn life(settings: &Settings, kind: Kind, path: &Path) -> Outcome {
     let phase = |db: &Db, name, work: &dyn Fn() -> Outcome| -> Outcome {
         let start = Instant::now();
         work()?;
-        measure(db, kind, path, name, start.elapsed())
+        measure(db, kind, path, name, start.elapsed(), rest)
     };
     phase(&db, "filled", &|| insert(&db, 2, |_| true))?;
+    if settings.fill_only {
+        return Ok(db.close()?);
+    }
     phase(&db, "overwritten", &|| (3..6).try_for_each(|round| insert(&db, round, |_| true)))?;
     phase(&db, "thinned", &|| {
         for i in (0..entries).filter(|i| !mix(*i).is_multiple_of(4)) {
@@ -121,17 +177,17 @@ fn life(settings: &Settings, kind: Kind, path: &Path) -> Outcome {
     db.close()?;
     let start = Instant::now();
     let db = options.open(path)?;
-    measure(&db, kind, path, "reopened", start.elapsed())?;
+    measure(&db, kind, path, "reopened", start.elapsed(), rest)?;
     phase(&db, "refilled", &|| insert(&db, 9, |i| !mix(i).is_multiple_of(4)))?;
     phase(&db, "recompacted", &|| Ok(db.compact().map(drop)?))?;
     Ok(db.close()?)
 }
 
 /// Waits until the size of a store does not change any more.
-fn settled(path: &Path) -> Outcome<Sizes> {
+fn settled(path: &Path, rest: Duration) -> Outcome<Sizes> {
     let taken = |sizes: &Sizes| (sizes.tables_on_disk, sizes.log_on_disk);
     let mut last = (Sizes::of(path)?, Instant::now());
-    while last.1.elapsed() < Duration::from_secs(3) {
+    while last.1.elapsed() < rest {
         std::thread::sleep(Duration::from_millis(100));
         // A log file that is removed just now is no reason to stop.
         let Ok(now) = Sizes::of(path) else { continue };
@@ -143,8 +199,15 @@ fn settled(path: &Path) -> Outcome<Sizes> {
 }
 
 /// Prints what a store takes when it has come to rest.
-fn measure(db: &Db, kind: Kind, path: &Path, phase: &'static str, took: Duration) -> Outcome {
-    let sizes = settled(path)?;
+fn measure(
+    db: &Db,
+    kind: Kind,
+    path: &Path,
+    phase: &'static str,
+    took: Duration,
+    rest: Duration,
+) -> Outcome {
+    let sizes = settled(path, rest)?;
     let stats = db.stats();
     let table = stats.tables.first().ok_or("a store without a table")?;
     let user_bytes = table.entries * (16 + kind.length as u64);
@@ -156,14 +219,16 @@ fn measure(db: &Db, kind: Kind, path: &Path, phase: &'static str, took: Duration
         entries: table.entries,
         user_bytes,
         sizes,
+        used: table.blocks_used * 4096,
         per_byte: taken as f64 / user_bytes.max(1) as f64,
         utilisation: table.utilisation(),
         seconds: took.as_secs_f64(),
     };
     let mb = |bytes: u64| bytes as f64 / 1e6;
     eprintln!(
-        "{phase:<13}{:>10}{:>11.1}{:>11.1}{:>10.2}{:>8.3}{:>9.2}",
+        "{phase:<13}{:>10}{:>10.1}{:>11.1}{:>11.1}{:>10.2}{:>8.3}{:>9.2}",
         line.entries,
+        mb(line.used),
         mb(sizes.tables_on_disk),
         mb(sizes.log_on_disk),
         line.per_byte,

@@ -27,9 +27,9 @@
 //! crowd     how many writers a sync waits for
 //! scan      walking the chain, end or gap     evidence  what shows a gap
 //! single    walking one file                  space     giving space back
-//! recover   after a crash: rewriting, going on
+//! recover   after a crash: going on           small     making the log small
 //! values    reading in place                  poison    no writes after a failure
-//! counters  what was done, for statistics
+//! counters  what was done, for statistics     reserve   for a full device
 //! ```
 //!
 //! # Invariants
@@ -63,6 +63,7 @@ mod recover;
 mod reserve;
 mod scan;
 mod single;
+mod small;
 mod space;
 mod sync;
 mod values;

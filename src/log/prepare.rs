@@ -103,6 +103,8 @@ pub(super) struct Next {
     highest: u32,
     /// The size of the last file that was not made for one record.
     pub(super) grown: u64,
+    /// Whether nothing was prepared since the log was made small.
+    pub(super) small: bool,
     /// Files that hold nothing.
     pub(super) spares: Vec<Spare>,
     /// Files that are kept for urgent records.
@@ -190,6 +192,15 @@ impl Log {
         Ok(())
     }
 
+    /// Waits until nobody else prepares a file, and lets the caller do so.
+    pub(super) fn wait_to_prepare(&self) -> Result<Preparing<'_>> {
+        loop {
+            if let Some(preparing) = self.begin_preparing()? {
+                return Ok(preparing);
+            }
+        }
+    }
+
     /// Lets the caller prepare a file. `None`: somebody else did, meanwhile.
     fn begin_preparing(&self) -> Result<Option<Preparing<'_>>> {
         self.poison.check()?;
@@ -200,47 +211,6 @@ impl Log {
         }
         next.preparing = true;
         Ok(Some(Preparing { log: self }))
-    }
-
-    /// Sees to it that the next file is one of the smallest size, and that
-    /// sizes begin to double again from there: for a log that is to take little
-    /// space. Takes as long as writing a mebibyte, or as long as somebody else
-    /// prepares a file; not to be called with the writer lock held.
-    ///
-    /// Somebody may have a larger file in hand, which then lies before the
-    /// small one: [`Appender::rotate`](super::Appender::rotate) gives it up.
-    ///
-    /// # Errors
-    ///
-    /// `Io` if the file cannot be made; if the device is full, that poisons
-    /// nothing and may be tried again. `ReadOnly`, `Poisoned`.
-    pub(crate) fn prepare_small(&self) -> Result<()> {
-        if self.options.read_only {
-            return Err(Error::ReadOnly);
-        }
-        let preparing = loop {
-            if let Some(preparing) = self.begin_preparing()? {
-                break preparing;
-            }
-        };
-        let ready = lock(&self.next).ready.as_ref().map(|ready| ready.size);
-        if ready.is_some_and(|size| size <= MIN_FILE) {
-            lock(&self.next).grown = MIN_FILE;
-            return Ok(());
-        }
-        let go_on = &|| Ok(());
-        let small = match self.prepare(MIN_FILE, MIN_FILE, go_on) {
-            // What is too large makes way.
-            Err(error) if error.is_full() && ready.is_some() => {
-                preparing.give_up_ready();
-                self.drop_spares();
-                self.prepare(MIN_FILE, MIN_FILE, go_on)?
-            }
-            outcome => outcome?,
-        };
-        lock(&self.next).grown = MIN_FILE;
-        preparing.finish(small);
-        Ok(())
     }
 
     /// Prepares an ordinary next file if there is none: for the keeper.
@@ -337,6 +307,7 @@ impl Log {
                 return Err(Error::invalid("the log has used up its four billion file numbers"));
             };
             next.highest = number;
+            next.small = false;
             number
         };
         let size = spare.map_or(size, |spare| spare.size);
@@ -454,12 +425,12 @@ impl Log {
 }
 
 /// Lets others prepare, however preparing ends.
-struct Preparing<'a> {
+pub(super) struct Preparing<'a> {
     log: &'a Log,
 }
 
 impl Preparing<'_> {
-    fn finish(self, fresh: Fresh) {
+    pub(super) fn finish(self, fresh: Fresh) {
         self.finish_before(fresh);
     }
 
@@ -471,7 +442,7 @@ impl Preparing<'_> {
     }
 
     /// What is prepared does not suit: it may be recycled.
-    fn give_up_ready(&self) {
+    pub(super) fn give_up_ready(&self) {
         let mut next = lock(&self.log.next);
         if let Some(ready) = next.ready.take() {
             next.spares.push(ready.spare());

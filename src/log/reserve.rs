@@ -21,9 +21,10 @@
 //! file is prepared before that. Whatever becomes a spare fills it up then.
 //!
 //! The keeper makes the reserve, after the file ahead, and larger ones when
-//! files have grown. It is removed when the store is closed or compacted, and
-//! recycled after a crash like everything else that was prepared. Guarded by
-//! the lock of the next file.
+//! files have grown. A store that comes to rest makes it small again
+//! ([`small`](super::small)). It is removed when the store is closed or
+//! compacted, and recycled after a crash like everything else that was
+//! prepared. Guarded by the lock of the next file.
 
 use super::files::Spare;
 use super::{Log, MIN_FILE, lock};
@@ -81,6 +82,21 @@ impl Reserve {
     /// Whether files of that size are missing.
     fn lacks(&self, size: u64) -> bool {
         self.files.iter().filter(|spare| spare.size >= size).count() < FILES
+    }
+
+    /// Whether a file is larger than that.
+    pub(super) fn has_larger(&self, size: u64) -> bool {
+        self.files.iter().any(|spare| spare.size > size)
+    }
+
+    /// Puts a file in the place of the largest, which is handed out; the file
+    /// itself if none is larger.
+    pub(super) fn replace_larger(&mut self, small: Spare) -> Spare {
+        let larger = self.files.iter_mut().filter(|spare| spare.size > small.size);
+        match larger.max_by_key(|spare| spare.size) {
+            Some(largest) => std::mem::replace(largest, small),
+            None => small,
+        }
     }
 
     /// Takes the smallest file in which a record has that much room.

@@ -6,7 +6,8 @@
 //! what is kept for a full device, spares fill that up first
 //! ([`reserve`](super::reserve)). One more is kept for the
 //! next file that is prepared, if it is exactly as large as that would be made;
-//! all others are removed.
+//! all others are removed. In a log that was made small, all are
+//! ([`small`](super::small)).
 //!
 //! ```text
 //! finished ──retire──► retired ──no pin left──► spare ──► recycled (see prepare)
@@ -75,7 +76,8 @@ impl Next {
             self.refill_reserve(max_file);
         }
         let wanted = self.wanted(max_file);
-        let keep = |spare: &Spare| spare.trimmed == 0 && spare.size == wanted;
+        let small = self.small;
+        let keep = |spare: &Spare| !small && spare.trimmed == 0 && spare.size == wanted;
         let mut drop: Vec<Spare> = self.spares.extract_if(.., |spare| !keep(spare)).collect();
         drop.extend(self.spares.drain(SPARES.min(self.spares.len())..));
         drop

@@ -13,6 +13,7 @@ mod gaps;
 mod power;
 mod preparing;
 mod rotating;
+mod small;
 mod space;
 mod syncing;
 mod walking;

@@ -6,13 +6,15 @@
 //! fails if it commits or checkpoints on and on; then it makes more garbage and
 //! looks at what the cleaner wrote for it.
 
-use std::sync::mpsc;
-use std::time::Duration;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
 
-use crate::support::{Random, value};
+use swissdb::{Db, Options};
+
+use crate::support::{Random, assert_clean, key, value};
 
 use super::device::Device;
-use super::{AT_REST, AT_WORK, BETWEEN, FILE, Watched, eventually};
+use super::{AT_REST, AT_WORK, BETWEEN, FILE, Watched, at_most, eventually};
 
 /// Fills a store with entries of one size, overwrites it at random, and sees
 /// to it that it comes to rest.
@@ -127,4 +129,54 @@ fn a_reader_keeps_its_file_and_no_longer_than_it_reads() {
     thread.join().expect("the reader");
     eventually(|| store.within(AT_REST));
     store.assert_whole();
+}
+
+/// Log files as large as 8 MiB: there is something to make small.
+const LARGE: u64 = 8 << 20;
+
+/// What a store of pairs of 16 and 32 bytes takes when it has been left alone,
+/// at most: of the table what is in use and a ninth more, some blocks that
+/// are kept; of the log one active file, and two for a full device, of 1 MiB.
+fn small_at_rest(db: &Db, device: &Device) -> Result<(), String> {
+    let stats = db.stats();
+    let table = &stats.tables[0];
+    let used = table.blocks_used * 4096;
+    at_most("log", device.log(), 3 << 20)?;
+    at_most("table", device.tables(), used + used / 9 + 192 * 4096)?;
+    // What is in use is all there is, and utilisation does not fall with it.
+    let user = table.entries * 48;
+    at_most("blocks in use", used, user * 9 / 5 + 32 * 4096)
+}
+
+/// The lives of stores of several sizes: filled, left alone, overwritten, left
+/// alone.
+#[test]
+fn a_store_of_any_size_that_is_left_alone_comes_to_rest_small() {
+    let life = |entries: u64| {
+        let device = Device::endless();
+        let options = Options::new().payload(48).max_log_file(LARGE);
+        let db = options.open_on(Arc::new(device.clone())).expect("create a store");
+        let put = |i: u64, round: u64| db.insert(key(i), value(i + round, 32)).expect("insert");
+        for round in 0..2 {
+            (0..entries).for_each(|i| put(i, round));
+            eventually(|| small_at_rest(&db, &device));
+        }
+        // It stays as it is: it would come to rest again after five seconds.
+        let state = || (db.stats().checkpoints, device.used());
+        let mut last = (state(), Instant::now());
+        eventually(|| {
+            if state() != last.0 {
+                last = (state(), Instant::now());
+            }
+            let quiet = last.1.elapsed() > Duration::from_millis(6_500);
+            quiet.then_some(()).ok_or(format!("checkpoints and bytes: {:?}", last.0))
+        });
+        assert_clean(&db);
+        assert_eq!(db.len(), entries);
+    };
+    std::thread::scope(|scope| {
+        for entries in [60_000, 73_000, 89_000, 108_000] {
+            scope.spawn(move || life(entries));
+        }
+    });
 }

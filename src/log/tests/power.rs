@@ -43,11 +43,13 @@ fn lose_power(storage: &Faulty, random: &mut Random) -> Faulty {
 /// Appends, syncs, rotates and trims at random; adds to `history` what it appended.
 fn work(open: &mut Open, random: &mut Random, life: u8, history: &mut Vec<Vec<u8>>) {
     for _ in 0..random.below(40) {
-        match random.below(14) {
+        match random.below(16) {
             0 => open.log.sync_to(u64::MAX).unwrap(),
             1 => open.rotate_noting(history),
             2 => open.log.wait_for_file(100, false).unwrap(),
             12 => open.end_file(),
+            14 => open.log.prepare_ahead().unwrap(),
+            15 => open.log.shrink_reserve().unwrap(),
             13 => open.log.files().iter().for_each(|file| open.log.trim(file.number)),
             kind => {
                 let length = if kind == 3 { random.below(200_000) } else { random.below(900) };

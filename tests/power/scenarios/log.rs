@@ -180,3 +180,36 @@ fn a_flipped_bit_before_synced_commits_is_corrupt_and_not_the_end() {
         assert_eq!(tale.check(&open(&disk, &options())), 30);
     }
 }
+
+#[test]
+fn the_power_may_go_off_at_any_step_of_a_store_that_comes_to_rest() {
+    // Left alone, a store goes on in a small log file and lets go of all large
+    // ones: the active one, the next, and those that are kept.
+    let options = options().max_log_file(8 << 20).write_buffer(16 << 20);
+    let mut tale = Tale::new(41, options);
+    for i in 0..500 {
+        tale.put(key(i % 50), value(i, 10_000));
+    }
+    // Now nothing that lies in the log is alive.
+    (0..50).for_each(|i| tale.put(key(i), value(i, 20)));
+    tale.sync();
+    let (disk, db) = (tale.disk.clone(), tale.db.clone());
+    let log = || {
+        let stats = db.stats();
+        let files: u64 = stats.log_files.iter().map(|file| file.bytes).sum();
+        files + stats.log_space.prepared + stats.log_space.spare + stats.log_space.retired
+    };
+    let rests = || {
+        let began = Instant::now();
+        while log() > 3 << 20 {
+            assert!(began.elapsed() < Duration::from_secs(90), "{} bytes of log", log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    assert!(log() > 4 << 20, "there is something to let go");
+    let images = fates_while(&disk, 2, |call| call.kind.is_step(), rests);
+    assert!(images.len() >= 40, "the steps were watched");
+    for image in &images {
+        assert_eq!(tale.check_image(image, 42), tale.changes.len());
+    }
+}
