@@ -135,8 +135,8 @@ impl Snapshot {
             (None, Begun { commit: core.position().commit, tables: tables.collect() })
         } else {
             let moment = store.snapshots.want();
-            store.signals.request();
-            let begun = moment.wait_begun(&|| store.check_writable());
+            let begun = store.begin_snapshots();
+            let begun = begun.and_then(|()| moment.wait_begun(&|| store.check_writable()));
             let begun = begun.inspect_err(|_| store.drop_snapshot(&moment))?;
             (Some(moment), begun)
         };

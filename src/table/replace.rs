@@ -243,10 +243,9 @@ impl Writer {
         if let Some(at) = self.dirty.iter().rposition(|line| *line == record.line) {
             self.dirty.swap_remove(at);
         }
-        if ws.frozen.is_some() {
-            self.held.push(record.line);
-        } else {
-            self.table.structure().retire(&ws.epoch, record.line, 1);
+        match self.frozen.back_mut() {
+            Some(frozen) => frozen.hold(record.line),
+            None => self.table.structure().retire(&ws.epoch, record.line, 1),
         }
     }
 }
