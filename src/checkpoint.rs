@@ -2,7 +2,7 @@
 //!
 //! | step | under the writer lock | durable afterwards |
 //! |---|---|---|
-//! | 1 begin | note L, freeze every table, advance the generation | |
+//! | 1 freeze | note L, freeze every table, advance the generation | |
 //! | 2 pages | hand out a directory page at a time | dirty pages, directory, root, free map: in free blocks, reached by no header |
 //! | 3 log | | every commit up to L |
 //! | 4 headers | | copy 0, then copy 1, each synced: the checkpoint |
@@ -12,6 +12,11 @@
 //! the new one. A failure before the first sync gives all blocks back and
 //! leaves everything to the next checkpoint if the device is full, and poisons
 //! otherwise; any later failure poisons.
+//!
+//! Step 1 may come long before the others: a state that is frozen waits until
+//! those that were frozen before it are durable ([`frozen`](crate::store::frozen)).
+//! One checkpoint is run at a time, in that order. If one fails, all that wait
+//! behind it fail with it, because they see pages that it was to write.
 //!
 //! All tables are covered: those that did not change get their L advanced.
 //! Then log files that every L has passed, and in which nothing was live as of
@@ -314,7 +319,9 @@ impl Checkpoint<'_> {
         let snapshots = self.store.snapshots.beginning(self.state.generation);
         for portion in &self.state.portions {
             for snapshot in &snapshots {
-                self.with_writer(portion.id, |writer, _| writer.blocks.hold(*snapshot))?;
+                self.with_writer(portion.id, |writer, _| {
+                    writer.blocks.hold(*snapshot, portion.dirty)
+                })?;
             }
             if !portion.dirty {
                 continue;

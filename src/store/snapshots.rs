@@ -1,14 +1,15 @@
 //! How snapshots and checkpoints meet.
 //!
 //! What a snapshot sees is what a checkpoint makes durable. Whoever wants one
-//! asks for a checkpoint, and waits only until it has *begun*: from then on the
-//! state is frozen, for the checkpoint writes copies of nothing but it. When
-//! the checkpoint has ended the snapshot is *ready*, and its blocks and log
-//! files are held, until it lets go.
+//! freezes the state for a checkpoint, or begins with the state that was frozen
+//! last if nothing was committed since, and goes on: from then on the snapshot
+//! has *begun*. It waits only if there is no room for one more state
+//! ([`frozen`](super::frozen)). When the checkpoint has ended the snapshot is
+//! *ready*, and its blocks and log files are held, until it lets go.
 //!
 //! ```text
-//! wanted ──a checkpoint begins──► begun ──it ends──► ready ──► gone
-//!                                   └──it fails──► failed
+//! wanted ──a state is frozen──► begun ──its checkpoint ends──► ready ──► gone
+//!                                 └──it fails──► failed
 //! ```
 //!
 //! A snapshot of a store that is open for reading only is ready at once.

@@ -100,11 +100,20 @@ impl Blocks {
 
     /// The free map as the checkpoint under way makes it true.
     pub(crate) fn free_map(&self) -> Vec<u64> {
+        let mut words = self.free_on_disk();
+        let frozen = self.frozen.front().map_or(&[][..], |frozen| &frozen.blocks);
+        for block in frozen.iter().chain(&self.runs_dying) {
+            words[*block as usize / 64] |= 1 << (block % 64);
+        }
+        words
+    }
+
+    /// The free map as the last header makes it true, but for what a checkpoint
+    /// under way has taken since.
+    pub(super) fn free_on_disk(&self) -> Vec<u64> {
         let mut words = self.free.clone();
         let retired = self.retired.iter().map(|(_, block)| *block);
-        let frozen = self.frozen.front().map_or(&[][..], |frozen| &frozen.blocks);
-        let dying = frozen.iter().chain(&self.runs_dying).copied();
-        for block in retired.chain(dying).chain(self.held()) {
+        for block in retired.chain(self.held()) {
             words[block as usize / 64] |= 1 << (block % 64);
         }
         words
