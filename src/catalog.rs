@@ -8,10 +8,11 @@
 //! durably, then the file is removed. A crash in between is finished by
 //! opening. Ids are never used twice.
 //!
-//! All three keep checkpoints away while they run.
+//! All three keep checkpoints away while they run: nothing is frozen then.
 
 use std::sync::Arc;
 
+use crate::checkpoint::keep_away;
 use crate::error::{Error, Result};
 use crate::format::header::{DEFAULT_TABLE, TableState};
 use crate::format::is_table_name;
@@ -43,7 +44,7 @@ impl Store {
             return Err(Error::NotFound { what: format!("table {name}") });
         }
         let geometry = check_payload(options.payload.unwrap_or(self.options.payload))?;
-        let _one = self.checkpointing.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let _away = keep_away(self)?;
         self.with_log_room(name.as_bytes(), |core| {
             if let Some(there) = core.writers().find(|writer| writer.table.name == name) {
                 return Ok(there.table.clone());
@@ -83,7 +84,7 @@ impl Store {
         if name == DEFAULT_TABLE {
             return Err(Error::invalid("the default table cannot be dropped; clear it instead"));
         }
-        let _one = self.checkpointing.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let _away = keep_away(self)?;
         let Some(table) = self.find_table(name) else {
             return Ok(false);
         };
@@ -109,7 +110,7 @@ impl Store {
 
     fn try_clear(&self, table: &Table) -> Result<u64> {
         self.check_writable()?;
-        let _one = self.checkpointing.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let _away = keep_away(self)?;
         let key = random_key()?;
         let bytes: [u8; 16] = {
             let mut bytes = [0; 16];

@@ -2,7 +2,7 @@
 //!
 //! | step | under the writer lock | durable afterwards |
 //! |---|---|---|
-//! | 1 begin | note L, freeze every table, advance the generation | |
+//! | 1 freeze | note L, freeze every table, advance the generation | |
 //! | 2 pages | hand out a directory page at a time | dirty pages, directory, root, free map: in free blocks, reached by no header |
 //! | 3 log | | every commit up to L |
 //! | 4 headers | | copy 0, then copy 1, each synced: the checkpoint |
@@ -12,6 +12,11 @@
 //! the new one. A failure before the first sync gives all blocks back and
 //! leaves everything to the next checkpoint if the device is full, and poisons
 //! otherwise; any later failure poisons.
+//!
+//! Step 1 may come long before the others: a state that is frozen waits until
+//! those that were frozen before it are durable ([`frozen`](crate::store::frozen)).
+//! One checkpoint is run at a time, in that order. If one fails, all that wait
+//! behind it fail with it, because they see pages that it was to write.
 //!
 //! All tables are covered: those that did not change get their L advanced.
 //! Then log files that every L has passed, and in which nothing was live as of
@@ -30,23 +35,24 @@
 mod runs;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard};
 use std::time::Instant;
 
 use crate::error::{Error, Result};
 use crate::format::directory::{encode_free_map, encode_root, free_map_blocks};
 use crate::format::group::{PageRecord, seal};
 use crate::format::header::{Header, Run, TableState};
-use crate::format::record::Position;
 use crate::format::{BLOCK, crc32};
 use crate::storage::File;
 use crate::store::create::write_header;
-use crate::store::snapshots::{Begun, Ready, StillTable};
+use crate::store::frozen::{Frozen, Portion};
+use crate::store::signals::Request;
+use crate::store::snapshots::{Ready, StillTable};
 use crate::store::space::Behind;
 use crate::store::{Core, Store};
+use crate::table::Writer;
 use crate::table::freeze::Captured;
-use crate::table::{Totals, Writer};
 use runs::RunBuffer;
 
 /// Frames that become clean with one holding of the writer lock.
@@ -54,76 +60,113 @@ const BITE: usize = 1024;
 /// Free blocks at the end of a table file that are worth giving back.
 const WORTH_PUNCHING: u32 = 256;
 
-/// What a checkpoint is to say of a table.
-struct Portion {
-    id: u16,
-    /// Whether its pages changed, or only its L.
-    dirty: bool,
-    totals: Totals,
-    live: std::collections::BTreeMap<u32, u64>,
-    root_depth: u8,
-    root: Run,
-    free_map: Run,
-    file_blocks: u32,
-    clears: u32,
-    hash_key: [u64; 2],
-}
-
 /// A checkpoint under way.
 struct Checkpoint<'a> {
     store: &'a Store,
-    position: Position,
-    generation: u64,
-    /// Whether it is the last before the store is closed.
-    last: bool,
-    /// Whether the header says that the store was closed.
-    clean: bool,
-    portions: Vec<Portion>,
+    /// What it writes.
+    state: Frozen,
 }
 
-/// Runs a checkpoint; waits if one is running. `clean` says that it is the
-/// last before the store is closed.
-pub(crate) fn checkpoint(store: &Store, clean: bool) -> Result<()> {
-    let _one = store.checkpointing.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    checkpoint_exclusively(store, clean)
+/// Runs a checkpoint; waits if one is running. `last` says that it is the last
+/// before the store is closed.
+pub(crate) fn checkpoint(store: &Store, last: bool) -> Result<()> {
+    let _one = checkpointing(store);
+    checkpoint_exclusively(store, last)
+}
+
+fn checkpointing(store: &Store) -> MutexGuard<'_, ()> {
+    store.checkpointing.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// Runs a checkpoint for a caller who has made sure that there is no other.
-pub(crate) fn checkpoint_exclusively(store: &Store, clean: bool) -> Result<()> {
+/// What was frozen before is written first.
+pub(crate) fn checkpoint_exclusively(store: &Store, last: bool) -> Result<()> {
     if store.options.read_only {
         return Err(Error::ReadOnly);
     }
-    store.poison.check()?;
+    if last {
+        // Whoever waits for one of these learns of a failure.
+        while matches!(run_next(store), Some(Ok(_))) {}
+    }
+    check_poison(store)?;
+    let generation = store.freeze(&mut store.core_to_look(), last);
+    while let Some(ended) = run_next(store) {
+        if ended? == generation {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// That nothing is frozen, and nothing will be, until it is dropped.
+pub(crate) struct Away<'a> {
+    store: &'a Store,
+    _one: MutexGuard<'a, ()>,
+}
+
+impl Drop for Away<'_> {
+    fn drop(&mut self) {
+        self.store.away.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Keeps checkpoints away, after what was frozen already has been written.
+/// If that fails, nothing is frozen either.
+///
+/// # Errors
+///
+/// `Poisoned`.
+pub(crate) fn keep_away(store: &Store) -> Result<Away<'_>> {
+    // Seen by all who take the writer lock after it was taken here.
+    store.away.fetch_add(1, Ordering::Relaxed);
+    let away = Away { store, _one: checkpointing(store) };
+    while run_next(store).is_some() {
+        store.poison.check()?;
+    }
+    Ok(away)
+}
+
+/// A poisoned store writes nothing: that is said to whoever waits for it, too.
+fn check_poison(store: &Store) -> Result<()> {
+    store.poison.check().inspect_err(|error| store.snapshots.fail(error))
+}
+
+/// Writes the state that waits for it first, if there is one: runs its
+/// checkpoint. Returns its generation.
+fn run_next(store: &Store) -> Option<Result<u64>> {
+    if let Err(error) = check_poison(store) {
+        return Some(Err(error));
+    }
     let began = Instant::now();
-    let outcome = run(store, clean);
+    let state = store.next_frozen()?;
+    let generation = state.generation;
+    let outcome = run(Checkpoint { store, state });
     if outcome.is_ok() {
         store.signals.checkpointed(began);
     }
     let dirty = store.core_to_look().ws.pool.dirty();
     store.signals.ended(&outcome, dirty);
-    if let Err(error) = &outcome {
-        store.snapshots.fail(error);
-    }
     store.space.set_behind(Behind::Checkpoint, false);
     if outcome.is_ok() {
         // Log files may have been let go, and blocks of the tables.
         store.space.ask();
     }
-    outcome
+    Some(outcome.map(|()| generation))
 }
 
-fn run(store: &Store, last: bool) -> Result<()> {
-    let mut checkpoint = Checkpoint::begin(store, last)?;
+fn run(mut checkpoint: Checkpoint<'_>) -> Result<()> {
     if let Err(error) = checkpoint.write_tables() {
         checkpoint.give_up(&error);
         return Err(error);
     }
     if let Err(error) = checkpoint.make_durable() {
-        store.poison.set(&error);
+        checkpoint.store.poison.set(&error);
+        checkpoint.store.snapshots.fail(&error);
         return Err(error);
     }
-    checkpoint.finish()?;
-    if !last {
+    let finished = checkpoint.finish();
+    finished.inspect_err(|error| checkpoint.store.snapshots.fail(error))?;
+    if !checkpoint.state.last {
         checkpoint.give_back_tails();
     }
     Ok(())
@@ -145,51 +188,11 @@ pub(crate) fn end_files(store: &Store, alone: bool) {
     }
 }
 
-impl<'a> Checkpoint<'a> {
-    /// Step 1: the state to write is frozen.
-    fn begin(store: &'a Store, last: bool) -> Result<Checkpoint<'a>> {
-        let mut core = store.core_to_look();
-        let core = &mut *core;
-        store.poison.check()?;
-        let generation = core.ws.generation;
-        core.ws.generation += 1;
-        core.ws.frozen = Some(generation);
-        core.checkpointed_bytes = core.appender.as_ref().map_or(0, |a| a.bytes_total());
-        let mut portions = Vec::new();
-        for writer in core.tables.iter_mut().flatten() {
-            let runs = [writer.root_run, writer.map_run];
-            let dirty = writer.is_dirty() || last && writer.blocks.is_worth_cutting(runs);
-            if dirty {
-                if last {
-                    // All that is free lower down is to be chosen from.
-                    writer.blocks.reclaim(&core.ws.epoch, 1);
-                }
-                writer.freeze(generation);
-            }
-            portions.push(Portion {
-                id: writer.table.id,
-                dirty,
-                totals: writer.totals,
-                live: writer.live.clone(),
-                root_depth: writer.frozen().map_or(writer.root_depth(), |f| f.root_depth),
-                root: writer.root_run,
-                free_map: writer.map_run,
-                file_blocks: writer.blocks.covered(),
-                clears: writer.clears,
-                hash_key: writer.hash_key,
-            });
-        }
-        // After a crash on a full device there may be no file yet in which the
-        // log can go on; then the next opening must not believe that it can.
-        let clean = last && core.appender.as_ref().is_some_and(|a| a.can_continue());
-        store.snapshots.begin(|| begun(core));
-        Ok(Checkpoint { store, position: core.position(), generation, last, clean, portions })
-    }
-
+impl Checkpoint<'_> {
     /// Step 2: everything but the headers.
     fn write_tables(&mut self) -> Result<()> {
-        for i in 0..self.portions.len() {
-            if self.portions[i].dirty {
+        for i in 0..self.state.portions.len() {
+            if self.state.portions[i].dirty {
                 self.write_pages(i)?;
                 self.write_root_and_free_map(i)?;
             }
@@ -198,7 +201,7 @@ impl<'a> Checkpoint<'a> {
     }
 
     fn write_pages(&self, i: usize) -> Result<()> {
-        let id = self.portions[i].id;
+        let id = self.state.portions[i].id;
         let (file, maps, path, geometry) = self.with_writer(id, |writer, _| {
             let (blocks, table) = (&writer.blocks, &writer.table);
             (blocks.file().clone(), blocks.maps().clone(), table.path.clone(), table.geometry)
@@ -218,7 +221,7 @@ impl<'a> Checkpoint<'a> {
                     table: id,
                     depth: segment.depth,
                     page: dirty.page as u8,
-                    generation: self.generation as u32,
+                    generation: self.state.generation as u32,
                 };
                 segment.pages[dirty.page].block = dirty.block;
                 segment.pages[dirty.page].crc = seal(page, &geometry, record);
@@ -235,8 +238,8 @@ impl<'a> Checkpoint<'a> {
     }
 
     fn write_root_and_free_map(&mut self, i: usize) -> Result<()> {
-        let (id, last) = (self.portions[i].id, self.last);
-        let live = &self.portions[i].live;
+        let (id, last) = (self.state.portions[i].id, self.state.last);
+        let live = &self.state.portions[i].live;
         let (file, path, root, root_bytes, map, map_bytes, total) =
             self.with_writer(id, |writer, ws| -> Result<_> {
                 let root_bytes = encode_root(&writer.frozen_root(), live);
@@ -260,19 +263,19 @@ impl<'a> Checkpoint<'a> {
             file.write_at(&bytes, offset).map_err(|e| Error::io("write to", &path, e))?;
             self.store.signals.table_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         }
-        let portion = &mut self.portions[i];
+        let portion = &mut self.state.portions[i];
         (portion.root, portion.free_map, portion.file_blocks) = (root, map, total);
         Ok(())
     }
 
     /// Steps 3 and 4: from the first sync on every failure poisons.
     fn make_durable(&self) -> Result<()> {
-        for portion in self.portions.iter().filter(|portion| portion.dirty) {
+        for portion in self.state.portions.iter().filter(|portion| portion.dirty) {
             let (file, path) = self.file_of(portion.id)?;
             file.sync().map_err(|e| Error::io("sync", path, e))?;
         }
-        self.store.log.sync_to(self.position.commit)?;
-        for portion in &self.portions {
+        self.store.log.sync_to(self.state.position.commit)?;
+        for portion in &self.state.portions {
             let (file, path) = self.file_of(portion.id)?;
             let header = self.with_writer_and_core(portion.id, |writer, next_table_id| {
                 self.header(portion, writer, next_table_id)
@@ -291,7 +294,7 @@ impl<'a> Checkpoint<'a> {
             payload: table.geometry.payload() as u16,
             hash_id: writer.hash_id,
             state: TableState::Live,
-            clean: self.clean,
+            clean: self.state.clean,
             root_depth: portion.root_depth,
             name: table.name.clone(),
             hash_key: portion.hash_key,
@@ -300,8 +303,8 @@ impl<'a> Checkpoint<'a> {
             used: portion.totals.used,
             growth_left: portion.totals.growth_left(),
             segments: portion.totals.segments,
-            generation: self.generation,
-            log: self.position,
+            generation: self.state.generation,
+            log: self.state.position,
             root: portion.root,
             live_count: portion.live.len() as u32,
             free_map: portion.free_map,
@@ -313,10 +316,12 @@ impl<'a> Checkpoint<'a> {
 
     /// Step 5.
     fn finish(&self) -> Result<()> {
-        let snapshots = self.store.snapshots.beginning();
-        for portion in &self.portions {
+        let snapshots = self.store.snapshots.beginning(self.state.generation);
+        for portion in &self.state.portions {
             for snapshot in &snapshots {
-                self.with_writer(portion.id, |writer, _| writer.blocks.hold(*snapshot))?;
+                self.with_writer(portion.id, |writer, _| {
+                    writer.blocks.hold(*snapshot, portion.dirty)
+                })?;
             }
             if !portion.dirty {
                 continue;
@@ -324,15 +329,16 @@ impl<'a> Checkpoint<'a> {
             while self.with_writer(portion.id, |writer, ws| writer.finish_some(ws, BITE))? {}
             self.with_writer(portion.id, |writer, ws| {
                 writer.finish(ws, portion.root, portion.free_map, portion.file_blocks);
-                if !self.last {
+                if !self.state.last {
                     writer.reserve_standing(ws);
                 }
             })?;
         }
         {
             let mut core = self.store.core_to_look();
-            core.ws.frozen = None;
-            core.checkpointed_commit = self.position.commit;
+            // Others may wait, and some may have been frozen just now.
+            core.ws.frozen = core.waiting.back().map(|waiting| waiting.generation);
+            core.checkpointed_commit = self.state.position.commit;
         }
         if !snapshots.is_empty() {
             self.keep_for_snapshots(&snapshots)?;
@@ -343,18 +349,19 @@ impl<'a> Checkpoint<'a> {
 
     /// What the headers say now is what these snapshots see.
     fn keep_for_snapshots(&self, held: &[u64]) -> Result<()> {
-        let mut tables = Vec::with_capacity(self.portions.len());
-        for portion in &self.portions {
+        let mut tables = Vec::with_capacity(self.state.portions.len());
+        for portion in &self.state.portions {
             let (file, path) = self.file_of(portion.id)?;
             let header = self.with_writer_and_core(portion.id, |writer, next_table_id| {
                 self.header(portion, writer, next_table_id)
             })?;
             tables.push(StillTable { header, path, file });
         }
-        let files = self.portions.iter().flat_map(|portion| portion.live.keys().copied()).collect();
+        let files =
+            self.state.portions.iter().flat_map(|portion| portion.live.keys().copied()).collect();
         let store = self.store;
         let make = || Ready { tables: tables.clone(), log: store.log.hold(&files) };
-        for gone in store.snapshots.ready(held, &files, &make) {
+        for gone in store.snapshots.ready(self.state.generation, held, &files, &make) {
             store.let_snapshot_go(gone);
         }
         Ok(())
@@ -363,7 +370,7 @@ impl<'a> Checkpoint<'a> {
     /// Gives the free ends of table files back, where that is worth it. A
     /// failure is no reason to fail: it costs nothing but space.
     fn give_back_tails(&self) {
-        for portion in &self.portions {
+        for portion in &self.state.portions {
             let unknown = |writer: &mut Writer, _: &mut crate::table::Workspace| {
                 writer.blocks.give_back_unknown()
             };
@@ -388,28 +395,32 @@ impl<'a> Checkpoint<'a> {
         for file in self.store.log.files() {
             // The log may have gone on in another file since L was taken: then
             // L is the end of one that holds nothing any more, but is named.
-            let before = file.number < self.position.file;
-            let passed = before && !file.active && file.last_commit <= self.position.commit;
+            let before = file.number < self.state.position.file;
+            let passed = before && !file.active && file.last_commit <= self.state.position.commit;
             let live = |portion: &Portion| portion.live.contains_key(&file.number);
-            if passed && !held.contains(&file.number) && !self.portions.iter().any(live) {
+            if passed && !held.contains(&file.number) && !self.state.portions.iter().any(live) {
                 self.store.log.retire(file.number);
             }
         }
     }
 
-    /// The pages could not be written: they belong to the next checkpoint.
+    /// The pages could not be written: they belong to the next checkpoint, and
+    /// so do those of all that wait behind this one.
     fn give_up(&self, error: &Error) {
         if !error.is_full() {
             self.store.poison.set(error);
         }
         let mut core = self.store.core_to_look();
-        let Core { ws, tables, .. } = &mut *core;
+        let Core { ws, tables, waiting, .. } = &mut *core;
         // Nothing is held any more before the frames are looked at.
         ws.frozen = None;
+        waiting.clear();
         for writer in tables.iter_mut().flatten() {
             writer.thaw(ws);
             writer.reserve_standing(ws);
         }
+        // Before anything is frozen anew.
+        self.store.snapshots.fail(error);
     }
 
     fn file_of(&self, id: u16) -> Result<(Arc<dyn File>, PathBuf)> {
@@ -435,13 +446,26 @@ impl<'a> Checkpoint<'a> {
 
 /// The body of the thread that runs checkpoints when they are asked for.
 pub(crate) fn keep(store: &Store) {
-    while store.signals.next_request() {
+    while let Some(request) = store.signals.next_request() {
         if store.poison.is_set() || store.is_closed() {
-            store.signals.ended(&store.poison.check(), 0);
+            store.signals.ended(&check_poison(store), 0);
             continue;
         }
         // Whoever waits for it learns of a failure; nobody else has to.
-        let _ = checkpoint(store, false);
+        match request {
+            Request::Checkpoint => drop(checkpoint(store, false)),
+            Request::Waiting => write_waiting(store),
+        }
+    }
+}
+
+/// Writes the first of the states that wait. If there are more, they are asked
+/// for again: others may want to come in between.
+fn write_waiting(store: &Store) {
+    let _one = checkpointing(store);
+    drop(run_next(store));
+    if !store.core_to_look().waiting.is_empty() {
+        store.signals.request_waiting();
     }
 }
 
@@ -449,12 +473,6 @@ pub(crate) fn keep(store: &Store) {
 /// so many that have their space.
 pub(crate) fn worth_giving_back(allocated: u32) -> u32 {
     (allocated / 4).max(WORTH_PUNCHING)
-}
-
-/// What a snapshot knows at once.
-fn begun(core: &Core) -> Begun {
-    let table = |writer: &Writer| (writer.table.name.clone(), writer.totals.used);
-    Begun { commit: core.position().commit, tables: core.writers().map(table).collect() }
 }
 
 /// Checkpoints since the store was opened.

@@ -359,9 +359,14 @@ impl Db {
 
     /// The store as it is now, for as long as one likes: see [`Snapshot`].
     ///
-    /// Costs a look at the root of each table, under the writer lock, and the
-    /// wake-up of a thread; if a checkpoint is running, it waits for its end.
-    /// Reading from it waits until the checkpoint has ended that is begun here.
+    /// Costs a look at the root of each table, under the writer lock: some
+    /// hundred microseconds with millions of entries, and whether or not a
+    /// checkpoint is running. If nothing was committed since the one before, it
+    /// costs nothing. Snapshots that are not written yet keep what was changed
+    /// since them in the write buffer; so when four of them wait already for
+    /// their checkpoints, each after other commits, the next one waits until
+    /// the first of these has its turn. Reading from it waits until its
+    /// checkpoint has ended, and those before it.
     ///
     /// # Errors
     ///

@@ -1,8 +1,8 @@
 //! Snapshots: the store as it was at one moment, for as long as one likes.
 //!
-//! A snapshot is a checkpoint that is kept. Taking one begins a checkpoint: the
-//! state is frozen then, at the cost of a look at the root, and writers go on.
-//! When the checkpoint has ended, everything that the snapshot sees lies in
+//! A snapshot is a checkpoint that is kept. Taking one freezes the state, at the
+//! cost of a look at the root, and writers go on. It waits for no checkpoint
+//! that is running: its own runs behind that one. When it has ended, everything that the snapshot sees lies in
 //! blocks of the table files and in log files, and these are *held*: a block
 //! that is replaced later is not reused, a log file is not let go, until the
 //! snapshot is gone. It has directories of its own, loaded lazily like those
@@ -10,7 +10,7 @@
 //! they do not change, so they can be lent.
 //!
 //! ```text
-//! snapshot() ──begins──► checkpoint ──ends──► blocks and log files are held
+//! snapshot() ──freezes─► checkpoint ──ends──► blocks and log files are held
 //!     │ returns at once       │                      │
 //!     ▼                       ▼                      ▼
 //!   len, commit         first get waits        get, iter: no lock, no copy
@@ -135,8 +135,8 @@ impl Snapshot {
             (None, Begun { commit: core.position().commit, tables: tables.collect() })
         } else {
             let moment = store.snapshots.want();
-            store.signals.request();
-            let begun = moment.wait_begun(&|| store.check_writable());
+            let begun = store.begin_snapshots();
+            let begun = begun.and_then(|()| moment.wait_begun(&|| store.check_writable()));
             let begun = begun.inspect_err(|_| store.drop_snapshot(&moment))?;
             (Some(moment), begun)
         };
@@ -186,8 +186,8 @@ impl Snapshot {
     /// The value of a key of the default table, lent where it lies. Takes no
     /// lock and copies nothing.
     ///
-    /// The first call waits until the checkpoint has ended that the snapshot
-    /// began: as long as writing what was changed before it.
+    /// The first call waits until the checkpoint of the snapshot has ended: as
+    /// long as writing what was changed before it.
     ///
     /// # Errors
     ///

@@ -6,6 +6,8 @@
 //! kept beside a copy of the model of its moment and compared whole, on stores
 //! whose log files and write buffer are so small that everything rolls over.
 
+mod waiting;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};

@@ -2,10 +2,9 @@
 //!
 //! A store is filled. Beside a writer that overwrites random entries, snapshots
 //! are taken one after the other, each read a little and given up. Said are the
-//! time of the call, the time until the first read has returned (the checkpoint
-//! has ended then), and the longest write during a call. Where a checkpoint of
-//! its own is under way a call waits for its end; with `--pause` there is time
-//! for that before each.
+//! time of the call, the time until the first read has returned (its checkpoint
+//! has ended then, and one that was running before), and the longest write during
+//! a call.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};

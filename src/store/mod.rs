@@ -19,6 +19,7 @@
 
 pub(crate) mod commit;
 pub(crate) mod create;
+pub(crate) mod frozen;
 pub(crate) mod many;
 pub(crate) mod moving;
 pub(crate) mod read;
@@ -26,8 +27,9 @@ pub(crate) mod signals;
 pub(crate) mod snapshots;
 pub(crate) mod space;
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::error::{Error, Result};
@@ -40,6 +42,7 @@ use crate::storage::pins::{self, Pin};
 use crate::storage::{Lock, Storage};
 use crate::table::frames::Frames;
 use crate::table::{Spilled, Table, Workspace, Writer};
+use frozen::Frozen;
 use signals::Signals;
 use snapshots::{Moment, Snapshots};
 use space::SpaceSignals;
@@ -59,6 +62,8 @@ pub(crate) struct Store {
     pub(crate) compacting: Mutex<()>,
     /// Held by whoever runs a checkpoint, or must not meet one.
     pub(crate) checkpointing: Mutex<()>,
+    /// How many want nothing to be frozen for a while.
+    pub(crate) away: AtomicUsize,
     core: Mutex<Core>,
     closed: AtomicBool,
     /// Dropped when the store is closed.
@@ -75,6 +80,8 @@ pub(crate) struct Core {
     /// The tables by their ids.
     pub(crate) tables: Vec<Option<Box<Writer>>>,
     pub(crate) next_table_id: u32,
+    /// States that are frozen and wait to be written, the oldest first.
+    pub(crate) waiting: VecDeque<Frozen>,
     /// Bytes of log that were replayed when the store was opened.
     pub(crate) replayed_bytes: u64,
     /// Bytes in the log when the last checkpoint began.
@@ -181,6 +188,7 @@ impl Store {
             snapshots: Snapshots::default(),
             compacting: Mutex::new(()),
             checkpointing: Mutex::new(()),
+            away: AtomicUsize::new(0),
             core: Mutex::new(parts.core),
             closed: AtomicBool::new(false),
             lock: Mutex::new(parts.lock),

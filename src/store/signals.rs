@@ -39,11 +39,21 @@ pub(crate) struct Signals {
 #[derive(Default)]
 struct State {
     wanted: bool,
+    /// A state was frozen, and is to be written.
+    waiting: bool,
     stop: bool,
     /// Checkpoints that have ended, well or not.
     ended: u64,
     /// What the last one failed with.
     failure: Option<Failure>,
+}
+
+/// What whoever runs checkpoints is asked for.
+pub(crate) enum Request {
+    /// One of the state as it is now. What waits is written before it.
+    Checkpoint,
+    /// The first of the states that were frozen and wait.
+    Waiting,
 }
 
 /// What a checkpoint failed with, to be told to all who waited for it.
@@ -175,15 +185,24 @@ impl Signals {
         state.ended
     }
 
-    /// Sleeps until a checkpoint is asked for; `false` says to stop.
-    pub(crate) fn next_request(&self) -> bool {
+    /// Asks for what was frozen to be written.
+    pub(crate) fn request_waiting(&self) {
+        self.state().waiting = true;
+        self.changed.notify_all();
+    }
+
+    /// Sleeps until there is something to do; `None` says to stop.
+    pub(crate) fn next_request(&self) -> Option<Request> {
         let mut state = self.state();
         loop {
             if state.stop {
-                return false;
+                return None;
             }
             if std::mem::take(&mut state.wanted) {
-                return true;
+                return Some(Request::Checkpoint);
+            }
+            if std::mem::take(&mut state.waiting) {
+                return Some(Request::Waiting);
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }

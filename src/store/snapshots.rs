@@ -1,14 +1,15 @@
 //! How snapshots and checkpoints meet.
 //!
 //! What a snapshot sees is what a checkpoint makes durable. Whoever wants one
-//! asks for a checkpoint, and waits only until it has *begun*: from then on the
-//! state is frozen, for the checkpoint writes copies of nothing but it. When
-//! the checkpoint has ended the snapshot is *ready*, and its blocks and log
-//! files are held, until it lets go.
+//! freezes the state for a checkpoint, or begins with the state that was frozen
+//! last if nothing was committed since, and goes on: from then on the snapshot
+//! has *begun*. It waits only if there is no room for one more state
+//! ([`frozen`](super::frozen)). When the checkpoint has ended the snapshot is
+//! *ready*, and its blocks and log files are held, until it lets go.
 //!
 //! ```text
-//! wanted ──a checkpoint begins──► begun ──it ends──► ready ──► gone
-//!                                   └──it fails──► failed
+//! wanted ──a state is frozen──► begun ──its checkpoint ends──► ready ──► gone
+//!                                 └──it fails──► failed
 //! ```
 //!
 //! A snapshot of a store that is open for reading only is ready at once.
@@ -131,9 +132,19 @@ impl Moment {
 pub(crate) struct Snapshots {
     serial: AtomicU64,
     wanted: Mutex<Vec<Arc<Moment>>>,
-    begun: Mutex<Vec<Arc<Moment>>>,
+    begun: Mutex<BegunOnes>,
     held: Mutex<Held>,
     opening: Mutex<()>,
+}
+
+/// Snapshots whose state is frozen, and not durable yet.
+#[derive(Default)]
+struct BegunOnes {
+    /// Each with the generation that ended with its state.
+    moments: Vec<(u64, Arc<Moment>)>,
+    /// The last state that was frozen: generation and last commit. None when it
+    /// is too late to begin with it.
+    newest: Option<(u64, u64)>,
 }
 
 #[derive(Default)]
@@ -149,7 +160,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Snapshots {
-    /// A snapshot that is to begin with the next checkpoint.
+    /// A snapshot that is to begin.
     pub(crate) fn want(&self) -> Arc<Moment> {
         let moment = Arc::new(Moment {
             id: self.serial.fetch_add(1, Ordering::Relaxed),
@@ -160,33 +171,69 @@ impl Snapshots {
         moment
     }
 
-    /// A checkpoint begins, with the writer lock held.
-    pub(crate) fn begin(&self, begun: impl Fn() -> Begun) {
+    /// A state was frozen, with the writer lock held: what is wanted begins
+    /// with it.
+    pub(crate) fn begin(&self, generation: u64, begun: impl Fn() -> Begun) {
+        let mut now = lock(&self.begun);
+        now.newest = Some((generation, begun().commit));
+        self.begin_with(&mut now, generation, begun);
+    }
+
+    /// What is wanted begins with the last state that was frozen, if that is
+    /// the state after this commit, the last one, still. Says whether it did.
+    /// The writer lock is held.
+    pub(crate) fn join(&self, commit: u64, begun: impl Fn() -> Begun) -> bool {
+        let mut now = lock(&self.begun);
+        let Some((generation, _)) = now.newest.filter(|newest| newest.1 == commit) else {
+            return false;
+        };
+        self.begin_with(&mut now, generation, begun);
+        true
+    }
+
+    fn begin_with(&self, now: &mut BegunOnes, generation: u64, begun: impl Fn() -> Begun) {
         let wanted = std::mem::take(&mut *lock(&self.wanted));
         for moment in &wanted {
             moment.state().1 = begun();
             moment.set(State::Begun);
         }
-        lock(&self.begun).extend(wanted);
+        now.moments.extend(wanted.into_iter().map(|moment| (generation, moment)));
     }
 
-    /// The snapshots that begin with the checkpoint under way and are still
-    /// wanted.
-    pub(crate) fn beginning(&self) -> Vec<u64> {
-        lock(&self.begun).iter().filter(|moment| !moment.is_gone()).map(|m| m.id).collect()
+    /// Whether any snapshot waits to begin.
+    pub(crate) fn are_wanted(&self) -> bool {
+        !lock(&self.wanted).is_empty()
     }
 
-    /// The checkpoint has ended well: these snapshots, of which blocks and
-    /// these files are held, may read. Returns those that are gone meanwhile.
+    /// The checkpoint of a generation has headers that are durable: the
+    /// snapshots that began with it and are still wanted. From now on none can
+    /// begin with it.
+    pub(crate) fn beginning(&self, generation: u64) -> Vec<u64> {
+        let mut begun = lock(&self.begun);
+        begun.newest = begun.newest.filter(|newest| newest.0 != generation);
+        let these = begun.moments.iter().filter(|(began, _)| *began == generation);
+        these.filter(|(_, moment)| !moment.is_gone()).map(|(_, moment)| moment.id).collect()
+    }
+
+    /// The checkpoint of a generation has ended well: these snapshots, of which
+    /// blocks and these files are held, may read. Returns those that are gone
+    /// meanwhile.
     pub(crate) fn ready(
         &self,
+        generation: u64,
         held: &[u64],
         files: &BTreeSet<u32>,
         make: &dyn Fn() -> Ready,
     ) -> Vec<u64> {
-        let begun = std::mem::take(&mut *lock(&self.begun));
+        let mut ended = Vec::new();
+        lock(&self.begun).moments.retain(|(began, moment)| {
+            if *began == generation {
+                ended.push(moment.clone());
+            }
+            *began != generation
+        });
         let mut gone = Vec::new();
-        for moment in begun.into_iter().filter(|moment| held.contains(&moment.id)) {
+        for moment in ended.into_iter().filter(|moment| held.contains(&moment.id)) {
             lock(&self.held).files.insert(moment.id, files.clone());
             moment.set(State::Ready(Some(make())));
             if moment.is_gone() {
@@ -197,14 +244,14 @@ impl Snapshots {
         gone
     }
 
-    /// The checkpoint failed.
+    /// A checkpoint failed, and with it all that wait behind it.
     pub(crate) fn fail(&self, error: &Error) {
         let kind = if error.is_full() {
             std::io::ErrorKind::StorageFull
         } else {
             std::io::ErrorKind::Other
         };
-        for moment in std::mem::take(&mut *lock(&self.begun)) {
+        for (_, moment) in std::mem::take(&mut *lock(&self.begun)).moments {
             moment.set(State::Failed(error.to_string(), kind));
         }
     }

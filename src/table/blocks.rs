@@ -10,7 +10,7 @@
 //! *dying*: replaced in memory, still reached by the header on disk; it dies
 //! when the checkpoint that covers the replacement is durable. *retired*: no
 //! header reaches it, but a late reader may look at it through the mapping
-//! until the reuse epoch has advanced.
+//! until the reuse epoch has advanced. Which checkpoint that is says [`dying`].
 //!
 //! A block is *reserved* before a commit is logged, one for each page and
 //! directory page that becomes dirty, so that a checkpoint never finds the
@@ -43,6 +43,7 @@ use crate::storage::epoch::ReuseEpoch;
 
 use super::maps::BlockMaps;
 
+mod dying;
 mod holds;
 mod tail;
 
@@ -83,9 +84,9 @@ pub(crate) struct Blocks {
     dying: Vec<u32>,
     /// Every used block is dying: the table was cleared.
     all_dying: bool,
-    dying_frozen: Vec<u32>,
-    /// Whether `dying_frozen` is every block of the last header.
-    all_frozen: bool,
+    /// What dies with the states that are frozen, the first of which is the one
+    /// being written.
+    frozen: VecDeque<dying::Dying>,
     /// Root and free map of the last header, once their successors have blocks.
     runs_dying: Vec<u32>,
     /// Runs that the checkpoint under way has taken: first block and length.
@@ -151,8 +152,7 @@ impl Blocks {
             retired: VecDeque::new(),
             dying: Vec::new(),
             all_dying: false,
-            dying_frozen: Vec::new(),
-            all_frozen: false,
+            frozen: VecDeque::new(),
             runs_dying: Vec::new(),
             runs_taken: Vec::new(),
             covered,
@@ -318,40 +318,6 @@ impl Blocks {
         self.set_free(block);
     }
 
-    /// A used block is no longer what memory says; the header still reaches it.
-    pub(crate) fn die(&mut self, block: u32) {
-        self.dying.push(block);
-    }
-
-    /// All used blocks are no longer what memory says.
-    pub(crate) fn all_die(&mut self) {
-        self.all_dying = true;
-        self.dying.clear();
-    }
-
-    /// A checkpoint begins: what is dying now dies with it.
-    pub(crate) fn freeze(&mut self) {
-        debug_assert!(self.dying_frozen.is_empty());
-        self.all_frozen = std::mem::take(&mut self.all_dying);
-        if self.all_frozen {
-            let retired = self.retired.iter().map(|(_, block)| *block);
-            let over: std::collections::HashSet<u32> = retired.chain(self.held()).collect();
-            let used = (2..self.allocated).filter(|b| !self.is_free(*b) && !over.contains(b));
-            self.dying_frozen = used.collect();
-            self.dying.clear();
-        } else {
-            self.dying_frozen = std::mem::take(&mut self.dying);
-        }
-    }
-
-    /// A block of the last header that the checkpoint under way replaces
-    /// whatever became dirty: of the root, or of the free map.
-    pub(crate) fn die_with_checkpoint(&mut self, block: u32) {
-        if !self.all_frozen {
-            self.runs_dying.push(block);
-        }
-    }
-
     /// Gives back the run that was taken last.
     pub(crate) fn give_back_run(&mut self) {
         if let Some((first, n)) = self.runs_taken.pop() {
@@ -362,41 +328,6 @@ impl Blocks {
     /// The blocks that the free map of the last header covers.
     pub(crate) fn covered(&self) -> u32 {
         self.covered
-    }
-
-    /// The checkpoint failed: what should have died with it waits for the next.
-    pub(crate) fn thaw(&mut self) {
-        let mut frozen = std::mem::take(&mut self.dying_frozen);
-        self.runs_dying.clear();
-        while !self.runs_taken.is_empty() {
-            self.give_back_run();
-        }
-        self.all_dying |= self.all_frozen;
-        if self.all_dying {
-            self.dying.clear();
-        } else {
-            self.dying.append(&mut frozen);
-        }
-    }
-
-    /// The checkpoint is durable: what died with it may be reused.
-    pub(crate) fn settle(&mut self, epoch: &ReuseEpoch, covered: u32) {
-        let mut dead = std::mem::take(&mut self.dying_frozen);
-        dead.append(&mut self.runs_dying);
-        self.runs_taken.clear();
-        self.covered = covered;
-        self.retire(epoch, dead);
-    }
-
-    /// The free map as the checkpoint under way makes it true.
-    pub(crate) fn free_map(&self) -> Vec<u64> {
-        let mut words = self.free.clone();
-        let retired = self.retired.iter().map(|(_, block)| *block);
-        let dying = self.dying_frozen.iter().chain(&self.runs_dying).copied();
-        for block in retired.chain(dying).chain(self.held()) {
-            words[block as usize / 64] |= 1 << (block % 64);
-        }
-        words
     }
 
     /// How many retired blocks are worth an advance of the epoch.

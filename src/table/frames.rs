@@ -74,7 +74,7 @@ pub(crate) enum State {
     Dirty,
     /// A copy of a block.
     Clean,
-    /// A page that a running checkpoint writes, and that is already replaced.
+    /// A page that a checkpoint writes, or will, and that is already replaced.
     Superseded,
 }
 
@@ -91,7 +91,7 @@ pub(crate) struct Owner {
 pub(crate) struct Info {
     pub(crate) state: State,
     pub(crate) owner: Owner,
-    /// The generation in which it became dirty.
+    /// The generation in which it became dirty, or was superseded.
     pub(crate) generation: u64,
     /// The block with the same content, if it is clean.
     pub(crate) block: u32,
@@ -279,10 +279,12 @@ impl Pool {
         self.clean += 1;
     }
 
-    /// A frame that a checkpoint writes is no longer what its page is.
-    pub(crate) fn supersede(&mut self, frame: u32) {
-        debug_assert_eq!(self.infos[frame as usize].state, State::Dirty);
-        self.infos[frame as usize].state = State::Superseded;
+    /// A frame that a checkpoint writes is no longer what its page is, since
+    /// this generation.
+    pub(crate) fn supersede(&mut self, frame: u32, generation: u64) {
+        let info = &mut self.infos[frame as usize];
+        debug_assert_eq!(info.state, State::Dirty);
+        *info = Info { state: State::Superseded, generation, ..*info };
     }
 
     /// Nobody but late readers needs a frame any more.

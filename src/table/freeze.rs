@@ -17,16 +17,38 @@
 //! Blocks for what is handed out are taken from those reserved when it became
 //! dirty. After a failure they are given back, and everything belongs to the
 //! next checkpoint.
+//!
+//! # Several states, one behind the other
+//!
+//! The table may be frozen anew before the checkpoint of the last frozen state
+//! has ended, or begun. Only the *first* state is written; the others wait.
+//! What became dirty between two freezings belongs to the later state alone,
+//! and what became dirty before both to the earlier one alone. For the later
+//! one, that is *inherited* (a directory page) or *borrowed* (a frame): it will
+//! lie in a block by the time the later state is written, and where, is noted
+//! when the checkpoint of the earlier one finishes ([`ends`]).
+//!
+//! ```text
+//!      freeze 4          freeze 6        now
+//! ────────|─────────────────|─────────────|
+//!   A, B      A changed again   B changed    state 4 writes A and B,
+//!                                            state 6 writes A, inherits B
+//! ```
+//!
+//! A directory page is captured when it is changed, for the first state that it
+//! became dirty in. That one change is between that state and all later ones,
+//! which either inherit what was captured, or saw the page change before: then
+//! it was captured then. So one capture is enough, whatever waits.
 
+mod ends;
+
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
 use crate::format::directory::{DirectoryPage, PageRef, RootEntry, SegmentRecord};
-use crate::format::header::Run;
 
 use super::frames::State;
-use super::layout::{
-    BlockRef, DESCRIPTOR_LINES, DirectoryRecord, RootWord, array_lines, root_lines,
-};
+use super::layout::{BlockRef, DirectoryRecord, RootWord};
 use super::{Table, Workspace, Writer};
 
 /// A page of a captured segment that has to be written.
@@ -46,6 +68,8 @@ pub(crate) struct Captured {
     /// References to dirty pages are still to be filled in.
     pub(crate) page: DirectoryPage,
     pub(crate) dirty: Vec<DirtyPage>,
+    /// Pages that an earlier state writes.
+    borrowed: Vec<DirtyPage>,
     /// The block it goes to.
     pub(crate) block: u32,
 }
@@ -61,14 +85,23 @@ struct Progress {
 enum RootSource {
     /// Nothing below it changed.
     Disk(BlockRef),
-    /// The directory page with this record is part of the checkpoint.
+    /// The directory page with this record is part of the checkpoint, or of
+    /// that of an earlier state.
     Record(u32),
 }
 
-/// The state of a table that a checkpoint is writing.
+/// A directory page that an earlier state writes.
+struct Inherited {
+    /// The generation in which it became dirty.
+    dirtied: u64,
+    /// Where it is, once it is there.
+    block: BlockRef,
+}
+
+/// The state of a table that a checkpoint writes, or will.
 pub(crate) struct Frozen {
     generation: u64,
-    pub(crate) root_depth: u8,
+    root_depth: u8,
     /// Directory pages in hash order, with their depths.
     root: Vec<(u8, RootSource)>,
     pending: Vec<u32>,
@@ -78,6 +111,28 @@ pub(crate) struct Frozen {
     finished: usize,
     /// Whether live bytes were counted anew before.
     recounted: bool,
+    /// Directory pages that are an earlier state's to write, by their records.
+    inherited: HashMap<u32, Inherited>,
+    /// Frames among those captured that are an earlier state's to write, and
+    /// where they are, once they are there.
+    borrowed: HashMap<u32, Option<BlockRef>>,
+    /// Records to retire with this state: it, or one before it, may know them.
+    held: Vec<u32>,
+    /// Roots that were cleared, to be taken apart with this state.
+    fallen: Vec<u32>,
+}
+
+impl Frozen {
+    /// A record that was killed just now is kept for as long as this state.
+    pub(super) fn hold(&mut self, record: u32) {
+        self.held.push(record);
+    }
+
+    /// Whether this state sees a directory page as the checkpoint of an
+    /// earlier generation writes it.
+    fn inherits(&self, record: u32, generation: u64) -> bool {
+        self.inherited.get(&record).is_some_and(|inherited| inherited.dirtied <= generation)
+    }
 }
 
 impl Writer {
@@ -91,17 +146,34 @@ impl Writer {
         self.table.root().1
     }
 
-    /// What the running checkpoint sees.
-    pub(crate) fn frozen(&self) -> Option<&Frozen> {
-        self.frozen.as_ref()
+    /// The depth of the root of the state that is written.
+    #[cfg(test)]
+    pub(crate) fn frozen_root_depth(&self) -> u8 {
+        self.frozen[0].root_depth
     }
 
-    /// Ends a generation for this table: a checkpoint of it begins.
+    /// How many states are frozen.
+    #[cfg(test)]
+    pub(crate) fn frozen_states(&self) -> usize {
+        self.frozen.len()
+    }
+
+    /// Ends a generation for this table: its state is frozen for a checkpoint,
+    /// which begins when those of earlier states have ended.
     pub(crate) fn freeze(&mut self, generation: u64) {
-        debug_assert!(self.frozen.is_none());
-        self.blocks.freeze();
+        self.blocks.freeze(generation);
         let (root_depth, root) = self.table.root_sources();
-        self.frozen = Some(Frozen {
+        let earlier = self.frozen.back().map_or(0, |frozen| frozen.generation);
+        let mut inherited = HashMap::new();
+        for (_, source) in &root {
+            if let RootSource::Record(line) = source
+                && let dirtied = self.table.record(*line).dirty_generation()
+                && dirtied <= earlier
+            {
+                inherited.insert(*line, Inherited { dirtied, block: BlockRef::default() });
+            }
+        }
+        self.frozen.push_back(Frozen {
             generation,
             root_depth,
             root,
@@ -110,35 +182,60 @@ impl Writer {
             progress: Vec::new(),
             finished: 0,
             recounted: std::mem::take(&mut self.recounted),
+            inherited,
+            borrowed: HashMap::new(),
+            held: Vec::new(),
+            fallen: std::mem::take(&mut self.fallen),
         });
     }
 
-    /// A writer is about to change a directory page that the checkpoint has
-    /// not captured yet.
+    /// A writer is about to change a directory page: if it is part of a frozen
+    /// state that has not captured it yet, that is done now.
     pub(super) fn capture_before_change(&mut self, ws: &Workspace, record: DirectoryRecord<'_>) {
-        let Some(frozen) = &mut self.frozen else {
+        let dirtied = record.dirty_generation();
+        let Some(at) = self.frozen.iter().position(|frozen| dirtied <= frozen.generation) else {
             return;
         };
-        if ws.is_frozen(record.dirty_generation()) && record.captured() != frozen.generation {
-            let captured = self.table.capture(ws, record, frozen.generation);
-            frozen.captured.push(captured);
+        if record.captured() < self.frozen[at].generation {
+            let captured = self.capture(ws, at, record.line);
+            self.frozen[at].captured.push(captured);
         }
+    }
+
+    /// Captures a directory page for a frozen state.
+    fn capture(&mut self, ws: &Workspace, at: usize, record: u32) -> Captured {
+        let earlier = match at {
+            0 => 0,
+            _ => self.frozen[at - 1].generation,
+        };
+        let frozen = &mut self.frozen[at];
+        let record = self.table.record(record);
+        let captured = self.table.capture(ws, record, frozen.generation, earlier);
+        frozen.borrowed.extend(captured.borrowed.iter().map(|page| (page.frame, None)));
+        captured
     }
 
     /// The next directory page to write, with its dirty pages, each with the
     /// block it goes to; `None` when there are no more.
     pub(crate) fn hand_out(&mut self, ws: &Workspace) -> Option<Captured> {
-        let frozen = self.frozen.as_mut()?;
         self.blocks.reclaim_worthwhile(&ws.epoch);
+        let frozen = self.frozen.front_mut()?;
         let mut captured = match frozen.captured.pop() {
             Some(captured) => captured,
             None => loop {
-                let record = self.table.record(frozen.pending.pop()?);
-                if record.captured() != frozen.generation {
-                    break self.table.capture(ws, record, frozen.generation);
+                let line = frozen.pending.pop()?;
+                if self.table.record(line).captured() < frozen.generation {
+                    break self.capture(ws, 0, line);
                 }
             },
         };
+        let frozen = self.frozen.front_mut()?;
+        for page in std::mem::take(&mut captured.borrowed) {
+            let found = frozen.borrowed.remove(&page.frame).flatten();
+            let found = found.expect("what an earlier state writes has its block by now");
+            let reference = PageRef { block: found.block, crc: found.crc };
+            captured.page.segments[page.segment].pages[page.page] = reference;
+        }
         for page in &mut captured.dirty {
             page.block = self.blocks.take();
         }
@@ -154,7 +251,7 @@ impl Writer {
 
     /// What was handed out last has been written, with these checksums.
     pub(crate) fn wrote(&mut self, captured: &Captured, crc: u32) {
-        let Some(frozen) = &mut self.frozen else {
+        let Some(frozen) = self.frozen.front_mut() else {
             return;
         };
         let Some(progress) = frozen.progress.last_mut() else {
@@ -168,11 +265,12 @@ impl Writer {
 
     /// The entries of the root, when all directory pages have been written.
     pub(crate) fn frozen_root(&self) -> Vec<RootEntry> {
-        let Some(frozen) = &self.frozen else {
+        let Some(frozen) = self.frozen.front() else {
             return Vec::new();
         };
-        let written: std::collections::HashMap<u32, BlockRef> =
-            frozen.progress.iter().map(|p| (p.record, p.block)).collect();
+        let inherited = frozen.inherited.iter().map(|(line, i)| (*line, i.block));
+        let mut written: HashMap<u32, BlockRef> = inherited.collect();
+        written.extend(frozen.progress.iter().map(|p| (p.record, p.block)));
         let mut entries = Vec::with_capacity(1 << frozen.root_depth);
         for (depth, source) in &frozen.root {
             let from = match source {
@@ -183,144 +281,6 @@ impl Writer {
             entries.extend(std::iter::repeat_n(entry, 1 << (frozen.root_depth - depth)));
         }
         entries
-    }
-
-    /// The header is durable: a bite of the frames becomes clean. Says whether
-    /// there is more to do.
-    pub(crate) fn finish_some(&mut self, ws: &mut Workspace, mut frames: usize) -> bool {
-        let Some(mut frozen) = self.frozen.take() else {
-            return false;
-        };
-        while frames > 0
-            && let Some(progress) = frozen.progress.get_mut(frozen.finished)
-        {
-            while frames > 0
-                && let Some((frame, block)) = progress.frames.pop()
-            {
-                frames -= 1;
-                self.finish_frame(ws, frame, block);
-            }
-            if progress.frames.is_empty() {
-                let (record, block) = (progress.record, progress.block);
-                self.finish_record(record, block, frozen.generation);
-                frozen.finished += 1;
-            }
-        }
-        let more = frozen.finished < frozen.progress.len();
-        self.frozen = Some(frozen);
-        more
-    }
-
-    fn finish_frame(&mut self, ws: &mut Workspace, frame: u32, block: BlockRef) {
-        let info = *ws.pool.info(frame);
-        if info.state == State::Superseded {
-            self.blocks.die(block.block);
-            ws.pool.retire(&ws.epoch, frame);
-        } else {
-            ws.pool.cleaned(frame, block.block);
-            let descriptor = self.table.descriptor(info.owner.descriptor);
-            descriptor.set_crc(info.owner.page.into(), block.crc);
-        }
-    }
-
-    fn finish_record(&mut self, record: u32, block: BlockRef, generation: u64) {
-        let record = self.table.record(record);
-        if !record.is_alive() || record.dirty_generation() > generation {
-            self.blocks.die(block.block);
-        } else {
-            record.set_block(block);
-            record.set_dirty(false);
-        }
-    }
-
-    /// The checkpoint has ended well: what died with it may be reused, and
-    /// the header is where these runs say.
-    pub(crate) fn finish(&mut self, ws: &mut Workspace, root: Run, map: Run, covered: u32) {
-        self.frozen = None;
-        self.blocks.settle(&ws.epoch, covered);
-        (self.root_run, self.map_run) = (root, map);
-        self.release_held(ws);
-        for root in std::mem::take(&mut self.fallen) {
-            self.dismantle(ws, root);
-        }
-    }
-
-    /// The checkpoint failed before any header was written: everything it
-    /// would have made durable belongs to the next one.
-    pub(crate) fn thaw(&mut self, ws: &mut Workspace) {
-        let Some(frozen) = self.frozen.take() else {
-            return;
-        };
-        self.blocks.thaw();
-        self.recounted |= frozen.recounted;
-        let mut records = frozen.pending;
-        for captured in frozen.captured {
-            for page in &captured.dirty {
-                self.thaw_frame(ws, page.frame);
-            }
-        }
-        for progress in frozen.progress {
-            for (frame, block) in progress.frames {
-                self.blocks.give_back(block.block);
-                self.blocks.reserve_again();
-                self.thaw_frame(ws, frame);
-            }
-            self.blocks.give_back(progress.block.block);
-            self.blocks.reserve_again();
-            records.push(progress.record);
-        }
-        // One captured by a writer before it was handed out stands in both.
-        records.sort_unstable();
-        records.dedup();
-        for line in records {
-            let record = self.table.record(line);
-            if record.is_alive() && record.dirty_generation() <= frozen.generation {
-                record.set_dirty_generation(ws.generation);
-                self.dirty.push(line);
-            } else {
-                self.blocks.release(1);
-            }
-        }
-        self.release_held(ws);
-    }
-
-    /// A frame that the failed checkpoint would have written.
-    fn thaw_frame(&mut self, ws: &mut Workspace, frame: u32) {
-        if ws.pool.info(frame).state == State::Superseded {
-            self.blocks.release(1);
-            ws.pool.retire(&ws.epoch, frame);
-        }
-    }
-
-    fn release_held(&mut self, ws: &Workspace) {
-        let mut lines = self.table.structure();
-        for line in self.held.drain(..) {
-            lines.retire(&ws.epoch, line, 1);
-        }
-    }
-
-    /// Gives back the memory of a root that was cleared.
-    fn dismantle(&mut self, ws: &Workspace, root: u32) {
-        let table = self.table.clone();
-        let depth = table.arena.owned(root, 1)[0].load(Ordering::Relaxed) as u8;
-        let mut i = 0;
-        while i < 1 << depth {
-            let word = table.root_words(root, depth, i).0.load(Ordering::Relaxed);
-            let Some(word) = RootWord::decode(word) else {
-                i += 1;
-                continue;
-            };
-            let record = table.record_of(word.array);
-            let leaves = table.leaves(record);
-            let mut lines = table.structure();
-            for leaf in leaves {
-                lines.retire(&ws.epoch, leaf.word.descriptor, DESCRIPTOR_LINES);
-            }
-            lines.retire(&ws.epoch, record.line, 1);
-            lines.retire(&ws.epoch, word.array, array_lines(word.bits));
-            i += 1 << (depth - word.depth);
-        }
-        table.structure().retire(&ws.epoch, root, root_lines(depth));
     }
 
     /// Keeps blocks for root and free map of the next checkpoint, as far as
@@ -372,10 +332,17 @@ impl Table {
         (depth, sources)
     }
 
-    /// A directory page as it is now.
-    fn capture(&self, ws: &Workspace, record: DirectoryRecord<'_>, generation: u64) -> Captured {
+    /// A directory page as it is now. Frames that became dirty in the `earlier`
+    /// generation, or before, are borrowed.
+    fn capture(
+        &self,
+        ws: &Workspace,
+        record: DirectoryRecord<'_>,
+        generation: u64,
+        earlier: u64,
+    ) -> Captured {
         record.set_captured(generation);
-        let mut dirty = Vec::new();
+        let (mut dirty, mut borrowed) = (Vec::new(), Vec::new());
         let mut segments = Vec::new();
         for (number, leaf) in self.leaves(record).into_iter().enumerate() {
             let descriptor = self.descriptor(leaf.word.descriptor);
@@ -388,8 +355,10 @@ impl Table {
                     let frame = ws.pool.info(word.number());
                     block = frame.block;
                     if frame.state == State::Dirty {
+                        let own = frame.generation > earlier;
+                        let whose = if own { &mut dirty } else { &mut borrowed };
                         let frame = word.number();
-                        dirty.push(DirtyPage { segment: number, page, frame, block: 0 });
+                        whose.push(DirtyPage { segment: number, page, frame, block: 0 });
                     }
                 }
                 pages.push(PageRef { block, crc: descriptor.crc(page) });
@@ -404,6 +373,6 @@ impl Table {
             generation,
             segments,
         };
-        Captured { record: record.line, page, dirty, block: 0 }
+        Captured { record: record.line, page, dirty, borrowed, block: 0 }
     }
 }

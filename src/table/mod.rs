@@ -54,7 +54,7 @@ mod tests;
 pub(crate) mod view;
 pub(crate) mod write;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -188,7 +188,8 @@ pub(crate) struct Workspace {
     pub(crate) epoch: Arc<ReuseEpoch>,
     /// Grows with each checkpoint; pages of older ones are copied on write.
     pub(crate) generation: u64,
-    /// The generation that a running checkpoint writes, with all before it.
+    /// The last generation that was frozen for a checkpoint, if there is one
+    /// that has not ended. All before it are, too.
     pub(crate) frozen: Option<u64>,
     /// Who owns the frames.
     pub(crate) tables: BTreeMap<u16, Arc<Table>>,
@@ -214,7 +215,8 @@ impl Workspace {
         Err(Error::BatchTooLarge { needed, limit })
     }
 
-    /// Whether a running checkpoint holds what became dirty in a generation.
+    /// Whether a checkpoint, that runs or waits, holds what became dirty in a
+    /// generation.
     fn is_frozen(&self, generation: u64) -> bool {
         self.frozen.is_some_and(|frozen| generation <= frozen)
     }
@@ -246,9 +248,9 @@ pub(crate) struct Writer {
     pub(crate) map_run: Run,
     /// Records of directory pages that became dirty in this generation.
     dirty: Vec<u32>,
-    frozen: Option<freeze::Frozen>,
-    /// Lines to retire when the running checkpoint has ended.
-    held: Vec<u32>,
+    /// The states that are frozen, the oldest first: the one that a checkpoint
+    /// is writing, and those that wait for theirs.
+    frozen: VecDeque<freeze::Frozen>,
     /// Blocks reserved for root and free map of the next checkpoint.
     standing: usize,
     /// Roots that were cleared, to be taken apart at the next checkpoint.
@@ -316,8 +318,7 @@ impl Writer {
             root_run: opening.root_run,
             map_run: opening.map_run,
             dirty: Vec::new(),
-            frozen: None,
-            held: Vec::new(),
+            frozen: VecDeque::new(),
             standing: 0,
             fallen: Vec::new(),
             recount: None,

@@ -19,9 +19,9 @@
 //! holds for root words, when a page takes the place of two.
 //!
 //! A directory page that changes becomes dirty, with a block reserved for it;
-//! if a running checkpoint has yet to see it, it is captured first. One that is
-//! no more is kept on record until that checkpoint has ended, which gives its
-//! block back. Segments move from page to page as they are: a checkpoint that
+//! if a checkpoint has yet to see it, it is captured first. One that is no more is
+//! kept on record until the checkpoints of all states that were frozen before have
+//! ended, of which one gives its block back. Segments move from page to page as they are: a checkpoint that
 //! has captured them under their old page knows frames, not pages.
 
 use std::sync::atomic::Ordering;
@@ -114,7 +114,7 @@ impl Writer {
     }
 
     /// A directory page is about to change, in its segments' counts or more.
-    /// If a running checkpoint has yet to see it, it is captured first.
+    /// If a checkpoint has yet to see it, it is captured first.
     pub(super) fn touch(&mut self, ws: &Workspace, record_line: u32) -> Result<()> {
         let table = self.table.clone();
         let record = table.record(record_line);
@@ -234,8 +234,8 @@ impl Writer {
         Ok(())
     }
 
-    /// A directory page is no more; a running checkpoint may still need to
-    /// know so.
+    /// A directory page is no more; a checkpoint may still need to know
+    /// so.
     fn kill_record(&mut self, ws: &Workspace, record: DirectoryRecord<'_>) {
         record.kill();
         self.blocks.release(1);
@@ -243,10 +243,9 @@ impl Writer {
         if let Some(at) = self.dirty.iter().rposition(|line| *line == record.line) {
             self.dirty.swap_remove(at);
         }
-        if ws.frozen.is_some() {
-            self.held.push(record.line);
-        } else {
-            self.table.structure().retire(&ws.epoch, record.line, 1);
+        match self.frozen.back_mut() {
+            Some(frozen) => frozen.hold(record.line),
+            None => self.table.structure().retire(&ws.epoch, record.line, 1),
         }
     }
 }

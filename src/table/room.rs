@@ -379,7 +379,9 @@ impl Writer {
     pub(super) fn retire_frame(&mut self, ws: &mut Workspace, frame: u32) {
         let info = *ws.pool.info(frame);
         match info.state {
-            State::Dirty if ws.is_frozen(info.generation) => ws.pool.supersede(frame),
+            State::Dirty if ws.is_frozen(info.generation) => {
+                ws.pool.supersede(frame, ws.generation);
+            }
             State::Dirty => {
                 self.blocks.release(1);
                 ws.pool.retire(&ws.epoch, frame);

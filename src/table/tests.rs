@@ -19,6 +19,7 @@ mod harness;
 mod lives;
 mod many;
 mod merging;
+mod queues;
 mod recounts;
 mod reuse;
 mod scans;

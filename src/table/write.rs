@@ -253,7 +253,7 @@ impl Writer {
         copy_words(from, ws.pool.words(frame));
         table.descriptor(place.descriptor).set_page(place.page, PageWord::frame(frame));
         if word.is_frame() {
-            ws.pool.supersede(word.number());
+            ws.pool.supersede(word.number(), ws.generation);
         } else {
             self.blocks.die(word.number());
         }

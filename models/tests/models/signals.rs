@@ -21,7 +21,7 @@ fn failed() -> Result<()> {
 /// the last one stands for all that follow.
 fn background(signals: &Signals, outcomes: &[(Result<()>, usize)]) {
     let mut i = 0;
-    while signals.next_request() {
+    while signals.next_request().is_some() {
         assert!(i < 4, "checkpoint after checkpoint, and a writer that waits");
         let (outcome, dirty) = &outcomes[i.min(outcomes.len() - 1)];
         signals.ended(outcome, *dirty);

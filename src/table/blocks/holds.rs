@@ -36,9 +36,12 @@ impl Hold {
 
 impl Blocks {
     /// Holds what the checkpoint under way reaches. Its pages, root and free
-    /// map have been written, and nothing has been settled yet.
-    pub(crate) fn hold(&mut self, owner: u64) {
-        let used = self.free_map().into_iter().map(|free| !free).collect();
+    /// map have been written, and nothing has been settled yet. If it has not
+    /// `written` this table, which did not change, that is what the last header
+    /// reaches: the first state that is frozen then is a later one.
+    pub(crate) fn hold(&mut self, owner: u64, written: bool) {
+        let free = if written { self.free_map() } else { self.free_on_disk() };
+        let used = free.into_iter().map(|free| !free).collect();
         self.holds.push(Hold { owner, used, blocks: Vec::new() });
     }
 

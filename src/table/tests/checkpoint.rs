@@ -120,7 +120,7 @@ impl Store {
     /// if the device is full.
     pub(super) fn write_root(&mut self, at: &mut Checkpoint) -> Result<()> {
         let entries = self.writer.frozen_root();
-        let depth = self.writer.frozen().unwrap().root_depth;
+        let depth = self.writer.frozen_root_depth();
         let bytes = encode_root(&entries, &at.live);
         self.writer.release_standing();
         let root = self.take_run(bytes.len() / BLOCK, &bytes)?;
@@ -162,11 +162,14 @@ impl Store {
             between(self);
         }
         self.writer.finish(&mut self.ws, root, map, covered);
-        self.ws.frozen = None;
+        // Others may wait behind it.
+        if self.writer.frozen_states() == 0 {
+            self.ws.frozen = None;
+        }
         self.writer.reserve_standing(&self.ws);
     }
 
-    /// The checkpoint fails, wherever it is.
+    /// The checkpoint fails, wherever it is, and those that wait with it.
     pub(super) fn give_up(&mut self, at: Checkpoint) {
         drop(at);
         self.ws.frozen = None;

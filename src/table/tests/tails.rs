@@ -109,7 +109,7 @@ fn a_tail_retired_in_this_epoch_waits_for_the_next_whatever_was_retired_before()
     let last = (0..100).map(|_| blocks.take()).last().unwrap();
     for block in [50, last] {
         blocks.die(block);
-        blocks.freeze();
+        blocks.freeze(1);
         blocks.settle(&epoch, FIRST_BLOCKS);
         if block == 50 {
             // The store's frames advanced it.
@@ -165,7 +165,7 @@ fn what_was_retired_in_two_epochs_is_given_back_as_a_whole() {
     assert_eq!((0..100).map(|_| blocks.take()).max(), Some(101));
     for dead in [90..102, 50..90] {
         dead.for_each(|block| blocks.die(block));
-        blocks.freeze();
+        blocks.freeze(1);
         blocks.settle(&epoch, FIRST_BLOCKS);
         if blocks.used() == 90 {
             epoch.advance();
