@@ -242,7 +242,7 @@ mod tests {
             assert!(SHAPE.taste(8, &value).is_none());
             assert!(SHAPE.taste(7, &value[..99]).is_none());
         }
-        assert_ne!(SHAPE.taste(7, &values.of(7, 1).to_vec()), SHAPE.taste(7, values.of(7, 2)));
+        assert_ne!(SHAPE.taste(7, values.of(7, 1)), SHAPE.taste(7, values.of(7, 2)));
     }
 
     #[test]

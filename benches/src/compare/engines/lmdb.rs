@@ -110,10 +110,10 @@ impl Store for Lmdb {
         Ok(transaction.commit()?)
     }
 
-    fn get(&mut self, key: &[u8], mut look: impl FnMut(&[u8])) -> Outcome<bool> {
+    fn get(&mut self, key: &[u8], look: impl FnMut(&[u8])) -> Outcome<bool> {
         let database = self.database;
         let value = database.get(self.reads()?, key)?;
-        Ok(value.map(|value| look(value)).is_some())
+        Ok(value.map(look).is_some())
     }
 
     fn iterate(&mut self, mut look: impl FnMut(&[u8], &[u8])) -> Outcome {
