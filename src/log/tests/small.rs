@@ -8,7 +8,7 @@ use super::faulty::Faulty;
 use super::space::tidy_until;
 use super::*;
 
-const LARGE: LogOptions = LogOptions { max_file: 16 << 20, read_only: false };
+const LARGE: LogOptions = LogOptions { max_file: 16 << 20, ..OPTIONS };
 
 /// The lengths of all files in the directory, the smallest first.
 fn lengths(storage: &Faulty) -> Vec<u64> {

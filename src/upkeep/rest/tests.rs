@@ -91,11 +91,6 @@ fn a_store_that_comes_to_rest_is_small_and_stays_as_it_is_until_somebody_writes(
         rest.come(&store).unwrap();
         assert_eq!(state().0, before.0, "a checkpoint for a single commit");
         assert_eq!(state().1.len(), before.1.len());
-        // As many as at first are.
-        (4..6).for_each(|round| write(&store, &table, 40_000, round));
-        until(&store, |log| log >= 12 * MIN_FILE);
-        rest.come(&store).unwrap();
-        assert_small(&store);
     });
 }
 
