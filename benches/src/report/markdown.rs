@@ -2,6 +2,7 @@
 //! out, and the aims.
 
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 use super::aims::{times, verdicts};
 use super::input::{Input, Resources, Words};
@@ -63,7 +64,9 @@ fn machines(text: &mut String, input: &Input) {
     let mut told: Vec<String> = Vec::new();
     for machine in &input.machines {
         let mut lines = String::new();
-        for (name, value) in machine.iter().filter(|(name, _)| !is_frame(name)) {
+        // In one order, however the parser was built.
+        let fields: BTreeMap<_, _> = machine.iter().filter(|(name, _)| !is_frame(name)).collect();
+        for (name, value) in fields {
             lines.push_str(&format!("- {}: {}\n", name.replace('_', " "), plain(value)));
         }
         if let Some(command) = machine.get("command") {

@@ -173,15 +173,16 @@ impl Table {
     }
 
     /// Asks for blocks, neighbours in one piece.
-    pub(super) fn ask_for_blocks(&self, mut blocks: Vec<u32>) {
+    pub(in crate::table) fn ask_for_blocks(&self, mut blocks: Vec<u32>) {
         if blocks.is_empty() {
             return;
         }
         blocks.sort_unstable();
         blocks.dedup();
-        let bytes = |block: u32| u64::from(block) * BLOCK as u64;
-        let runs = blocks.chunk_by(|a, b| a + 1 == *b);
-        let ranges = runs.map(|run| bytes(run[0])..bytes(run[run.len() - 1] + 1));
+        // A crafted page may name any number.
+        let bytes = |block: u64| block * BLOCK as u64;
+        let runs = blocks.chunk_by(|a, b| a.checked_add(1) == Some(*b));
+        let ranges = runs.map(|run| bytes(run[0].into())..bytes(u64::from(run[run.len() - 1]) + 1));
         self.file.will_need(&ranges.collect::<Vec<_>>());
     }
 }

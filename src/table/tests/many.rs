@@ -211,6 +211,16 @@ fn a_batch_asks_for_what_it_touches_before_it_waits() {
     assert!(!known.is_empty());
 }
 
+/// Found by crafted pages, whose numbers were counted on beyond the last one.
+#[test]
+fn blocks_that_no_file_can_have_are_asked_for_without_harm() {
+    let store = store_with(&plain(10).0, Setup::new(56));
+    asked(&store);
+    store.writer.table.ask_for_blocks(vec![u32::MAX, 7, u32::MAX - 1, 8]);
+    let last = u64::from(u32::MAX);
+    assert_eq!(asked(&store), [Asked::WillNeed(vec![7, 8, last - 1, last])]);
+}
+
 #[test]
 fn many_lookups_in_the_child_of_a_fork_are_refused() {
     let (there, _) = plain(10);
