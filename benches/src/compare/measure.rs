@@ -51,6 +51,22 @@ pub fn timed(
     Ok(Timed { ops: done, time: start.elapsed(), capped: done < ops, sum })
 }
 
+/// The same for single operations on something that is made ready before: for
+/// some of them at once, so that what makes it does not stand between them.
+pub fn each_of<T>(
+    ops: u64,
+    cap: Duration,
+    ready: impl Fn(u64) -> T,
+    mut one: impl FnMut(u64, &T) -> Outcome<u64>,
+) -> Outcome<Timed> {
+    let mut things = Vec::with_capacity(STRIDE as usize);
+    timed(ops, STRIDE, cap, |range| {
+        things.clear();
+        things.extend(range.map(|i| (i, ready(i))));
+        things.iter().try_fold(0u64, |sum, (i, thing)| Ok(sum.wrapping_add(one(*i, thing)?)))
+    })
+}
+
 /// The same for single operations.
 pub fn each(ops: u64, cap: Duration, mut one: impl FnMut(u64) -> Outcome<u64>) -> Outcome<Timed> {
     timed(ops, STRIDE, cap, |mut range| {

@@ -12,7 +12,7 @@
 use super::{Child, number_sum};
 use crate::Outcome;
 use crate::compare::entries::{Group, Key, Shape, Zipfian};
-use crate::compare::measure::{Timed, each, timed};
+use crate::compare::measure::{Timed, each, each_of, timed};
 use crate::compare::store::Store;
 
 /// Keys in one call of `get-batch`.
@@ -134,8 +134,10 @@ impl<S: Store> Life<'_, S> {
         }
         let (shape, cap) = (self.shape, self.child.cap);
         self.phase(name, 0, |life| {
-            each(shape.entries, cap, |i| {
-                super::get(&mut life.store, shape, u64::from(order[i as usize]))
+            let number = |i: u64| u64::from(order[i as usize]);
+            let ready = |i| (number(i), shape.key(number(i)));
+            each_of(shape.entries, cap, ready, |_, (number, key)| {
+                super::get_ready(&mut life.store, shape, *number, key)
             })
         })
         .map(drop)
@@ -147,10 +149,15 @@ impl<S: Store> Life<'_, S> {
         }
         let (shape, cap) = (self.shape, self.child.cap);
         self.phase("miss", 0, |life| {
-            each(shape.entries, cap, |i| match life.store.get(&shape.absent(i), |_| ())? {
-                false => Ok(0),
-                true => Err("a key that was never written is there".into()),
-            })
+            each_of(
+                shape.entries,
+                cap,
+                |i| shape.absent(i),
+                |_, key| match life.store.get(key, |_| ())? {
+                    false => Ok(0),
+                    true => Err("a key that was never written is there".into()),
+                },
+            )
         })
         .map(drop)
     }

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use super::entries::{Group, Shape};
+use super::entries::{Group, Key, Shape};
 use super::lines::{More, Whose};
 use super::measure::{Since, Timed, each};
 use super::store::{Config, Store};
@@ -243,8 +243,13 @@ impl Child {
 
 /// Gets an entry that has to be there; something of its value.
 pub fn get<S: Store>(store: &mut S, shape: Shape, number: u64) -> Outcome<u64> {
+    get_ready(store, shape, number, &shape.key(number))
+}
+
+/// The same where the key is at hand.
+pub fn get_ready<S: Store>(store: &mut S, shape: Shape, number: u64, key: &Key) -> Outcome<u64> {
     let mut taste = None;
-    let found = store.get(&shape.key(number), |value| taste = shape.taste(number, value))?;
+    let found = store.get(key, |value| taste = shape.taste(number, value))?;
     match (found, taste) {
         (true, Some(taste)) => Ok(taste),
         (true, None) => Err(format!("entry {number} has a value that it was not given").into()),
