@@ -33,6 +33,7 @@ pub struct Table {
 }
 
 /// All stores at one workload.
+#[derive(Clone)]
 pub struct Row {
     pub workload: String,
     pub threads: u64,
@@ -42,7 +43,7 @@ pub struct Row {
 }
 
 /// What was measured of one store at one workload.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Cell {
     /// Nanoseconds per operation, by run and round.
     rounds: BTreeMap<(usize, u64), Vec<f64>>,

@@ -41,7 +41,7 @@ pub fn draw(input: &Input, tables: &[Table], out: &Path) -> Outcome<Vec<Picture>
         let file = format!("throughput-{key_bytes}-{value_bytes}-{entries}.svg");
         throughput(table, |_| true, "Throughput", file, out, &mut pictures)?;
     }
-    if let Some(table) = for_readme(tables) {
+    if let Some(table) = &for_readme(tables) {
         let file = "overview.svg".to_owned();
         throughput(table, is_basic, "Overview: throughput", file, out, &mut pictures)?;
     }
