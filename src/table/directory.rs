@@ -93,6 +93,10 @@ impl Table {
     /// Loads the directory page of a hash, unless somebody else has.
     #[cold]
     pub(super) fn load_directory(&self, hash: u64) -> Result<()> {
+        if self.epoch.read() == 0 {
+            // In a forked child nobody is left who would release the lock.
+            return Err(super::read::forked());
+        }
         let mut lines = self.structure();
         let (line, depth) = self.root();
         let index = prefix_index(hash, 0, depth);

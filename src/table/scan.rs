@@ -154,6 +154,10 @@ impl Table {
     pub(crate) fn next_segment_after(&self, hash: u64) -> Option<u64> {
         loop {
             let seen = self.epoch.read();
+            if seen == 0 {
+                // Closed, or forked: there is nothing to go on with.
+                return None;
+            }
             let depth = match self.try_route(hash) {
                 Ok(Some(word)) => word.depth,
                 Ok(None) => continue,

@@ -221,6 +221,21 @@ fn blocks_that_no_file_can_have_are_asked_for_without_harm() {
     assert_eq!(asked(&store), [Asked::WillNeed(vec![7, 8, last - 1, last])]);
 }
 
+/// An iteration in a forked child went on behind its first error, and waited for
+/// a lock that a thread of the parent had held.
+#[test]
+fn the_child_of_a_fork_waits_for_no_lock() {
+    let mut store = store_with(&plain(10).0, Setup::new(56));
+    store.checkpoint();
+    let store = store.reopen();
+    let table = store.writer.table.clone();
+    let held = table.structure();
+    store.ws.epoch.end();
+    assert!(matches!(table.try_route(0), Err(Error::Closed { .. })));
+    assert_eq!(table.next_segment_after(0), None);
+    drop(held);
+}
+
 #[test]
 fn many_lookups_in_the_child_of_a_fork_are_refused() {
     let (there, _) = plain(10);
