@@ -147,8 +147,10 @@ fn compacting_again_and_again_changes_nothing_more() {
         let compacted = store.db.compact().expect("compact");
         assert!(compacted.finished);
         assert_eq!(state(), before, "commits and log files");
+        // The two files for a full device and the next one are made when the
+        // background has its turn: they may not have been there before.
         let now = store.device.used();
-        assert!(now <= used + FILE, "{used} bytes became {now}");
+        assert!(now <= used + 3 * FILE, "{used} bytes became {now}");
     }
     assert_clean(&store.db);
 }
