@@ -30,10 +30,12 @@
 //! after that finds no statement: the whole file counts as written, and its
 //! last commit is at most the one before the next file there is.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
+use super::WINDOW;
 use crate::error::{Corruption, Error, Result};
 use crate::format::BLOCK;
 use crate::format::record::{
@@ -46,6 +48,9 @@ pub(super) const DIRECTORY: &str = "log";
 
 /// The name under which a file is prepared.
 pub(super) const TEMPORARY: &str = "log/next.tmp";
+
+/// So many bytes of records are worth letting go of before a sync.
+const MANY: u64 = 16 * BLOCK as u64;
 
 /// An activated file of the log, as readers know it.
 pub(super) struct LogFile {
@@ -72,6 +77,8 @@ struct Progress {
     last_commit: AtomicU64,
     /// Whether the file is finished, and end and last commit are exact.
     finished: AtomicBool,
+    /// Below this offset no page is in the page tables as a written one.
+    let_go: AtomicU64,
 }
 
 impl LogFile {
@@ -85,7 +92,8 @@ impl LogFile {
         let LogFileHeader { number, salt, size } = header;
         let last_commit = AtomicU64::new(activation.last_commit);
         let (end, finished) = (AtomicU64::new(end), AtomicBool::new(false));
-        let progress = Progress { end, last_commit, finished };
+        let let_go = AtomicU64::new(0);
+        let progress = Progress { end, last_commit, finished, let_go };
         LogFile { number, salt, size, activation, map, trimmed: AtomicU64::new(0), progress }
     }
 
@@ -119,6 +127,34 @@ impl LogFile {
     pub(super) fn stated_end(&self) -> Option<(u64, u64)> {
         let finished = self.progress.finished.load(Acquire);
         finished.then(|| (self.end(), self.last_commit()))
+    }
+
+    /// Takes what was written through the mapping out of the page tables, if it
+    /// is much, and says what that was: before a sync ([`Map::let_go`]), by
+    /// one thread at a time.
+    pub(super) fn let_go(&self) -> Range<u64> {
+        let (start, end) = (self.progress.let_go.load(Relaxed), self.end());
+        if end.saturating_sub(start) < MANY {
+            return 0..0;
+        }
+        // What is mapped for writing ahead counts as written, too.
+        let length = end + WINDOW - start;
+        self.map.let_go(start as usize, length as usize);
+        let whole = end / BLOCK as u64 * BLOCK as u64;
+        self.progress.let_go.store(whole, Relaxed);
+        start..whole
+    }
+
+    /// Brings what was let go back: for readers of values, and ahead of the
+    /// writer, who has gone on meanwhile.
+    pub(super) fn take_back(&self, let_go: Range<u64>) {
+        if let_go.is_empty() {
+            return;
+        }
+        self.map.populate_read(let_go.start as usize, (let_go.end - let_go.start) as usize);
+        if self.stated_end().is_none() {
+            self.map.populate_write(self.end() as usize, (WINDOW / 2) as usize);
+        }
     }
 
     /// How many bytes were given back behind its end.

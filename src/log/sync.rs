@@ -297,7 +297,9 @@ impl Leader<'_> {
         this.poison.check()?;
         for Writable { log, file } in files {
             let path = || this.storage.path(&log_file_name(log.number));
+            let let_go = if this.options.append_by_call { 0..0 } else { log.let_go() };
             file.sync().map_err(|error| Error::io("sync", path(), error))?;
+            log.take_back(let_go);
         }
         let mut state = lock(&this.sync);
         state.unsynced.drain(..files.len().saturating_sub(1));

@@ -50,6 +50,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 
+mod advice;
+
 /// Bytes in a word.
 const WORD: usize = 8;
 
@@ -75,7 +77,18 @@ enum Owner {
     /// Held, never looked at: `base` points into it.
     #[allow(dead_code)]
     Heap(Arc<[AtomicU64]>),
-    Mapped(Arc<MmapRaw>),
+    Anonymous(Arc<MmapRaw>),
+    File(Arc<MmapRaw>),
+}
+
+impl Owner {
+    /// The mapping, if it is one.
+    fn mapping(&self) -> Option<&MmapRaw> {
+        match self {
+            Owner::Heap(_) => None,
+            Owner::Anonymous(raw) | Owner::File(raw) => Some(raw),
+        }
+    }
 }
 
 // SAFETY: `base` points into memory owned by `owner`, which is `Send` and
@@ -112,7 +125,7 @@ impl Map {
             // Advice: where it is not taken, reads bring in neighbours that nobody asked for.
             let _ = raw.advise(Advice::Random);
         }
-        Map::mapped(raw, bytes, writable)
+        Map::mapped(Owner::File(Arc::new(raw)), bytes, writable)
     }
 
     /// New memory of that many bytes, all zero, that takes no space until it
@@ -131,7 +144,7 @@ impl Map {
             // Advice: without huge pages everything works, at some TLB misses more.
             let _ = raw.advise(Advice::HugePage);
         }
-        Map::mapped(raw, bytes, true)
+        Map::mapped(Owner::Anonymous(Arc::new(raw)), bytes, true)
     }
 
     /// Addresses for that many bytes, all zero, which take memory page by page
@@ -146,22 +159,18 @@ impl Map {
             return Ok(Map::heap(zeros(bytes / WORD)));
         }
         let raw = MmapRaw::from(MmapOptions::new().len(bytes).no_reserve_swap().map_anon()?);
-        Map::mapped(raw, bytes, true)
+        Map::mapped(Owner::Anonymous(Arc::new(raw)), bytes, true)
     }
 
-    /// Says that a range of bytes is going to be used densely.
-    pub(crate) fn want_huge_pages(&self, offset: usize, length: usize) {
-        self.advise(Advice::HugePage, offset, length);
-    }
-
-    fn mapped(raw: MmapRaw, bytes: usize, writable: bool) -> io::Result<Map> {
+    fn mapped(owner: Owner, bytes: usize, writable: bool) -> io::Result<Map> {
         if !bytes.is_multiple_of(WORD) {
             return Err(invalid("the length of a map must be a multiple of 8"));
         }
-        let base = NonNull::new(raw.as_mut_ptr().cast::<AtomicU64>());
+        let address = owner.mapping().map_or(std::ptr::null_mut(), MmapRaw::as_mut_ptr);
+        let base = NonNull::new(address.cast::<AtomicU64>());
         let base = base.ok_or_else(|| invalid("the map has no address"))?;
         debug_assert!(base.is_aligned(), "mappings start at page boundaries");
-        Ok(Map { base, count: bytes / WORD, writable, owner: Owner::Mapped(Arc::new(raw)) })
+        Ok(Map { base, count: bytes / WORD, writable, owner })
     }
 
     /// The first `bytes` bytes of this map, as a map of the same memory.
@@ -249,68 +258,14 @@ impl Map {
             _ => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "beyond the end of the map")),
         }
     }
-
-    /// Brings a range of bytes into memory and into the page tables, so that
-    /// reading it does not fault. Does what it can and reports nothing.
-    pub(crate) fn populate_read(&self, offset: usize, length: usize) {
-        self.advise(Advice::PopulateRead, offset, length);
-    }
-
-    /// As [`populate_read`](Map::populate_read), for writing. Space in the
-    /// file should have been allocated before.
-    pub(crate) fn populate_write(&self, offset: usize, length: usize) {
-        if self.writable {
-            self.advise(Advice::PopulateWrite, offset, length);
-        }
-    }
-
-    fn advise(&self, advice: Advice, offset: usize, length: usize) {
-        if let Owner::Mapped(raw) = &self.owner {
-            let offset = offset.min(self.len());
-            let length = length.min(self.len() - offset);
-            if length > 0 {
-                // Advice: where the kernel is too old for it, pages fault in one by one.
-                let _ = raw.advise_range(advice, offset, length);
-            }
-        }
-    }
-
-    /// Makes a forked child find zeros here instead of a copy.
-    ///
-    /// # Errors
-    ///
-    /// `Unsupported` for memory on the heap; what the operating system says
-    /// for a map of a file, and before Linux 4.14.
-    pub(crate) fn wipe_on_fork(&self) -> io::Result<()> {
-        match &self.owner {
-            Owner::Heap(_) => Err(io::ErrorKind::Unsupported.into()),
-            Owner::Mapped(raw) => advise_wipe_on_fork(raw),
-        }
-    }
-}
-
-/// `madvise(MADV_WIPEONFORK)`, which memmap2 does not offer.
-fn advise_wipe_on_fork(raw: &MmapRaw) -> io::Result<()> {
-    use std::ffi::{c_int, c_void};
-    /// The same number on every architecture of Linux.
-    const MADV_WIPEONFORK: c_int = 18;
-    // SAFETY: this is the signature of madvise(2) in the C library, which the
-    // standard library links.
-    unsafe extern "C" {
-        fn madvise(address: *mut c_void, length: usize, advice: c_int) -> c_int;
-    }
-    // SAFETY: the range is a mapping that `raw` owns; the advice changes
-    // nothing in this process, only what a child of a fork will find.
-    let outcome = unsafe { madvise(raw.as_mut_ptr().cast(), raw.len(), MADV_WIPEONFORK) };
-    if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 impl fmt::Debug for Map {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match (&self.owner, self.writable) {
             (Owner::Heap(_), _) => "heap",
-            (Owner::Mapped(_), true) => "writable",
-            (Owner::Mapped(_), false) => "read-only",
+            (_, true) => "writable",
+            (_, false) => "read-only",
         };
         write!(f, "Map({kind}, {} bytes)", self.len())
     }

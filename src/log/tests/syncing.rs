@@ -45,6 +45,40 @@ fn files_are_synced_oldest_first_and_finished_ones_once() {
 }
 
 #[test]
+fn a_sync_lets_go_of_what_was_written_and_of_each_page_once() {
+    let mut open = Open::create(Faulty::new());
+    let file = open.appender.current.log.clone();
+    open.fill(10, 1_000);
+    assert_eq!(file.let_go(), 0..0, "too little to be worth it");
+    open.fill(200, 1_000);
+    let whole = open.appender.position().offset as u64 / 4096 * 4096;
+    assert_eq!(file.let_go(), 0..whole);
+    assert_eq!(file.let_go(), 0..0);
+    open.fill(100, 1_000);
+    let more = open.appender.position().offset as u64 / 4096 * 4096;
+    assert_eq!(file.let_go(), whole..more);
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "maps files")]
+fn what_a_sync_has_let_go_is_read_and_appended_to() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut open = Open::create(crate::storage::files::Files::new(directory.path()));
+    let start = open.appender.position();
+    let mut expected = Vec::new();
+    for round in 0..5_u8 {
+        for i in 0..200_u8 {
+            let (key, value) = ([round, i].to_vec(), vec![i; 700]);
+            open.put(&key, &value);
+            expected.push((key, value));
+        }
+        open.log.sync_to(u64::MAX).unwrap();
+    }
+    let found = contents(&open.log, start, open.appender.position());
+    assert_eq!(found, expected);
+}
+
+#[test]
 fn one_leader_syncs_for_all_who_wait() {
     let storage = Faulty::new();
     let mut open = Open::create(storage.clone());

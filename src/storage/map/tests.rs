@@ -126,6 +126,39 @@ fn a_file_and_its_maps_are_the_same_bytes() {
 
 #[test]
 #[cfg_attr(miri, ignore = "maps files")]
+fn a_file_that_is_let_go_keeps_what_was_written_through_its_map() {
+    let mut file = tempfile::tempfile().unwrap();
+    file.set_len(1 << 20).unwrap();
+    let map = Map::file(&file, 1 << 20, true).unwrap();
+    for page in 0..256 {
+        map.copy_in(4096 * page + 8, &[page as u8; 4000]).unwrap();
+    }
+    // Not at a page's beginning, and beyond the end.
+    map.let_go(4096 * 3 + 16, usize::MAX);
+    map.let_go(usize::MAX, 1);
+    map.copy_in(4096 * 200, b"written anew").unwrap();
+    for page in 0..256 {
+        let mut out = [0; 4000];
+        map.copy_out(4096 * page + 8, &mut out).unwrap();
+        assert_eq!(out[8..], [page as u8; 3992]);
+        file.seek(SeekFrom::Start(4096 * page as u64 + 16)).unwrap();
+        file.read_exact(&mut out[8..]).unwrap();
+        assert_eq!(out[8..], [page as u8; 3992]);
+    }
+}
+
+#[test]
+fn anonymous_memory_cannot_be_let_go() {
+    let map = Map::anonymous(HUGE_PAGE).unwrap();
+    map.copy_in(4096, b"stays").unwrap();
+    map.let_go(0, HUGE_PAGE);
+    let mut out = [0; 5];
+    map.copy_out(4096, &mut out).unwrap();
+    assert_eq!(out, *b"stays");
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "maps files")]
 fn impossible_maps_of_files_are_refused() {
     let file = tempfile::tempfile().unwrap();
     file.set_len(100).unwrap();
