@@ -6,7 +6,7 @@
 
 use crate::format::group::{
     ALL_EMPTY, CONTROL_WORDS, FINGERPRINTS, Geometry, KEY_LENGTHS, PageRecord, Probe,
-    VALUE_LENGTHS, fingerprint, h2, match_empty, seal,
+    VALUE_LENGTHS, fingerprint, h2, home_slot, match_empty, seal,
 };
 use crate::format::{BLOCK, put, u64_at};
 
@@ -68,7 +68,7 @@ impl Pages {
         for number in Probe::new(entry.hash, groups) {
             let (page, group) = self.geometry.page_of(number);
             let group = &mut self.pages[page][group * group_bytes..][..group_bytes];
-            if let Some(free) = match_empty(u64_at(group, 0)).first() {
+            if let Some(free) = match_empty(u64_at(group, 0)).nearest(home_slot(entry.hash)) {
                 group[free] = h2(entry.hash);
                 group[8 * FINGERPRINTS + free] = fingerprint(entry.hash);
                 put(group, 8 * KEY_LENGTHS + 2 * free, &entry.lengths.key.to_le_bytes());

@@ -70,6 +70,14 @@ pub(crate) fn home(hash: u64, groups: usize) -> usize {
     (((hash >> 7 & ((1 << 25) - 1)) * groups as u64) >> 25) as usize
 }
 
+/// The slot of its group that an entry takes if it is free. An entry may stand in
+/// any slot, but most stand in this one: so a writer asks for
+/// it together with the control line, before that says where the entry is.
+#[inline]
+pub(crate) fn home_slot(hash: u64) -> usize {
+    (hash >> 15) as usize % SLOTS
+}
+
 /// A set of slots: bit 7 of byte i stands for slot i.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Slots(u64);
@@ -78,6 +86,13 @@ impl Slots {
     #[inline]
     pub(crate) fn first(self) -> Option<usize> {
         (self.0 != 0).then(|| self.0.trailing_zeros() as usize / 8)
+    }
+
+    /// The first one from that slot on, or else from the first slot on.
+    #[inline]
+    pub(crate) fn nearest(self, slot: usize) -> Option<usize> {
+        let from = Slots(self.0.rotate_right(8 * slot as u32));
+        from.first().map(|steps| (slot + steps) % SLOTS)
     }
 
     #[inline]

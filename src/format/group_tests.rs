@@ -25,6 +25,20 @@ fn matching_agrees_with_the_definition_on_all_control_patterns() {
 }
 
 #[test]
+fn the_nearest_slot_is_the_first_one_from_there_on_around_the_group() {
+    for full in 0..1u32 << SLOTS {
+        let word = (0..SLOTS).fold(ALL_EMPTY, |word, i| {
+            if full >> i & 1 == 1 { with_byte(word, i, 0x05) } else { word }
+        });
+        for slot in 0..SLOTS {
+            let around = (0..SLOTS).map(|steps| (slot + steps) % SLOTS);
+            let expected = around.into_iter().find(|i| full >> i & 1 == 0);
+            assert_eq!(match_empty(word).nearest(slot), expected, "{full:b} from {slot}");
+        }
+    }
+}
+
+#[test]
 fn a_false_match_is_full_and_stands_above_a_true_one() {
     // The known case: h in byte 0 and h ^ 1 in byte 1 are both named.
     let control = with_byte(with_byte(ALL_EMPTY, 0, 0x02), 1, 0x03);

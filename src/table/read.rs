@@ -51,6 +51,7 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 use crate::error::{Error, Result};
 use crate::format::group::{self, Address, Geometry, Lengths, PAGE_WORDS, Probe, SLOTS, SPILLED};
 use crate::hash::Hasher;
+use crate::storage::map::prefetch;
 
 use super::arena::{Arena, LINE_WORDS};
 use super::layout::{DirectoryWord, ROOT_HEAD, RootWord, page_word, prefix_index};
@@ -305,6 +306,14 @@ impl Table {
             Some(words) => Ok(group_of(&self.geometry, words, group)),
             None => Err(Stop::Changed),
         }
+    }
+
+    /// Asks for the slot of a group where the entry of a hash stands most likely.
+    #[inline(always)]
+    fn ask_for_home_slot(&self, group: &[AtomicU64], hash: u64) {
+        let slot = slot_of(&self.geometry, group, group::home_slot(hash));
+        prefetch(&slot[0]);
+        prefetch(&slot[slot.len() - 1]);
     }
 
     /// Whether neither a group nor the epoch has changed: what was loaded from

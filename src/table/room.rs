@@ -301,7 +301,9 @@ impl Writer {
                 let (page, group) = table.geometry.page_of(number);
                 let target = table.group(to[page], group);
                 let control = target[group::CONTROL].load(Ordering::Relaxed);
-                if let Some(slot) = group::match_empty(control).first() {
+                if let Some(slot) =
+                    group::match_empty(control).nearest(group::home_slot(entry.hash))
+                {
                     table.move_slot(source, entry.slot.into(), target, slot, entry.hash);
                     break;
                 }

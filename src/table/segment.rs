@@ -250,6 +250,7 @@ impl Writer {
     ) -> Result<Spot> {
         let table = &*self.table;
         let descriptor = table.descriptor(word.descriptor);
+        let home = group::home_slot(hash);
         let mut deleted = None;
         for number in Probe::new(hash, word.groups.into()) {
             let (page, group) = table.geometry.page_of(number);
@@ -262,9 +263,9 @@ impl Writer {
                 }
             }
             if deleted.is_none() {
-                deleted = group::match_deleted(control).first().map(place);
+                deleted = group::match_deleted(control).nearest(home).map(place);
             }
-            if let Some(slot) = group::match_empty(control).first() {
+            if let Some(slot) = group::match_empty(control).nearest(home) {
                 return Ok(deleted.map_or(Spot::Empty(place(slot)), Spot::Deleted));
             }
         }

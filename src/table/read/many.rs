@@ -357,7 +357,9 @@ impl Table {
         looks.step(|look| {
             let control = look.group[group::CONTROL].load(Ordering::Relaxed);
             let matching = group::match_h2(control, group::h2(look.hash)).first();
-            if let Some(slot) = matching.or_else(|| group::match_empty(control).first()) {
+            if let Some(slot) = matching
+                .or_else(|| group::match_empty(control).nearest(group::home_slot(look.hash)))
+            {
                 let words = slot_of(&self.geometry, look.group, slot);
                 prefetch(&words[0]);
                 prefetch(&words[words.len() - 1]);
