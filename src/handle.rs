@@ -1,9 +1,9 @@
 //! The store and its background threads, as one thing to own.
 //!
 //! Every public handle holds one of these; the last to go closes the store.
-//! Three threads run while the store is open for writing: the log's keeper,
-//! the one that runs checkpoints, and the one that gives space back. A reader
-//! has none.
+//! Four threads run while the store is open for writing: the log's keeper,
+//! the one that runs checkpoints, the one that gives space back, and the one
+//! that takes it ahead of use. A reader has none.
 
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use crate::checkpoint;
 use crate::compact;
 use crate::error::{Error, Result};
-use crate::store::Store;
+use crate::store::{Store, ahead};
 use crate::upkeep;
 
 /// The store and its threads; dropped with the last handle.
@@ -29,6 +29,7 @@ impl Handle {
             handle.spawn("swissdb-log", |store| store.log.keep(store.options.sync_interval))?;
             handle.spawn("swissdb-checkpoint", checkpoint::keep)?;
             handle.spawn("swissdb-upkeep", upkeep::keep)?;
+            handle.spawn("swissdb-ahead", ahead::keep)?;
         }
         Ok(handle)
     }
@@ -65,6 +66,7 @@ impl Handle {
         self.store.signals.stop();
         self.store.space.stop();
         self.store.log.stop();
+        self.store.frames.wake();
         let threads = std::mem::take(
             &mut *self.threads.lock().unwrap_or_else(|poisoned| poisoned.into_inner()),
         );

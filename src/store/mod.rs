@@ -9,14 +9,15 @@
 //! One writer at a time holds [`Core`]; readers never do. The log is known
 //! here and so are the tables: a commit goes to the log and then to its table
 //! ([`commit`]). Background work is asked for through [`Signals`] and
-//! [`SpaceSignals`] and done by three threads: the log's keeper (syncs,
-//! prepared files), the one that runs checkpoints, and the one that gives
-//! space back.
+//! [`SpaceSignals`] and done by four threads: the log's keeper (syncs,
+//! prepared files), the one that runs checkpoints, the one that gives space
+//! back, and the one that makes ready what writers need next ([`ahead`]).
 //!
 //! Locks are taken in this order: `compacting`, `checkpointing`, `core`, a table's structure
 //! lock. Nothing waits for the disk with `core` held, but creating and
 //! dropping tables and clearing, which are rare and take a bounded time.
 
+pub(crate) mod ahead;
 pub(crate) mod commit;
 pub(crate) mod create;
 pub(crate) mod frozen;

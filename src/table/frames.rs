@@ -17,15 +17,24 @@
 //! Invariants: a dirty frame has one block reserved for it in its table; a
 //! frame is stored into again only after the reuse epoch has advanced since it
 //! was retired. The pool belongs to the holder of the writer lock.
+//!
+//! What frames take of memory: as much as were ever in use at once, and what is
+//! made ready [`ahead`] of their first use.
+
+mod ahead;
 
 use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
+use std::thread::Thread;
 
 use crate::format::group::PAGE_WORDS;
 use crate::storage::Map;
 use crate::storage::epoch::ReuseEpoch;
+
+pub(crate) use ahead::Ahead;
 
 /// Frames in a mebibyte: what an advance of the epoch should be worth.
 const ADVANCE_AT: usize = 256;
@@ -33,12 +42,17 @@ const ADVANCE_AT: usize = 256;
 /// The frames, for readers.
 pub(crate) struct Frames {
     map: Map,
+    /// Frames that were used once, now and then.
+    used: AtomicUsize,
+    /// Who makes ready what writers need next.
+    worker: OnceLock<Thread>,
 }
 
 impl Frames {
     /// Room for `frames` frames; memory is taken when they are first used.
     pub(crate) fn new(frames: usize) -> io::Result<Frames> {
-        Ok(Frames { map: Map::anonymous(frames * PAGE_WORDS * 8)? })
+        let map = Map::anonymous(frames * PAGE_WORDS * 8)?;
+        Ok(Frames { map, used: AtomicUsize::new(0), worker: OnceLock::new() })
     }
 
     /// The words of a frame, if there is one of that number.
@@ -114,6 +128,8 @@ pub(crate) struct Pool {
     clean: usize,
     /// Where the search for a clean frame goes on.
     hand: usize,
+    /// Frames that became dirty since somebody was told so.
+    untold: usize,
 }
 
 impl Pool {
@@ -128,6 +144,7 @@ impl Pool {
             dirty: 0,
             clean: 0,
             hand: 0,
+            untold: 0,
         }
     }
 
@@ -183,7 +200,8 @@ impl Pool {
         self.can_take(n)
     }
 
-    /// Takes a frame for a dirty page. Its bytes are whatever they were.
+    /// Takes a frame for a dirty page. Its bytes are whatever they were: zero, if
+    /// it is not among those [used](Pool::used) before.
     pub(crate) fn take(
         &mut self,
         epoch: &ReuseEpoch,
@@ -194,6 +212,11 @@ impl Pool {
         let frame = self.find(epoch, evict)?;
         self.infos[frame as usize] = Info { state: State::Dirty, owner, generation, block: 0 };
         self.dirty += 1;
+        self.untold += 1;
+        if self.untold >= ahead::TOLD_EVERY {
+            self.untold = 0;
+            self.frames.tell(self.infos.len());
+        }
         // Orders the stores that follow behind the advance of the epoch.
         fence(Ordering::Release);
         Some(frame)

@@ -324,13 +324,17 @@ impl Writer {
         for page in 0..usize::from(info.pages) {
             self.blocks.reserve(&ws.epoch, 1)?;
             let owner = Owner { table: table.id, page: page as u8, descriptor: descriptor.line };
+            let unused = ws.pool.used();
             let Some(frame) = ws.take_frame(owner) else {
                 self.blocks.release(1);
                 let limit = (ws.pool.capacity() * 4096) as u64;
                 return Err(Error::BatchTooLarge { needed: limit + 4096, limit });
             };
             let words = ws.pool.words(frame);
-            fill(words, 0);
+            if (frame as usize) < unused {
+                fill(words, 0);
+            }
+            debug_assert!(words.iter().all(|word| word.load(Ordering::Relaxed) == 0));
             for group in 0..table.geometry.groups_per_page {
                 table.group(words, group)[group::CONTROL].store(ALL_EMPTY, Ordering::Relaxed);
             }
