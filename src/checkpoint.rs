@@ -32,6 +32,7 @@
 //! free map, which is as good. A table that did not change is written all the
 //! same then, if its file gets shorter by an eighth.
 
+mod bites;
 mod runs;
 
 use std::path::PathBuf;
@@ -53,10 +54,11 @@ use crate::store::space::Behind;
 use crate::store::{Core, Store};
 use crate::table::Writer;
 use crate::table::freeze::Captured;
+use bites::Bites;
 use runs::RunBuffer;
 
 /// Frames that become clean with one holding of the writer lock.
-const BITE: usize = 1024;
+const FRAMES: usize = 128;
 /// Free blocks at the end of a table file that are worth giving back.
 const WORTH_PUNCHING: u32 = 256;
 
@@ -326,7 +328,10 @@ impl Checkpoint<'_> {
             if !portion.dirty {
                 continue;
             }
-            while self.with_writer(portion.id, |writer, ws| writer.finish_some(ws, BITE))? {}
+            let mut bites = Bites::begin();
+            while self.with_writer(portion.id, |writer, ws| writer.finish_some(ws, FRAMES))? {
+                bites.end_bite();
+            }
             self.with_writer(portion.id, |writer, ws| {
                 writer.finish(ws, portion.root, portion.free_map, portion.file_blocks);
                 if !self.state.last {

@@ -25,6 +25,8 @@
 //! A few blocks are kept in *reserve*, reserved for nobody: removals may take
 //! from them when the device is full, so that a full store can be emptied.
 //!
+//! A large file is given space [`ahead`] of need.
+//!
 //! When there are many free blocks at the end of the file, their space is given
 //! back, see [`tail`]. What snapshots hold is not free, see [`holds`].
 //!
@@ -43,6 +45,7 @@ use crate::storage::epoch::ReuseEpoch;
 
 use super::maps::BlockMaps;
 
+pub(crate) mod ahead;
 mod dying;
 mod holds;
 mod tail;
@@ -75,6 +78,7 @@ pub(crate) struct Blocks {
     allocated: u32,
     /// Blocks from there up to this one may have space from before the opening.
     unknown: u32,
+    ahead: ahead::TakingAhead,
     reserved: usize,
     /// Blocks, among those reserved, that only urgent work may have.
     kept: usize,
@@ -146,6 +150,7 @@ impl Blocks {
             total,
             allocated,
             unknown: total,
+            ahead: ahead::TakingAhead::default(),
             reserved: 0,
             kept: 0,
             leave: usize::MAX,
@@ -372,10 +377,15 @@ impl Blocks {
         self.file
             .allocate(offset * BLOCK as u64, length * BLOCK as u64)
             .map_err(|e| Error::io("take space for", &self.path, e))?;
-        let until = self.allocated + step;
+        self.count_allocated(step);
+        Ok(())
+    }
+
+    /// So many more blocks have their space.
+    fn count_allocated(&mut self, blocks: u32) {
+        let until = self.allocated + blocks;
         self.free_count += (self.allocated..until).filter(|b| self.is_free(*b)).count();
         self.allocated = until;
-        Ok(())
     }
 
     /// Doubles the file and its mapping.

@@ -94,7 +94,7 @@ impl Blocks {
     pub(crate) fn give_back_tail(&mut self, epoch: &ReuseEpoch, enough: u32) -> Result<u32> {
         // Before the epoch is advanced: would it be enough?
         let tail = self.allocated - (self.highest_used() + 1).min(self.allocated);
-        if self.read_only || tail < enough {
+        if self.read_only || self.ahead.busy || tail < enough {
             return Ok(0);
         }
         self.reclaim(epoch, 1);
@@ -123,7 +123,7 @@ impl Blocks {
     ///
     /// `Io` from punching the hole; then it is not tried again.
     pub(crate) fn give_back_unknown(&mut self) -> Result<u32> {
-        if self.read_only || self.unknown <= self.allocated {
+        if self.read_only || self.ahead.busy || self.unknown <= self.allocated {
             return Ok(0);
         }
         let bite = (self.unknown - self.allocated).min(MAX_STEP);

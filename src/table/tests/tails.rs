@@ -151,6 +151,63 @@ fn a_large_tail_is_given_back_in_bites() {
     assert_eq!((blocks.allocated(), blocks.highest_used(), blocks.used()), (102, 101, 102));
 }
 
+/// Blocks with so many of them reserved that they are a large file, in which few
+/// are left.
+fn large(blocks: usize) -> (Blocks, ReuseEpoch) {
+    let (mut large, epoch) = (new_blocks(), ReuseEpoch::new().unwrap());
+    large.reserve(&epoch, blocks).unwrap();
+    let left = large.allocated() as usize - 2 - blocks;
+    large.reserve(&epoch, left).unwrap();
+    (large, epoch)
+}
+
+#[test]
+fn space_taken_ahead_counts_if_the_end_has_not_moved() {
+    let (mut blocks, epoch) = large(9000);
+    let before = blocks.allocated();
+    let ahead = blocks.begin_ahead().expect("no blocks are left beside those reserved");
+    assert!(blocks.begin_ahead().is_none(), "somebody is at it");
+    blocks.release(9000);
+    assert_eq!(blocks.give_back_tail(&epoch, 1).unwrap(), 0, "no hole is punched meanwhile");
+    let taken = ahead.take();
+    blocks.end_ahead(&ahead, taken);
+    assert!(blocks.allocated() > before);
+    assert!(blocks.give_back_tail(&epoch, 1).unwrap() > 0);
+}
+
+#[test]
+fn no_more_than_an_eighth_is_taken_ahead_and_nothing_for_a_small_file() {
+    let (mut small, _) = large(2000);
+    assert!(small.begin_ahead().is_none(), "the file is small");
+    for many in [9000, 40_000, 400_000] {
+        let (mut blocks, _) = large(many);
+        let before = blocks.allocated();
+        while let Some(ahead) = blocks.begin_ahead() {
+            assert!(ahead.take());
+            blocks.end_ahead(&ahead, true);
+        }
+        let ahead = blocks.allocated() - before;
+        // The margin grows with what is taken; the file may be at its end.
+        assert!(ahead <= (blocks.allocated() / 8).min(16_384), "{ahead} of {before}");
+        assert!(ahead > 0 || blocks.usage().total == before);
+    }
+}
+
+#[test]
+fn space_taken_ahead_by_two_counts_once_and_a_full_device_is_not_asked_again() {
+    let (mut blocks, epoch) = large(9000);
+    let ahead = blocks.begin_ahead().unwrap();
+    // A writer is faster.
+    blocks.reserve(&epoch, 1).unwrap();
+    let allocated = blocks.allocated();
+    blocks.end_ahead(&ahead, true);
+    assert_eq!(blocks.allocated(), allocated);
+    blocks.reserve(&epoch, 4000).unwrap();
+    let ahead = blocks.begin_ahead().expect("few are left again");
+    blocks.end_ahead(&ahead, false);
+    assert!(blocks.begin_ahead().is_none());
+}
+
 #[test]
 fn what_was_retired_in_two_epochs_is_given_back_as_a_whole() {
     // Those of the later epoch stayed retired behind the end of what has space,
