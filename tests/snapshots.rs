@@ -6,6 +6,7 @@
 //! kept beside a copy of the model of its moment and compared whole, on stores
 //! whose log files and write buffer are so small that everything rolls over.
 
+mod queue;
 mod waiting;
 
 use std::sync::Arc;
