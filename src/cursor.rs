@@ -167,6 +167,13 @@ impl Scan {
     }
 }
 
+impl Scan {
+    /// The next entry, lent; see [`Iter::next_ref`].
+    pub fn next_ref(&mut self) -> Option<Result<(&[u8], &[u8])>> {
+        self.iter.next_ref()
+    }
+}
+
 impl Iterator for Scan {
     type Item = Result<(Value, Value)>;
 

@@ -5,6 +5,10 @@
 //! the table has not changed since; otherwise it is looked up again, so that
 //! an entry removed before it is reached does not appear, and one that was
 //! overwritten appears with its new value.
+//!
+//! An entry is either copied once more, for the caller to keep ([`Iterator`]), or
+//! lent where it stands in the copy ([`Iter::next_ref`]). Both look in the same
+//! way at what comes next ([`Found`]), so they promise the same.
 
 use std::sync::Arc;
 
@@ -31,6 +35,7 @@ const TRIES: usize = 16;
 /// * after a `clear` nothing more appears.
 ///
 /// The order is unspecified. Memory: a copy of one segment, at most 64 KiB.
+/// [`Iter::next_ref`] lends entries instead of copying them.
 pub struct Iter {
     handle: Arc<Handle>,
     table: Arc<Table>,
@@ -48,6 +53,16 @@ pub struct Iter {
     /// is damaged is an error of its own and hides no other entry.
     spilled_keys: Vec<(usize, Result<Box<[u8]>>)>,
     at: usize,
+    /// The entry that was lent last, if it does not stand in the copy.
+    lent: Option<(Value, Value)>,
+}
+
+/// Where an entry is.
+enum Found {
+    /// In its slot, and this in the copy of the segment: the entry's number.
+    Copied(usize),
+    /// It was put together, or looked up.
+    Apart((Value, Value)),
 }
 
 impl Iter {
@@ -76,7 +91,43 @@ impl Iter {
             copy: SegmentCopy::default(),
             spilled_keys: Vec::new(),
             at: 0,
+            lent: None,
         }
+    }
+
+    /// The next entry, lent: key and value until the next call. The same entries
+    /// come as from [`Iterator::next`], with the same promises and errors, and both
+    /// may be used in turn; nothing is copied once more, and nothing allocated
+    /// unless the entry is one whose key or value did not fit its slot.
+    ///
+    /// ```
+    /// let db = swissdb::Db::in_memory()?;
+    /// db.insert("a", "1")?;
+    /// db.insert("b", "22")?;
+    /// let (mut entries, mut bytes) = (db.iter(), 0);
+    /// while let Some(entry) = entries.next_ref() {
+    ///     let (key, value) = entry?;
+    ///     bytes += key.len() + value.len();
+    /// }
+    /// assert_eq!(bytes, 5);
+    /// # Ok::<(), swissdb::Error>(())
+    /// ```
+    #[inline]
+    pub fn next_ref(&mut self) -> Option<Result<(&[u8], &[u8])>> {
+        let found = match self.advance()? {
+            Ok(found) => found,
+            Err(error) => return Some(Err(error)),
+        };
+        Some(Ok(match found {
+            Found::Copied(i) => {
+                let [(key, key_len), (value, value_len)] = self.in_slot(i);
+                (&key[..key_len], &value[..value_len])
+            }
+            Found::Apart(entry) => {
+                let (key, value) = self.lent.insert(entry);
+                (key, value)
+            }
+        }))
     }
 
     /// The hash of the entry that comes next, or a lower one behind that of the
@@ -125,18 +176,54 @@ impl Iter {
         Ok(())
     }
 
+    /// Finds the next entry.
+    #[inline]
+    fn advance(&mut self) -> Option<Result<Found>> {
+        let i = self.at;
+        let in_slot = self.copy.get(i).is_some_and(|slot| !slot.lengths.spilled());
+        if in_slot && self.table.changes() == self.changes {
+            self.at += 1;
+            return Some(Ok(Found::Copied(i)));
+        }
+        self.advance_far()
+    }
+
+    /// The same where the next entry does not stand in the copy as it is now.
+    #[inline(never)]
+    fn advance_far(&mut self) -> Option<Result<Found>> {
+        loop {
+            while self.at < self.copy.len() {
+                self.at += 1;
+                if let Some(item) = self.entry(self.at - 1).transpose() {
+                    return Some(item);
+                }
+            }
+            let from = self.next?;
+            if let Err(error) = self.fill(from) {
+                // The rest of this segment cannot be read; the next one may.
+                self.copy = SegmentCopy::default();
+                let next = self.table.next_segment_after(from);
+                self.next = next.filter(|next| self.until.is_none_or(|until| *next < until));
+                return Some(Err(error));
+            }
+        }
+    }
+
     /// Entry `i` of the copy, as it is now.
-    fn entry(&mut self, i: usize) -> Result<Option<(Value, Value)>> {
+    fn entry(&mut self, i: usize) -> Result<Option<Found>> {
         self.take_damage(i)?;
         let Some(slot) = self.copy.get(i) else {
             return Ok(None);
         };
-        if let Some([(key, key_len), (value, value_len)]) = slot.inline()
-            && self.table.changes() == self.changes
-        {
-            let key = Value::from_start(key, key_len);
-            return Ok(Some((key, Value::from_start(value, value_len))));
+        if !slot.lengths.spilled() && self.table.changes() == self.changes {
+            return Ok(Some(Found::Copied(i)));
         }
+        let apart = self.entry_apart(i, slot)?;
+        Ok(apart.map(Found::Apart))
+    }
+
+    /// The same if it does not stand in its slot, or may have changed.
+    fn entry_apart(&self, i: usize, slot: ScannedSlot<'_>) -> Result<Option<(Value, Value)>> {
         let key = self.key(i, slot);
         let store = &self.handle.store;
         if slot.lengths.value_spilled() {
@@ -154,6 +241,12 @@ impl Iter {
         }
         let value = store.get(&self.table, key)?;
         Ok(value.map(|value| (Value::new(key), value)))
+    }
+
+    /// Key and value of entry `i` of the copy, which stand in its slot.
+    #[inline]
+    fn in_slot(&self, i: usize) -> [(&[u8], usize); 2] {
+        self.copy.get(i).and_then(ScannedSlot::inline).unwrap_or_default()
     }
 
     /// What is wrong with the key of entry `i`, if it is damaged.
@@ -192,22 +285,14 @@ fn spilled_keys(copy: &SegmentCopy, log: &LogBytes<'_>) -> Vec<(usize, Result<Bo
 impl Iterator for Iter {
     type Item = Result<(Value, Value)>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            while self.at < self.copy.len() {
-                self.at += 1;
-                if let Some(item) = self.entry(self.at - 1).transpose() {
-                    return Some(item);
-                }
+        Some(self.advance()?.map(|found| match found {
+            Found::Copied(i) => {
+                let [(key, key_len), (value, value_len)] = self.in_slot(i);
+                (Value::from_start(key, key_len), Value::from_start(value, value_len))
             }
-            let from = self.next?;
-            if let Err(error) = self.fill(from) {
-                // The rest of this segment cannot be read; the next one may.
-                self.copy = SegmentCopy::default();
-                let next = self.table.next_segment_after(from);
-                self.next = next.filter(|next| self.until.is_none_or(|until| *next < until));
-                return Some(Err(error));
-            }
-        }
+            Found::Apart(entry) => entry,
+        }))
     }
 }

@@ -78,7 +78,9 @@ pub use options::{Durability, HashKind, Options, TableOptions};
 pub use rewrite::{Payload, RewriteProgress, Rewritten, change_payload};
 pub use salvage::{LostValue, SalvageProgress, SalvageReport, salvage};
 pub use snapshot::{Entries, Snapshot, SnapshotTable};
-pub use stats::{Advice, CheckpointStats, LogFileStats, LogSpace, Stats, TableStats, Written};
+pub use stats::{
+    Advice, CheckpointStats, LogFileStats, LogSpace, SnapshotStats, Stats, TableStats, Written,
+};
 pub use survey::Survey;
 pub use table_handle::Table;
 pub use value::Value;

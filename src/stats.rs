@@ -8,6 +8,7 @@
 //! ```text
 //! Stats ─┬─ tables      entries, slots, segments, directory, blocks of the file
 //!        ├─ log_files   and what is alive in them;  log_space: files beside these
+//!        ├─ snapshots   how many are held, since when, and what they keep
 //!        ├─ waits       what writers waited for, and how long
 //!        ├─ written     bytes to the device, for how many bytes from the user
 //!        └─ last_checkpoint
@@ -16,6 +17,7 @@
 //! Counts of what was done begin when the store is opened.
 
 mod advice;
+mod snapshots;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -26,6 +28,7 @@ use crate::store::{Core, Store};
 use crate::table::{Table, Writer};
 
 pub use advice::Advice;
+pub use snapshots::SnapshotStats;
 
 /// The bytes of a block.
 const BLOCK: u64 = crate::format::BLOCK as u64;
@@ -95,6 +98,8 @@ pub struct Stats {
     pub cleaner_waits: u64,
     /// The time that they waited.
     pub cleaner_wait_time: Duration,
+    /// The snapshots that are held, and what they keep.
+    pub snapshots: SnapshotStats,
     /// What was written since the store was opened.
     pub written: Written,
 }
@@ -274,6 +279,7 @@ pub(crate) fn collect(store: &Store) -> Stats {
     let written = written(store, &core);
     let usage = store.log.usage();
     let counters = store.log.counters();
+    let snapshots = snapshots::collect(store, &core, commits);
     Stats {
         tables: core.writers().map(table).collect(),
         log_files,
@@ -300,6 +306,7 @@ pub(crate) fn collect(store: &Store) -> Stats {
         log_wait_time: counters.wait_time,
         cleaner_waits: count(&space.waits),
         cleaner_wait_time: nanos(&space.wait_nanos),
+        snapshots,
         written,
     }
 }

@@ -3,27 +3,80 @@
 //!
 //! The guarantees are those of Go's maps: an entry neither inserted nor removed
 //! during the iteration comes exactly once; none comes twice; one that is removed
-//! before it is reached does not come; one that is inserted may come or not.
+//! before it is reached does not come; one that is inserted may come or not. Each
+//! test iterates in every [`Way`]: entries copied, lent, and both in turn.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Deref;
 
 use swissdb::Options;
 
 use crate::support::{Model, TestStore, assert_same, key, show, value};
 
+/// How entries are taken from an iterator.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    Copied,
+    Lent,
+    InTurn,
+}
+
+/// A store, and how it is iterated.
+struct Subject {
+    store: TestStore,
+    way: Way,
+}
+
+impl Deref for Subject {
+    type Target = TestStore;
+
+    fn deref(&self) -> &TestStore {
+        &self.store
+    }
+}
+
+impl Subject {
+    /// Shows each entry with its number.
+    fn each(&self, mut look: impl FnMut(u64, &[u8], &[u8])) {
+        let mut entries = self.store.iter();
+        for number in 0.. {
+            let lent = match self.way {
+                Way::Copied => false,
+                Way::Lent => true,
+                Way::InTurn => number % 2 == 0,
+            };
+            if lent {
+                let Some(entry) = entries.next_ref() else { return };
+                let (key, value) = entry.expect("an entry");
+                look(number, key, value);
+            } else {
+                let Some(entry) = entries.next() else { return };
+                let (key, value) = entry.expect("an entry");
+                look(number, &key, &value);
+            }
+        }
+    }
+}
+
 /// Stores of one segment and of many, with `count` entries each.
-fn stores(count: u64) -> Vec<TestStore> {
-    let stores = vec![
-        TestStore::in_memory(Options::new()),
-        TestStore::in_memory(Options::new().payload(504)),
-        TestStore::on_disk(Options::new().payload(504).write_buffer(1 << 20)),
+fn stores(count: u64) -> Vec<Subject> {
+    let small = || TestStore::in_memory(Options::new());
+    let large = || TestStore::in_memory(Options::new().payload(504));
+    let on_disk = || TestStore::on_disk(Options::new().payload(504).write_buffer(1 << 20));
+    let subjects = vec![
+        Subject { store: small(), way: Way::Copied },
+        Subject { store: large(), way: Way::Copied },
+        Subject { store: on_disk(), way: Way::Copied },
+        Subject { store: small(), way: Way::InTurn },
+        Subject { store: large(), way: Way::Lent },
+        Subject { store: on_disk(), way: Way::Lent },
     ];
-    for store in &stores {
+    for store in &subjects {
         for i in 0..count {
             store.insert(key(i), value(i, 8)).expect("insert");
         }
     }
-    stores
+    subjects
 }
 
 /// The entries that [`stores`] hold.
@@ -33,16 +86,15 @@ fn model(count: u64) -> Model {
 
 /// Iterates, calls `meanwhile` after entry number `at` came (with its key), and
 /// returns what came; fails if a key came twice.
-fn iterate(store: &TestStore, at: usize, mut meanwhile: impl FnMut(&[u8])) -> Model {
+fn iterate(store: &Subject, at: u64, mut meanwhile: impl FnMut(&[u8])) -> Model {
     let mut seen = Model::new();
-    for (number, entry) in store.iter().enumerate() {
-        let (key, value) = entry.expect("an entry");
+    store.each(|number, key, value| {
         if number == at {
-            meanwhile(&key);
+            meanwhile(key);
         }
         let twice = seen.insert(key.to_vec(), value.to_vec());
-        assert!(twice.is_none(), "{} came twice", show(&key));
-    }
+        assert!(twice.is_none(), "{} came twice", show(key));
+    });
     seen
 }
 
@@ -50,6 +102,7 @@ fn iterate(store: &TestStore, at: usize, mut meanwhile: impl FnMut(&[u8])) -> Mo
 fn an_empty_store_yields_nothing() {
     for store in stores(0) {
         assert!(store.iter().next().is_none());
+        assert!(store.iter().next_ref().is_none());
     }
 }
 
@@ -69,6 +122,7 @@ fn an_iterator_that_ended_stays_ended() {
         assert_eq!(entries.by_ref().count(), 10);
         store.insert("late", "entry").expect("insert");
         assert!(entries.next().is_none());
+        assert!(entries.next_ref().is_none());
         assert!(entries.next().is_none());
     }
 }
@@ -144,16 +198,15 @@ fn growing_at_every_step_still_brings_the_old_entries_once() {
     for store in stores(300) {
         let mut next = 300;
         let mut seen = BTreeMap::new();
-        for entry in store.iter() {
-            let (key_seen, value_seen) = entry.expect("an entry");
-            assert!(seen.insert(key_seen.into_vec(), value_seen.into_vec()).is_none());
+        store.each(|_, key_seen, value_seen| {
+            assert!(seen.insert(key_seen.to_vec(), value_seen.to_vec()).is_none());
             if next < 2_000 {
                 for i in next..next + 5 {
                     store.insert(key(i), value(i, 8)).expect("insert");
                 }
                 next += 5;
             }
-        }
+        });
         seen.retain(|seen, _| *seen < key(300));
         assert_eq!(seen, model(300));
     }
@@ -163,11 +216,10 @@ fn growing_at_every_step_still_brings_the_old_entries_once() {
 fn removing_each_entry_as_it_comes_empties_the_store() {
     for store in stores(800) {
         let mut seen = BTreeSet::new();
-        for entry in store.iter() {
-            let (key, _) = entry.expect("an entry");
-            assert!(store.remove(&key).expect("remove"), "{} was there", show(&key));
-            assert!(seen.insert(key.into_vec()));
-        }
+        store.each(|_, key, _| {
+            assert!(store.remove(key).expect("remove"), "{} was there", show(key));
+            assert!(seen.insert(key.to_vec()));
+        });
         assert_eq!(seen.len(), 800);
         assert!(store.is_empty());
     }
@@ -179,11 +231,9 @@ fn growing_and_removing_while_iterating_loses_and_repeats_nothing() {
     for store in stores(600) {
         let mut seen = BTreeSet::new();
         let mut removed = BTreeSet::new();
-        for (step, entry) in store.iter().enumerate() {
-            let step = step as u64;
-            let (came, _) = entry.expect("an entry");
-            assert!(!removed.contains(came.as_ref()), "{} was removed before", show(&came));
-            assert!(seen.insert(came.to_vec()), "{} came twice", show(&came));
+        store.each(|step, came, _| {
+            assert!(!removed.contains(came), "{} was removed before", show(came));
+            assert!(seen.insert(came.to_vec()), "{} came twice", show(came));
             let victim = key(step * 2 % 600);
             if store.remove(&victim).expect("remove") {
                 removed.insert(victim);
@@ -191,7 +241,7 @@ fn growing_and_removing_while_iterating_loses_and_repeats_nothing() {
             if step < 1_000 {
                 store.insert(key(10_000 + step), value(step, 8)).expect("insert");
             }
-        }
+        });
         for i in (1..600).step_by(2) {
             assert!(seen.contains(&key(i)), "entry {i} was left alone and is missing");
         }
@@ -202,17 +252,16 @@ fn growing_and_removing_while_iterating_loses_and_repeats_nothing() {
 fn an_overwritten_entry_comes_once_with_one_of_its_values() {
     for store in stores(500) {
         let mut seen = BTreeSet::new();
-        for entry in store.iter() {
-            let (came, bytes) = entry.expect("an entry");
+        store.each(|_, came, bytes| {
             let i: u64 = String::from_utf8_lossy(&came[4..]).parse().expect("a number");
             let spilled = value(i, 2_000);
-            assert!(bytes[..] == value(i, 8)[..] || bytes[..] == spilled[..]);
+            assert!(bytes == value(i, 8) || bytes == spilled);
             assert!(seen.insert(i), "entry {i} came twice");
             // From inline to spilled, for this entry and one somewhere else.
-            store.insert(&came, &spilled).expect("insert");
+            store.insert(came, &spilled).expect("insert");
             let other = (i * 7 + 1) % 500;
             store.insert(key(other), value(other, 2_000)).expect("insert");
-        }
+        });
         assert_eq!(seen.len(), 500);
     }
 }
@@ -236,15 +285,14 @@ fn checkpoints_do_not_disturb_an_iteration() {
     for store in stores(1_000) {
         let mut steps = 0;
         let mut seen = Model::new();
-        for entry in store.iter() {
-            let (key, value) = entry.expect("an entry");
-            assert!(seen.insert(key.into_vec(), value.into_vec()).is_none());
+        store.each(|_, key, value| {
+            assert!(seen.insert(key.to_vec(), value.to_vec()).is_none());
             steps += 1;
             if steps % 200 == 0 {
                 store.insert("other", steps.to_string()).expect("insert");
                 store.checkpoint().expect("checkpoint");
             }
-        }
+        });
         seen.remove(&b"other"[..]);
         assert_eq!(seen, model(1_000));
     }
@@ -252,14 +300,16 @@ fn checkpoints_do_not_disturb_an_iteration() {
 
 #[test]
 fn spilled_keys_and_values_are_iterated_whole() {
-    let store = TestStore::on_disk(Options::new().max_log_file(1 << 20));
-    let mut model = Model::new();
-    for i in 0..200 {
-        let key = value(i, 1 + 13 * i as usize);
-        let bytes = value(i + 1_000, (i as usize * 37) % 5_000);
-        store.insert(&key, &bytes).expect("insert");
-        model.insert(key, bytes);
+    for way in [Way::Copied, Way::Lent, Way::InTurn] {
+        let store = TestStore::on_disk(Options::new().max_log_file(1 << 20));
+        let subject = Subject { store, way };
+        let mut model = Model::new();
+        for i in 0..200 {
+            let key = value(i, 1 + 13 * i as usize);
+            let bytes = value(i + 1_000, (i as usize * 37) % 5_000);
+            subject.insert(&key, &bytes).expect("insert");
+            model.insert(key, bytes);
+        }
+        assert_eq!(iterate(&subject, u64::MAX, |_| {}), model, "{way:?}");
     }
-    let entries = store.iter().map(|entry| entry.expect("an entry"));
-    assert_same(entries.map(|(k, v)| (k.into_vec(), v.into_vec())), &model);
 }

@@ -23,7 +23,7 @@
 //! `cargo test --release power`, and some minutes for each core.
 
 pub mod check;
-mod scenarios;
+pub mod scenarios;
 pub mod story;
 pub mod watchdog;
 

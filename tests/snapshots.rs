@@ -6,6 +6,7 @@
 //! kept beside a copy of the model of its moment and compared whole, on stores
 //! whose log files and write buffer are so small that everything rolls over.
 
+mod queue;
 mod waiting;
 
 use std::sync::Arc;
@@ -298,6 +299,59 @@ fn the_files_grow_by_the_hot_set_and_not_by_what_is_written_to_it() {
         assert!(waited, "{after} blocks are used, before {}", before.1);
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+#[test]
+fn stats_say_how_many_snapshots_are_held_and_what_they_keep() {
+    let store = TestStore::on_disk(options());
+    let overwrite = |stamp: u64| {
+        for i in 0..3_000 {
+            store
+                .insert(key(i), value(stamp + i, if i % 2 == 0 { 30 } else { 2_000 }))
+                .expect("insert");
+        }
+        store.checkpoint().expect("checkpoint");
+    };
+    let stats = || store.stats().snapshots;
+    overwrite(0);
+    let none = stats();
+    assert_eq!((none.held, none.oldest_commits, none.oldest_age), (0, None, None));
+    assert_eq!((none.waiting, none.block_bytes, none.log_bytes), (0, 0, 0));
+
+    let first = store.snapshot().expect("a snapshot");
+    assert_eq!(first.get("no").expect("get"), None);
+    let clone = first.clone();
+    store.insert("one", "more").expect("insert");
+    let began = Instant::now();
+    let second = store.snapshot().expect("a snapshot");
+    assert_eq!(second.get("no").expect("get"), None);
+    let two = stats();
+    assert_eq!((two.held, two.waiting, two.oldest_commits), (2, 0, Some(1)));
+    assert!(two.oldest_age.is_some_and(|age| age <= began.elapsed() + Duration::from_secs(600)));
+
+    // Every page and every long value is another one now.
+    overwrite(10_000);
+    overwrite(20_000);
+    let all = stats();
+    assert_eq!(all.oldest_commits, Some(6_001));
+    // A page has 64 slots of the default payload.
+    let pages = 3_000 / 64 * 4096;
+    assert!(all.block_bytes >= pages, "{all:?}");
+    assert!(all.log_bytes >= 1_500 * 2_000, "{all:?}");
+    assert!(all.block_bytes <= table_stats(&store).disk_bytes(), "{all:?}");
+    let log: u64 = store.stats().log_files.iter().map(|file| file.bytes).sum();
+    assert!(all.log_bytes < log, "{all:?}");
+
+    drop(first);
+    assert_eq!(stats().held, 2, "a clone is the same snapshot");
+    drop(clone);
+    let one = stats();
+    assert_eq!((one.held, one.oldest_commits), (1, Some(6_000)));
+    assert!(one.block_bytes >= pages && one.block_bytes <= all.block_bytes, "{one:?}");
+    drop(second);
+    let none = stats();
+    assert_eq!((none.held, none.oldest_commits, none.oldest_age), (0, None, None));
+    assert_eq!((none.block_bytes, none.log_bytes), (0, 0));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -63,6 +64,22 @@ impl Sizes {
             sizes.log_on_disk += metadata.blocks() * 512;
         }
         Ok(sizes)
+    }
+
+    /// Of the store in a directory, when the space that it takes has not changed
+    /// for so long.
+    pub fn at_rest(store: &Path, rest: Duration) -> crate::Outcome<Sizes> {
+        let taken = |sizes: &Sizes| (sizes.tables_on_disk, sizes.log_on_disk);
+        let (mut last, mut since) = (Sizes::of(store)?, Instant::now());
+        while since.elapsed() < rest {
+            std::thread::sleep(Duration::from_millis(100));
+            // A log file that is removed just now is no reason to stop.
+            let Ok(now) = Sizes::of(store) else { continue };
+            if taken(&now) != taken(&last) {
+                (last, since) = (now, Instant::now());
+            }
+        }
+        Ok(last)
     }
 }
 

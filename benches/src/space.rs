@@ -136,7 +136,7 @@ fn bursts(settings: &Settings, kind: Kind, path: &Path, writes: u64) -> Outcome 
     burst("into an empty store", 0, 2)?;
     put(writes, settings.entries, 2)?;
     for round in 3..6 {
-        settled(path, Duration::from_secs(settings.rest))?;
+        Sizes::at_rest(path, Duration::from_secs(settings.rest))?;
         burst("into a store at rest", writes * 7 * round, round)?;
         burst("right after that", writes * 7 * round + writes, round)?;
     }
@@ -183,21 +183,6 @@ fn life(settings: &Settings, kind: Kind, path: &Path) -> Outcome {
     Ok(db.close()?)
 }
 
-/// Waits until the size of a store does not change any more.
-fn settled(path: &Path, rest: Duration) -> Outcome<Sizes> {
-    let taken = |sizes: &Sizes| (sizes.tables_on_disk, sizes.log_on_disk);
-    let mut last = (Sizes::of(path)?, Instant::now());
-    while last.1.elapsed() < rest {
-        std::thread::sleep(Duration::from_millis(100));
-        // A log file that is removed just now is no reason to stop.
-        let Ok(now) = Sizes::of(path) else { continue };
-        if taken(&now) != taken(&last.0) {
-            last = (now, Instant::now());
-        }
-    }
-    Ok(last.0)
-}
-
 /// Prints what a store takes when it has come to rest.
 fn measure(
     db: &Db,
@@ -207,7 +192,7 @@ fn measure(
     took: Duration,
     rest: Duration,
 ) -> Outcome {
-    let sizes = settled(path, rest)?;
+    let sizes = Sizes::at_rest(path, rest)?;
     let stats = db.stats();
     let table = stats.tables.first().ok_or("a store without a table")?;
     let user_bytes = table.entries * (16 + kind.length as u64);

@@ -11,12 +11,12 @@ use std::thread::{self, Builder, JoinHandle};
 
 use crate::table::frames::Frames;
 
+use super::LONG_LOG;
+
 /// Frames that are touched at once: 2 MiB.
 const PIECE: usize = 512;
 /// How many are touched ahead: 16 MiB.
 const AHEAD: usize = 8 * PIECE;
-/// From so many bytes of log on, it is worth a thread.
-const LONG: u64 = 8 << 20;
 
 /// A thread that touches frames, until this is dropped.
 pub(super) struct Filling {
@@ -35,7 +35,7 @@ impl Filling {
     pub(super) fn begin(frames: &Arc<Frames>, log_bytes: u64) -> Filling {
         let (used, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
         let shared = Arc::new(Shared { used, stop });
-        if log_bytes < LONG {
+        if log_bytes < LONG_LOG {
             return Filling { shared, thread: None };
         }
         let (frames, seen) = (frames.clone(), shared.clone());

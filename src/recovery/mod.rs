@@ -48,6 +48,10 @@ use replay::{Replay, Start};
 use table_file::TableFile;
 pub(crate) use table_file::{open_still, open_table, remove_table_file};
 
+/// From so many bytes of log on, threads of their own are worth it: one that
+/// rewrites it, one that touches the frames that its replay needs.
+const LONG_LOG: u64 = 8 << 20;
+
 /// Opens or creates a store.
 pub(crate) fn open(storage: Arc<dyn Storage>, options: &Options) -> Result<Store> {
     let lock = take_lock(&*storage, options)?;

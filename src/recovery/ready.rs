@@ -21,10 +21,7 @@ use crate::store::Store;
 use crate::store::create::write_header;
 
 use super::table_file::{FoundHeader, TableFile};
-use super::{LogEnd, Opened};
-
-/// From so many bytes on, a log is rewritten by another thread.
-const LONG: u64 = 8 << 20;
+use super::{LONG_LOG, LogEnd, Opened};
 
 /// What is yet to be done.
 pub(super) struct Ready {
@@ -63,7 +60,7 @@ impl Ready {
     /// Step 4.
     fn rewrite(&mut self) -> Result<()> {
         let (from, to) = (self.end.from, self.end.to);
-        if self.end.bytes >= LONG {
+        if self.end.bytes >= LONG_LOG {
             let log = self.log.clone();
             let thread = Builder::new().name("swissdb-rewriting".to_owned());
             self.rewriting = thread.spawn(move || log.rewrite(from, to)).ok();

@@ -11,7 +11,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{BLOCK, Stats, TableStats};
+use super::{BLOCK, SnapshotStats, Stats, TableStats};
 use crate::census::Census;
 use crate::format::group::Geometry;
 
@@ -43,6 +43,11 @@ const SOME_GARBAGE: u64 = 16 << 20;
 /// spoken of. The cleaner itself lets half of what is alive be garbage before
 /// it acts, plus a constant: a third of the whole.
 const GARBAGE_PARTS: u64 = 3;
+
+/// How long the oldest snapshot must be held to be spoken of. A backup, or a
+/// look at every entry, is over by then or is meant to take its time; what is
+/// kept longer was often only forgotten.
+const LONG_HELD: Duration = Duration::from_secs(600);
 
 /// How long writers must have waited for the write buffer to be spoken of:
 /// less is not felt, and may be one slow sync.
@@ -99,6 +104,16 @@ pub enum Advice {
         /// Bytes of the log files altogether.
         log: u64,
     },
+    /// Snapshots have kept for long what nobody else needs, and it is much;
+    /// giving them up gives it back.
+    Snapshots {
+        /// Snapshots that are held.
+        held: u64,
+        /// For how long the oldest one has been.
+        oldest_age: Duration,
+        /// Bytes of the files that only they need.
+        bytes: u64,
+    },
     /// Writers waited, or checkpoints are frequent, because few changed pages
     /// may be in memory; see [`Options::write_buffer`](crate::Options::write_buffer).
     WriteBuffer {
@@ -135,17 +150,36 @@ impl Stats {
             let census = censuses.iter().find(|census| census.table == table.name);
             census.and_then(|census| slot_payload(census)).or_else(|| of_pages(table))
         });
-        tables.chain(self.dead_bytes()).chain(self.small_write_buffer()).collect()
+        let of_store = [self.dead_bytes(), self.held_by_snapshots(), self.small_write_buffer()];
+        tables.chain(of_store.into_iter().flatten()).collect()
     }
 
     fn dead_bytes(&self) -> Option<Advice> {
-        let log: u64 = self.log_files.iter().map(|file| file.bytes).sum();
-        let tables: u64 = self.tables.iter().map(TableStats::disk_bytes).sum();
+        let log = self.log_bytes();
         let all_dead: u64 = self.log_files.iter().map(|file| file.dead()).sum();
-        // What the next checkpoint lets go is not garbage yet.
-        let dead = all_dead.saturating_sub(self.log_since_checkpoint);
-        let worth = dead >= SOME_GARBAGE && dead >= (log + tables) / GARBAGE_PARTS;
-        worth.then_some(Advice::DeadBytes { dead, log })
+        // What the next checkpoint lets go is not garbage yet, and what
+        // snapshots keep stays where it is.
+        let dead = all_dead
+            .saturating_sub(self.log_since_checkpoint)
+            .saturating_sub(self.snapshots.log_bytes);
+        self.is_much(dead).then_some(Advice::DeadBytes { dead, log })
+    }
+
+    fn held_by_snapshots(&self) -> Option<Advice> {
+        let SnapshotStats { held, oldest_age, block_bytes, log_bytes, .. } = self.snapshots;
+        let oldest_age = oldest_age.filter(|age| *age >= LONG_HELD)?;
+        let bytes = block_bytes + log_bytes;
+        self.is_much(bytes).then_some(Advice::Snapshots { held, oldest_age, bytes })
+    }
+
+    fn log_bytes(&self) -> u64 {
+        self.log_files.iter().map(|file| file.bytes).sum()
+    }
+
+    /// Whether so many bytes of the store are worth to be spoken of.
+    fn is_much(&self, bytes: u64) -> bool {
+        let tables: u64 = self.tables.iter().map(TableStats::disk_bytes).sum();
+        bytes >= SOME_GARBAGE && bytes >= (self.log_bytes() + tables) / GARBAGE_PARTS
     }
 
     fn small_write_buffer(&self) -> Option<Advice> {
@@ -207,6 +241,7 @@ impl Advice {
             Advice::LowUtilisation { .. } => "low_utilisation",
             Advice::Tombstones { .. } => "tombstones",
             Advice::DeadBytes { .. } => "dead_bytes",
+            Advice::Snapshots { .. } => "snapshots",
             Advice::WriteBuffer { .. } => "write_buffer",
         }
     }
@@ -217,7 +252,9 @@ impl Advice {
             Advice::SlotPayload { table, .. }
             | Advice::LowUtilisation { table, .. }
             | Advice::Tombstones { table, .. } => Some(table),
-            Advice::DeadBytes { .. } | Advice::WriteBuffer { .. } => None,
+            Advice::DeadBytes { .. } | Advice::Snapshots { .. } | Advice::WriteBuffer { .. } => {
+                None
+            }
         }
     }
 }
@@ -252,6 +289,19 @@ impl fmt::Display for Advice {
                 Size(*log),
                 Size(*dead)
             ),
+            Advice::Snapshots { held, oldest_age, bytes } => {
+                match held {
+                    1 => write!(f, "1 snapshot has been held")?,
+                    n => write!(f, "{n} snapshots are held, the oldest one")?,
+                }
+                write!(
+                    f,
+                    " for {} minutes, and only for that {} of the files are \
+                     kept; they are given back when it is given up",
+                    oldest_age.as_secs() / 60,
+                    Size(*bytes)
+                )
+            }
             Advice::WriteBuffer { write_buffer, wait_time, checkpoints, log_bytes } => {
                 let times =
                     if *checkpoints == 1 { "once" } else { &format!("{checkpoints} times") };

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::options::HashKind;
-use crate::stats::{LogFileStats, LogSpace, Written};
+use crate::stats::{LogFileStats, LogSpace, SnapshotStats, Written};
 
 const MIB: u64 = 1 << 20;
 
@@ -71,6 +71,7 @@ fn healthy(table: TableStats) -> Stats {
         log_wait_time: Duration::ZERO,
         cleaner_waits: 0,
         cleaner_wait_time: Duration::ZERO,
+        snapshots: SnapshotStats::default(),
         written: Written::default(),
     }
 }
@@ -174,6 +175,41 @@ fn garbage_that_is_a_third_of_the_store_could_be_cleaned() {
     // Less than 16 MiB is nothing to speak of, whatever the share.
     let little = Stats { log_files: vec![log_file(16 * MIB, 0)], ..healthy(table(70_000, 0)) };
     assert_eq!(kinds(&little), [""; 0]);
+}
+
+#[test]
+fn a_snapshot_that_keeps_much_for_long_could_be_given_up() {
+    // With the 8 MiB of the table: a third of 48 MiB.
+    let with = |block_bytes, log_bytes, minutes: u64| Stats {
+        log_files: vec![log_file(40 * MIB, 40 * MIB)],
+        snapshots: SnapshotStats {
+            held: 2,
+            oldest_age: Some(Duration::from_secs(60 * minutes)),
+            block_bytes,
+            log_bytes,
+            ..SnapshotStats::default()
+        },
+        ..healthy(table(70_000, 0))
+    };
+    assert_eq!(kinds(&with(6 * MIB, 10 * MIB, 10)), ["snapshots"]);
+    assert_eq!(kinds(&with(6 * MIB, 10 * MIB, 9)), [""; 0]);
+    assert_eq!(kinds(&with(6 * MIB, 10 * MIB - 1, 10)), [""; 0]);
+    let advice = with(6 * MIB, 12 * MIB, 90).advice(&[]);
+    let expected = "2 snapshots are held, the oldest one for 90 minutes, and only for that \
+                    18.0 MiB of the files are kept; they are given back when it is given up";
+    assert_eq!(advice.iter().map(ToString::to_string).collect::<Vec<_>>(), [expected]);
+    assert_eq!(advice[0].table(), None);
+}
+
+#[test]
+fn of_garbage_that_snapshots_keep_a_compaction_gives_nothing_back() {
+    let with = |log_bytes| Stats {
+        log_files: vec![log_file(40 * MIB, 0)],
+        snapshots: SnapshotStats { held: 1, log_bytes, ..SnapshotStats::default() },
+        ..healthy(table(70_000, 0))
+    };
+    assert_eq!(kinds(&with(0)), ["dead_bytes"]);
+    assert_eq!(kinds(&with(40 * MIB)), [""; 0]);
 }
 
 #[test]

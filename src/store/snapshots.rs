@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::format::header::Header;
@@ -147,8 +147,20 @@ struct BegunOnes {
     newest: Option<(u64, u64)>,
 }
 
+/// What all snapshots that were taken and not given up have in common.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Taken {
+    pub(crate) snapshots: u64,
+    /// Those of them whose checkpoint has not ended.
+    pub(crate) waiting: u64,
+    /// The last commit that the oldest one sees, and when it began.
+    pub(crate) oldest: Option<(u64, Instant)>,
+}
+
 #[derive(Default)]
 struct Held {
+    /// The last commit that each snapshot sees, and when it began.
+    begun: BTreeMap<u64, (u64, Instant)>,
     /// The log files of each snapshot that is ready.
     files: BTreeMap<u64, BTreeSet<u32>>,
     /// The store was closed, and stays locked until the last one is gone.
@@ -194,8 +206,14 @@ impl Snapshots {
     fn begin_with(&self, now: &mut BegunOnes, generation: u64, begun: impl Fn() -> Begun) {
         let wanted = std::mem::take(&mut *lock(&self.wanted));
         for moment in &wanted {
-            moment.state().1 = begun();
+            let begun = begun();
+            lock(&self.held).begun.insert(moment.id, (begun.commit, Instant::now()));
+            moment.state().1 = begun;
             moment.set(State::Begun);
+            // Whoever wanted it may have given up before it was noted.
+            if moment.is_gone() {
+                lock(&self.held).begun.remove(&moment.id);
+            }
         }
         now.moments.extend(wanted.into_iter().map(|moment| (generation, moment)));
     }
@@ -252,6 +270,7 @@ impl Snapshots {
             std::io::ErrorKind::Other
         };
         for (_, moment) in std::mem::take(&mut *lock(&self.begun)).moments {
+            lock(&self.held).begun.remove(&moment.id);
             moment.set(State::Failed(error.to_string(), kind));
         }
     }
@@ -264,6 +283,18 @@ impl Snapshots {
     /// The log files that snapshots hold.
     pub(crate) fn files(&self) -> BTreeSet<u32> {
         lock(&self.held).files.values().flatten().copied().collect()
+    }
+
+    /// What there is of them now. One that failed holds nothing and is not
+    /// counted.
+    pub(crate) fn taken(&self) -> Taken {
+        let held = lock(&self.held);
+        let snapshots = held.begun.len() as u64;
+        Taken {
+            snapshots,
+            waiting: snapshots.saturating_sub(held.files.len() as u64),
+            oldest: held.begun.values().min().copied(),
+        }
     }
 
     /// The store is being closed: says whether it stays locked, for as long as
@@ -279,6 +310,7 @@ impl Snapshots {
     pub(crate) fn remove(&self, moment: &Moment) -> (bool, bool) {
         moment.state().0 = State::Gone;
         let mut held = lock(&self.held);
+        held.begun.remove(&moment.id);
         let was_held = held.files.remove(&moment.id).is_some();
         (was_held, was_held && held.locked && held.files.is_empty())
     }

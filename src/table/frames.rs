@@ -125,6 +125,8 @@ pub(crate) struct Pool {
     /// Frames to use before clean ones are evicted.
     limit: usize,
     dirty: usize,
+    /// Those of them that are replaced already.
+    superseded: usize,
     clean: usize,
     /// Where the search for a clean frame goes on.
     hand: usize,
@@ -142,6 +144,7 @@ impl Pool {
             retired: VecDeque::new(),
             limit,
             dirty: 0,
+            superseded: 0,
             clean: 0,
             hand: 0,
             untold: 0,
@@ -151,6 +154,11 @@ impl Pool {
     /// Dirty frames, those that a checkpoint is writing included.
     pub(crate) fn dirty(&self) -> usize {
         self.dirty
+    }
+
+    /// Dirty frames that only states which are frozen need.
+    pub(crate) fn superseded(&self) -> usize {
+        self.superseded
     }
 
     /// Frames that hold something.
@@ -308,13 +316,18 @@ impl Pool {
         let info = &mut self.infos[frame as usize];
         debug_assert_eq!(info.state, State::Dirty);
         *info = Info { state: State::Superseded, generation, ..*info };
+        self.superseded += 1;
     }
 
     /// Nobody but late readers needs a frame any more.
     pub(crate) fn retire(&mut self, epoch: &ReuseEpoch, frame: u32) {
         let info = &mut self.infos[frame as usize];
         match info.state {
-            State::Dirty | State::Superseded => self.dirty -= 1,
+            State::Dirty => self.dirty -= 1,
+            State::Superseded => {
+                self.dirty -= 1;
+                self.superseded -= 1;
+            }
             State::Clean => self.clean -= 1,
             State::Free => debug_assert!(false, "a free frame is not retired"),
         }

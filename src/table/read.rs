@@ -245,7 +245,7 @@ impl Table {
 
     /// The segment of a hash, for readers who walk the table: to be believed
     /// only if the epoch is unchanged afterwards. `None` says to try again.
-    pub(in crate::table) fn try_route(&self, hash: u64) -> Result<Option<DirectoryWord>> {
+    pub(super) fn try_route(&self, hash: u64) -> Result<Option<DirectoryWord>> {
         let line = self.root.load(Ordering::Acquire) as u32;
         let Some(head) = self.arena.words(line, 1) else {
             return Ok(None);

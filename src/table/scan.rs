@@ -13,6 +13,9 @@
 //! entry that comes next: what has a lower one was shown. (Two entries that agree
 //! in all 64 bits have one place; left between them, both are still to come.)
 //!
+//! While the groups of one page are copied, those of the next are asked for: the
+//! pages of a segment lie anywhere, so the processor cannot guess where it goes on.
+//!
 //! After some failures the caller takes the writer lock and tries again, which
 //! then cannot fail for that reason.
 
@@ -21,6 +24,7 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 use crate::error::Result;
 use crate::format::group::{self, Address, Lengths};
 use crate::hash::Hasher;
+use crate::storage::map::prefetch;
 
 use super::Table;
 use super::layout::{Descriptor, DirectoryWord, PageWord, prefix_index};
@@ -29,6 +33,9 @@ use super::segment::{hash_of, lengths};
 
 /// Tries before a scan asks for the writer lock.
 const TRIES: usize = 16;
+
+/// The words of a cache line.
+const LINE: usize = 8;
 
 /// The entries of a segment, copied out.
 #[derive(Default)]
@@ -102,11 +109,13 @@ impl<'a> ScannedSlot<'a> {
 
 impl SegmentCopy {
     /// How many entries.
+    #[inline]
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
 
     /// Entry `i`.
+    #[inline]
     pub(crate) fn get(&self, i: usize) -> Option<ScannedSlot<'_>> {
         let i = if self.order.is_empty() { i } else { self.order.get(i)?.1 };
         let (start, lengths) = *self.entries.get(i)?;
@@ -245,11 +254,11 @@ impl Table {
         sieve: Option<&Sieve<'_>>,
         out: &mut SegmentCopy,
     ) -> Result<bool> {
-        for number in 0..usize::from(word.groups) {
-            let (page, group) = self.geometry.page_of(number);
-            if page >= 16 {
-                return Ok(false);
-            }
+        let (groups, each) = (usize::from(word.groups), self.geometry.groups_per_page);
+        if groups > self.geometry.groups_per_segment {
+            return Ok(false);
+        }
+        for (page, first) in (0..groups).step_by(each).enumerate() {
             let mut word = descriptor.page(page);
             if word.is_unverified() {
                 self.verify_page(descriptor, page, word)?;
@@ -258,12 +267,24 @@ impl Table {
             let Some(words) = self.page_words(word) else {
                 return Ok(false);
             };
-            let Some(version) = self.copy_group(self.group(words, group), sieve, out) else {
-                return Ok(false);
-            };
-            out.groups.push((word.verified(), version));
+            let next = (first + each < groups).then(|| self.page_ahead(descriptor, page + 1));
+            for group in 0..each.min(groups - first) {
+                if let Some(next) = next.flatten() {
+                    self.group(next, group).iter().step_by(LINE).for_each(prefetch);
+                }
+                let Some(version) = self.copy_group(self.group(words, group), sieve, out) else {
+                    return Ok(false);
+                };
+                out.groups.push((word.verified(), version));
+            }
         }
         Ok(self.is_unchanged(descriptor, &out.groups))
+    }
+
+    /// The page of a segment that comes next, if it is to be read where it lies.
+    fn page_ahead(&self, descriptor: Descriptor<'_>, page: usize) -> Option<&[AtomicU64]> {
+        let word = descriptor.page(page);
+        if word.is_unverified() { None } else { self.page_words(word) }
     }
 
     /// Whether all groups of a segment are still what was copied.

@@ -7,7 +7,7 @@
 mod log;
 mod medium;
 mod tables;
-mod tale;
+pub mod tale;
 
 use std::sync::{Arc, Mutex};
 
@@ -36,7 +36,7 @@ fn is_header(call: &Call<'_>, table: &str) -> bool {
 
 /// Lets the call that is held up go on, even if the test fails, and holds up
 /// no other.
-struct Release<'a>(&'a Disk);
+pub struct Release<'a>(pub &'a Disk);
 
 impl Drop for Release<'_> {
     fn drop(&mut self) {

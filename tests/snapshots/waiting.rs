@@ -19,14 +19,14 @@ use crate::power::watchdog::Watchdog;
 use crate::support::{Model, Random, assert_clean, assert_holds, key, value};
 
 /// As many states as wait for a checkpoint at most.
-const WAITING: usize = 4;
+pub const WAITING: usize = 4;
 
 fn options() -> Options {
     Options::new().max_log_file(1 << 20).write_buffer(32 << 20)
 }
 
 /// The steps of a checkpoint that are held up.
-fn is_page(call: &Call<'_>) -> bool {
+pub fn is_page(call: &Call<'_>) -> bool {
     call.kind == Kind::Write && call.name == "default.swiss" && call.offset >= 8192
 }
 
@@ -38,7 +38,7 @@ fn is_header(call: &Call<'_>) -> bool {
     call.kind == Kind::Write && call.name == "default.swiss" && call.offset < 8192
 }
 
-const STEPS: [fn(&Call<'_>) -> bool; 3] = [is_page, is_sync, is_header];
+pub const STEPS: [fn(&Call<'_>) -> bool; 3] = [is_page, is_sync, is_header];
 
 /// A store with some entries and a checkpoint, and its model.
 fn start(disk: &Disk, random: &mut Random) -> (Db, Model) {
@@ -111,6 +111,32 @@ fn nobody_waits_for_a_checkpoint_that_is_being_written() {
         assert_holds(&db, &model);
         assert_clean(&db);
     }
+}
+
+#[test]
+fn stats_say_which_snapshots_wait_and_what_memory_they_keep() {
+    let _watchdog = Watchdog::new("the numbers of what waits");
+    let mut random = Random::new(2_071);
+    let disk = Disk::new(random.next());
+    let (db, mut model) = start(&disk, &mut random);
+    assert_eq!(db.stats().snapshots.frame_bytes, 0);
+    let taken = while_held(&db, &disk, is_page, || {
+        let taken = take(&db, &mut model, &mut random);
+        let stats = db.stats().snapshots;
+        assert_eq!((stats.held, stats.waiting), (WAITING as u64, WAITING as u64));
+        // What the first of them sees has been overwritten.
+        assert!(stats.frame_bytes > 0, "{stats:?}");
+        taken
+    });
+    for (snapshot, model) in &taken {
+        assert_default(snapshot, model);
+    }
+    let stats = db.stats().snapshots;
+    assert_eq!((stats.held, stats.waiting), (WAITING as u64, 0));
+    db.checkpoint().expect("checkpoint");
+    assert_eq!(db.stats().snapshots.frame_bytes, 0);
+    drop(taken);
+    assert_eq!(db.stats().snapshots.held, 0);
 }
 
 #[test]

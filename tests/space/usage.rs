@@ -87,8 +87,13 @@ impl Life<'_> {
     /// factor, of the log what is given for each byte that is alive, and a
     /// constant.
     ///
-    /// On a busy machine nothing may change for a while before the background
-    /// has had its turn: so what is too large is looked at again for a minute.
+    /// What is too large is looked at again for a minute. A checkpoint is due
+    /// after as many bytes of log as the table files take on the device, free
+    /// blocks that are given back afterwards included: up to twice what is counted
+    /// as `between` below. What was logged up to that is let go only with the
+    /// checkpoint that a store gets when nothing was committed for five seconds,
+    /// while its size does not change; and a checkpoint that runs on a busy machine
+    /// may take longer than that.
     fn measure(&mut self, phase: &str, factor: f64, of_log: (f64, u64)) {
         let start = Instant::now();
         loop {

@@ -138,10 +138,20 @@ fn iterate_once(reading: &mut Reading<'_>, random: &mut Random, run: &Run) {
         if random.one_in(2_000) {
             thread::sleep(Duration::from_millis(random.below(10)));
         }
-        let Some(item) = entries.next() else { break };
-        let (key, value) = item.expect("an entry");
-        let entry = ledger.entry_of(&key);
-        witness.judge(entry, last[entry], &Found::Value(&value), "iteration");
+        // Copied or lent, as it comes.
+        let entry = if step % 2 == 0 {
+            let Some(item) = entries.next() else { break };
+            let (key, value) = item.expect("an entry");
+            let entry = ledger.entry_of(&key);
+            witness.judge(entry, last[entry], &Found::Value(&value), "iteration");
+            entry
+        } else {
+            let Some(item) = entries.next_ref() else { break };
+            let (key, value) = item.expect("an entry that is lent");
+            let entry = ledger.entry_of(key);
+            witness.judge(entry, last[entry], &Found::Value(value), "iteration that lends");
+            entry
+        };
         assert!(!seen[entry], "entry {entry} came twice in an iteration");
         seen[entry] = true;
         if !run.goes_on() {

@@ -51,6 +51,24 @@ pub struct Writing {
     pub write_buffer: Option<usize>,
 }
 
+/// How much memory a new store may use while it is written.
+#[derive(Args)]
+pub struct Buffer {
+    /// Memory for changed pages of the new store, as in 64M
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    write_buffer: Option<usize>,
+}
+
+impl Buffer {
+    /// Options with that.
+    pub fn set_in(&self, options: Options) -> Options {
+        match self.write_buffer {
+            Some(bytes) => options.write_buffer(bytes),
+            None => options,
+        }
+    }
+}
+
 /// What is fixed when a table is created.
 #[derive(Args)]
 pub struct Creation {

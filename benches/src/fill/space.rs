@@ -13,7 +13,7 @@
 
 use std::io::Write;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use plotters::prelude::*;
 use swissdb::{Db, Options};
@@ -113,25 +113,10 @@ fn fill(db: &Db, entries: u64, path: &Path, rest: Duration) -> Outcome<Point> {
     for i in 0..entries {
         db.insert(key(1, i), value(2, i))?;
     }
-    let sizes = settled(path, rest)?;
+    let sizes = Sizes::at_rest(path, rest)?;
     let stats = db.stats();
     let table = stats.tables.first().ok_or("a store without a table")?;
     Ok(Point { entries, sizes, used: table.blocks_used * BLOCK })
-}
-
-/// Waits until the size of a store has not changed for some time.
-fn settled(path: &Path, rest: Duration) -> Outcome<Sizes> {
-    let taken = |sizes: &Sizes| (sizes.tables_on_disk, sizes.log_on_disk);
-    let (mut last, mut since) = (Sizes::of(path)?, Instant::now());
-    while since.elapsed() < rest {
-        std::thread::sleep(Duration::from_millis(100));
-        // A log file that is removed just now is no reason to stop.
-        let Ok(now) = Sizes::of(path) else { continue };
-        if taken(&now) != taken(&last) {
-            (last, since) = (now, Instant::now());
-        }
-    }
-    Ok(last)
 }
 
 /// Draws the curves and the aim.

@@ -65,6 +65,11 @@ impl Blocks {
         }
     }
 
+    /// How many blocks only snapshots need.
+    pub(crate) fn held_count(&self) -> usize {
+        self.holds.iter().map(|hold| hold.blocks.len()).sum()
+    }
+
     /// The blocks that only snapshots need.
     pub(super) fn held(&self) -> impl Iterator<Item = u32> {
         self.holds.iter().flat_map(|hold| &hold.blocks).copied()

@@ -246,11 +246,11 @@ impl Table {
         let Some(number) = look.probe.next() else {
             return rest.leave(look.key, Wait::Nothing);
         };
-        let (page, number) = self.geometry.page_of(number);
         // Only a directory word from reused memory goes beyond these.
-        if page >= MAX_SEGMENT_PAGES || number >= self.geometry.groups_per_page {
+        if number >= self.geometry.groups_per_segment {
             return rest.leave(look.key, Wait::Nothing);
         }
+        let (page, number) = self.geometry.page_of(number);
         let word = page_word(look.line, page);
         if rest.must_ask(word) {
             return rest.leave(look.key, Wait::Page(word));

@@ -40,6 +40,11 @@ impl Tale {
         self.changes.push(Change::Put(key, value));
     }
 
+    /// Notes that an entry was inserted or overwritten.
+    pub fn changed(&mut self, key: Vec<u8>, value: Vec<u8>) {
+        self.changes.push(Change::Put(key, value));
+    }
+
     /// Removes an entry that is there.
     pub fn remove(&mut self, key: impl Into<Vec<u8>>) {
         let key = key.into();
@@ -57,6 +62,13 @@ impl Tale {
     pub fn checkpoint(&mut self) {
         self.db.checkpoint().expect("checkpoint");
         self.durable = self.changes.len();
+    }
+
+    /// What its changes make.
+    pub fn model(&self) -> Model {
+        let mut model = Model::new();
+        self.changes.iter().for_each(|change| apply(&mut model, change));
+        model
     }
 
     /// Fails unless a store holds what some first part of the changes makes,

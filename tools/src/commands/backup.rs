@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use swissdb::{BackedUp, BackupProgress, Error, Options};
 
-use crate::opening::Store;
+use crate::opening::{Buffer, Store};
 use crate::outcome::{Answer, Failure, Outcome};
 use crate::output::Output;
 use crate::progress::Steps;
@@ -37,9 +37,8 @@ pub struct Arguments {
     #[arg(value_name = "DEST")]
     dest: PathBuf,
 
-    /// Memory for changed pages of the copy, as in 64M
-    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
-    write_buffer: Option<usize>,
+    #[command(flatten)]
+    buffer: Buffer,
 
     /// Show what was done as JSON
     ///
@@ -51,10 +50,7 @@ pub struct Arguments {
 
 /// Runs the command.
 pub fn run(arguments: &Arguments) -> Outcome {
-    let mut options = Options::new().read_only(true).create(false);
-    if let Some(bytes) = arguments.write_buffer {
-        options = options.write_buffer(bytes);
-    }
+    let options = arguments.buffer.set_in(Options::new().read_only(true).create(false));
     let db = options.open(&arguments.store.path).map_err(|error| match error {
         Error::Locked { .. } => Failure::Sentence(format!(
             "{error}, or let the program that has it open make the backup, with Db::backup"

@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use swissdb::{Options, SalvageReport};
 
 use crate::escape::Escaped;
+use crate::opening::Buffer;
 use crate::outcome::{Answer, Outcome};
 use crate::output::Output;
 use crate::progress::Progress;
-use crate::size;
 
 /// Rebuilds a damaged store in a new one
 ///
@@ -39,9 +39,8 @@ pub struct Arguments {
     #[arg(value_name = "DEST")]
     dest: PathBuf,
 
-    /// Memory for changed pages of the new store, as in 64M
-    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
-    write_buffer: Option<usize>,
+    #[command(flatten)]
+    buffer: Buffer,
 
     /// Show the report as JSON
     ///
@@ -54,10 +53,7 @@ pub struct Arguments {
 
 /// Runs the command.
 pub fn run(arguments: &Arguments) -> Outcome {
-    let mut options = Options::new();
-    if let Some(bytes) = arguments.write_buffer {
-        options = options.write_buffer(bytes);
-    }
+    let options = arguments.buffer.set_in(Options::new());
     let bar = Progress::of_share("salvaging");
     let report = swissdb::salvage(&arguments.source, &arguments.dest, &options, |progress| {
         bar.stand_at(progress.done);

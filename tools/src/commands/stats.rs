@@ -128,7 +128,7 @@ fn hash_name(table: &TableStats) -> String {
 fn command(look: &Look, advice: &Advice) -> Option<String> {
     let compact = format!("swissdb compact {}", quoted(&look.path));
     match advice {
-        Advice::WriteBuffer { .. } => None,
+        Advice::Snapshots { .. } | Advice::WriteBuffer { .. } => None,
         Advice::SlotPayload { table, better, .. } if table == "default" => {
             Some(format!("{compact} --slot-payload {better}"))
         }

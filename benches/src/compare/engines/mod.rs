@@ -6,16 +6,15 @@
 
 #[cfg(feature = "peers")]
 mod fjall;
-mod hashbrown;
 #[cfg(feature = "peers")]
 mod lmdb;
+mod map;
 #[cfg(feature = "peers")]
 mod redb;
 #[cfg(feature = "rocksdb")]
 mod rocksdb;
 #[cfg(feature = "peers")]
 mod sled;
-mod std_map;
 mod swiss;
 
 use crate::Outcome;
@@ -47,7 +46,7 @@ const fn with(
 }
 
 /// A map in memory.
-const fn map(name: &'static str, package: &'static str) -> Known {
+const fn in_memory(name: &'static str, package: &'static str) -> Known {
     Known { name, package, feature: None, built: true, on_disk: false }
 }
 
@@ -59,8 +58,8 @@ pub const ALL: [Known; 8] = [
     with("peers", cfg!(feature = "peers"), "fjall", "fjall"),
     with("peers", cfg!(feature = "peers"), "sled", "sled"),
     with("rocksdb", cfg!(feature = "rocksdb"), "rocksdb", "rocksdb"),
-    map("HashMap", "std"),
-    map("hashbrown", "hashbrown"),
+    in_memory("HashMap", "std"),
+    in_memory("hashbrown", "hashbrown"),
 ];
 
 /// Something to do with a store of any kind.
@@ -73,8 +72,8 @@ pub trait Deed {
 pub fn with_store(name: &str, deed: impl Deed) -> Outcome {
     match name {
         "swissdb" => deed.with::<swiss::Swiss>(),
-        "HashMap" => deed.with::<std_map::StdMap>(),
-        "hashbrown" => deed.with::<hashbrown::Hashbrown>(),
+        "HashMap" => deed.with::<map::StdMap>(),
+        "hashbrown" => deed.with::<map::Hashbrown>(),
         #[cfg(feature = "peers")]
         "redb" => deed.with::<redb::Redb>(),
         #[cfg(feature = "peers")]

@@ -96,9 +96,10 @@ impl Store for Swiss {
     }
 
     fn iterate(&mut self, mut look: impl FnMut(&[u8], &[u8])) -> Outcome {
-        for entry in self.db.iter() {
+        let mut entries = self.db.iter();
+        while let Some(entry) = entries.next_ref() {
             let (key, value) = entry?;
-            look(&key, &value);
+            look(key, value);
         }
         Ok(())
     }
