@@ -20,6 +20,7 @@
 //! * [`directory`]: loading and routing; [`replace`]: other segments, split pages
 //! * [`read`]: the lock-free lookup, and that of many keys at once
 //! * [`segment`], [`room`], [`write`]: the writer's lookup, making room, changes
+//! * [`batch`]: many changes at once
 //! * [`shrink`], [`live`]: taking room back; which log bytes are needed
 //! * [`freeze`]: what a checkpoint sees while writers go on
 //! * [`scan`], [`check`], [`view`]: walking a segment; invariants; copies for `verify`
@@ -35,6 +36,7 @@
 //! 3. At least one slot is empty.
 
 pub(crate) mod arena;
+pub(crate) mod batch;
 pub(crate) mod blocks;
 pub(crate) mod check;
 pub(crate) mod directory;

@@ -1,0 +1,597 @@
+//! Many changes of a table at once.
+//!
+//! A batch is prepared as a whole, logged, and applied as a whole, in these
+//! steps over all its changes, sorted by the hashes of their keys:
+//!
+//! 1. *Find*: each change finds its place, chunk by chunk, what the chunk needs
+//!    being asked of memory before. The changes of a segment stand together.
+//!    Where it has too little room for the new keys among them, it is replaced
+//!    once, by what has room for all, and they find their places anew. Of several
+//!    changes of a key only the last one gets a place.
+//! 2. *Make writable*: those pages that are not are counted; frames and blocks
+//!    for all of them are there, or the batch is refused before one is copied.
+//! 3. The record is logged.
+//! 4. *Apply*, which cannot fail: each entry goes where its place is.
+//!
+//! # Why a place stays what it is
+//!
+//! Nobody else changes the table: the writer lock is held. A segment is replaced
+//! only while its own changes find their places. A page that may be written in
+//! place stays where it is until the next checkpoint begins. And no two new keys
+//! are given the same slot: what was promised is remembered, segment by segment,
+//! and counts as full.
+//!
+//! # Why every key is found afterwards
+//!
+//! A search for a key ends at the first group with an empty slot. A new key
+//! passes over groups whose last empty slots were promised to others; once all
+//! inserts are done, these groups are full, and the search goes on past them.
+//! Until then such a key may be invisible, as if its turn had not come. Removes
+//! come after the inserts, because they ask whether the group is full: an
+//! empty slot that is left too early would hide what lies behind it for good.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::error::Result;
+use crate::format::group::{self, Address, Probe};
+use crate::storage::map::prefetch;
+
+use super::layout::DirectoryWord;
+use super::read::many::CHUNK;
+use super::read::near::Near;
+use super::segment::{Content, Place, address, fill_slot, key_is, lengths, under_version};
+use super::{Spilled, Table, Workspace, Writer};
+
+/// Groups of a segment at most: of 16 pages with 16 groups each.
+const MOST_GROUPS: usize = 256;
+/// While changes are applied, the places of those that come after so many
+/// others are asked of memory.
+const AHEAD: usize = 8;
+/// Steps that are kept for the next batch at most.
+const KEPT: usize = 1 << 16;
+/// From so many steps on they are sorted by spreading, over so many ranges at
+/// most, as a logarithm; with so few in each, these are sorted by shifting.
+const WORTH_SPREADING: usize = 64;
+const MOST_SPREAD: u32 = 11;
+const FEW: usize = 16;
+
+/// The changes of a batch, by their numbers.
+pub(crate) trait Entries {
+    fn key(&self, change: u32) -> &[u8];
+    fn is_insert(&self, change: u32) -> bool;
+}
+
+/// What is done for a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Deed {
+    /// Nothing: a later change of the key undoes it, or what it removes is not
+    /// there.
+    Nothing,
+    /// The key is there and gets a new value.
+    Overwrite,
+    /// The key is new and takes a deleted slot.
+    Reuse,
+    /// The key is new and takes an empty slot.
+    Fill,
+    Remove,
+}
+
+/// A change on its way: 24 bytes, for they are sorted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Step {
+    pub(crate) hash: u64,
+    /// Its number in the batch.
+    pub(crate) change: u32,
+    pub(crate) table: u16,
+    deed: Deed,
+    page: u8,
+    group: u8,
+    slot: u8,
+    descriptor: u32,
+}
+
+impl Step {
+    fn place(&self) -> Place {
+        Place {
+            descriptor: self.descriptor,
+            page: self.page.into(),
+            group: self.group.into(),
+            slot: self.slot.into(),
+        }
+    }
+
+    fn set(&mut self, deed: Deed, place: Place) {
+        self.deed = deed;
+        self.descriptor = place.descriptor;
+        (self.page, self.group, self.slot) =
+            (place.page as u8, place.group as u8, place.slot as u8);
+    }
+}
+
+/// The steps of a batch, and memory that is kept from one batch to the next.
+#[derive(Default)]
+pub(crate) struct Steps {
+    steps: Vec<Step>,
+    spare: Vec<Step>,
+}
+
+impl Steps {
+    /// Forgets the last batch; one that was large leaves no memory.
+    pub(crate) fn clear(&mut self) {
+        self.steps.clear();
+        if self.steps.capacity() > KEPT {
+            *self = Steps::default();
+        }
+    }
+
+    pub(crate) fn reserve(&mut self, more: usize) {
+        self.steps.reserve(more);
+    }
+
+    /// Adds the step of a change, in the order of the batch.
+    #[inline]
+    pub(crate) fn push(&mut self, table: u16, hash: u64, change: u32) {
+        let deed = Deed::Nothing;
+        let step = Step { hash, change, table, deed, page: 0, group: 0, slot: 0, descriptor: 0 };
+        self.steps.push(step);
+    }
+
+    /// Sorts by table and hash, those with the same hash by key, and those of a
+    /// key in the order of the batch.
+    pub(crate) fn sort(&mut self, entries: &impl Entries) {
+        let one_table = self.steps.windows(2).all(|pair| pair[0].table == pair[1].table);
+        if one_table && self.steps.len() >= WORTH_SPREADING {
+            self.spread();
+        } else {
+            self.steps.sort_unstable_by_key(|step| (step.table, step.hash, step.change));
+        }
+        for same in self.steps.chunk_by_mut(|a, b| (a.hash, a.table) == (b.hash, b.table)) {
+            if same.len() > 2 {
+                same.sort_by(|a, b| entries.key(a.change).cmp(entries.key(b.change)));
+            }
+        }
+    }
+
+    /// Sorts by hash: spreads the steps over as many ranges of hashes as there
+    /// are steps, about, so that few are left to sort in each. Hashes are even,
+    /// as a rule; where they are not, more are left.
+    fn spread(&mut self) {
+        let bits = self.steps.len().ilog2().min(MOST_SPREAD);
+        let range = |step: &Step| (step.hash >> (64 - bits)) as usize;
+        let mut ends = [0u32; 1 << MOST_SPREAD];
+        for step in &self.steps {
+            ends[range(step)] += 1;
+        }
+        let most = ends.iter().copied().max().unwrap_or(0);
+        let mut sum = 0;
+        for end in &mut ends[..1 << bits] {
+            (*end, sum) = (sum, sum + *end);
+        }
+        self.spare.resize(self.steps.len(), self.steps[0]);
+        for step in &self.steps {
+            let at = &mut ends[range(step)];
+            self.spare[*at as usize] = *step;
+            *at += 1;
+        }
+        std::mem::swap(&mut self.steps, &mut self.spare);
+        if most as usize > FEW {
+            let ranges = self.steps.chunk_by_mut(|a, b| range(a) == range(b));
+            ranges.for_each(|of| of.sort_unstable_by_key(|step| (step.hash, step.change)));
+            return;
+        }
+        for i in 1..self.steps.len() {
+            let step = self.steps[i];
+            let mut at = i;
+            while at > 0 && self.steps[at - 1].hash > step.hash {
+                self.steps[at] = self.steps[at - 1];
+                at -= 1;
+            }
+            self.steps[at] = step;
+        }
+    }
+
+    /// The steps, table by table once they are sorted.
+    pub(crate) fn tables(&self) -> impl Iterator<Item = &[Step]> {
+        self.steps.chunk_by(|a, b| a.table == b.table)
+    }
+
+    /// The same, to be prepared.
+    pub(crate) fn tables_mut(&mut self) -> impl Iterator<Item = &mut [Step]> {
+        self.steps.chunk_by_mut(|a, b| a.table == b.table)
+    }
+}
+
+/// The segment whose changes are finding their places.
+struct Run {
+    /// Its first step.
+    first: usize,
+    word: DirectoryWord,
+    /// Empty slots that may still be promised.
+    left: usize,
+    /// Pages that may be written in place, and those that are going to be: a
+    /// bit per page.
+    writable: u64,
+    wanted: u64,
+    /// The slots of each group that were promised, a bit per slot.
+    promised: [u8; MOST_GROUPS],
+    has_promised: bool,
+}
+
+impl Run {
+    fn new() -> Run {
+        let word = DirectoryWord { descriptor: u32::MAX, groups: 0, depth: 0 };
+        let promised = [0; MOST_GROUPS];
+        Run { first: 0, word, left: 0, writable: 0, wanted: 0, promised, has_promised: false }
+    }
+
+    /// Pages that have to be made writable.
+    fn to_copy(&self) -> usize {
+        (self.wanted & !self.writable).count_ones() as usize
+    }
+
+    /// The first of these slots that is not promised.
+    #[inline]
+    fn free(&self, number: usize, mut slots: group::Slots) -> Option<usize> {
+        slots.find(|slot| self.promised[number % MOST_GROUPS] >> slot & 1 == 0)
+    }
+
+    #[inline]
+    fn promise(&mut self, number: usize, slot: usize) {
+        self.promised[number % MOST_GROUPS] |= 1 << slot;
+        self.has_promised = true;
+    }
+}
+
+/// What a search among what is there, and what is promised, came to.
+enum Found {
+    Match(usize, usize),
+    /// Absent; a slot that is free, and whether it was deleted.
+    Free(usize, usize, bool),
+    /// Absent, and no slot is free on its way.
+    Full,
+}
+
+impl Writer {
+    /// Steps 1 and 2 for the changes of this table, sorted. Nothing that anybody
+    /// can see has changed afterwards, whether it fails or not.
+    pub(crate) fn prepare_batch(
+        &mut self,
+        ws: &mut Workspace,
+        steps: &mut [Step],
+        entries: &impl Entries,
+        log: &impl Spilled,
+    ) -> Result<()> {
+        let to_copy = self.find_places(ws, steps, entries, log)?;
+        if to_copy > 0 {
+            self.make_places_writable(ws, steps, to_copy)?;
+        }
+        Ok(())
+    }
+
+    /// Finds a place for each change. Returns how many pages of these have to be
+    /// made writable.
+    fn find_places(
+        &mut self,
+        ws: &mut Workspace,
+        steps: &mut [Step],
+        entries: &impl Entries,
+        log: &impl Spilled,
+    ) -> Result<usize> {
+        let table = self.table.clone();
+        let (mut near, mut run) = (Near::new(), Run::new());
+        let (mut next, mut to_copy) = (0, 0);
+        while next < steps.len() {
+            let first = next;
+            let mut hashes = [0; CHUNK];
+            let chunk = steps[first..].iter().take(CHUNK);
+            let count = hashes.iter_mut().zip(chunk).map(|(to, step)| *to = step.hash).count();
+            table.bring_near(&hashes[..count], &mut near);
+            next = first + count;
+            for i in first..first + count {
+                let hash = steps[i].hash;
+                let (word, home) = near.of(i - first);
+                let word = word.map_or_else(|| table.route(hash), Ok)?;
+                if word.descriptor != run.word.descriptor {
+                    to_copy += run.to_copy();
+                    self.begin_run(ws, &mut run, word, i);
+                }
+                if !self.find_place(&mut run, steps, i, home, entries, log)? {
+                    self.make_room_for_run(ws, &run, steps, entries, log)?;
+                    next = run.first;
+                    run = Run::new();
+                    break;
+                }
+            }
+        }
+        Ok(to_copy + run.to_copy())
+    }
+
+    /// Goes over to the segment of another step.
+    #[inline]
+    fn begin_run(&self, ws: &Workspace, run: &mut Run, word: DirectoryWord, first: usize) {
+        let descriptor = self.table.descriptor(word.descriptor);
+        (run.first, run.word) = (first, word);
+        run.left = self.growth_left(word);
+        (run.writable, run.wanted) = (descriptor.writable(ws.generation), 0);
+        if std::mem::take(&mut run.has_promised) {
+            run.promised = [0; MOST_GROUPS];
+        }
+    }
+
+    /// Finds the place of a change, whose search begins in the group `home`.
+    /// `false`: its segment has too little room.
+    #[inline]
+    fn find_place(
+        &self,
+        run: &mut Run,
+        steps: &mut [Step],
+        i: usize,
+        home: &[AtomicU64],
+        entries: &impl Entries,
+        log: &impl Spilled,
+    ) -> Result<bool> {
+        let step = steps[i];
+        steps[i].deed = Deed::Nothing;
+        if is_undone(steps, i, entries) {
+            return Ok(true);
+        }
+        let key = entries.key(step.change);
+        let found = match self.look_at_home(run, step.hash, key, home) {
+            Some(found) => found,
+            None => self.find_beside(run, step.hash, key, log)?,
+        };
+        let insert = entries.is_insert(step.change);
+        let (deed, (number, slot)) = match found {
+            Found::Match(number, slot) if insert => (Deed::Overwrite, (number, slot)),
+            Found::Match(number, slot) => (Deed::Remove, (number, slot)),
+            _ if !insert => return Ok(true),
+            Found::Free(number, slot, true) => (Deed::Reuse, (number, slot)),
+            Found::Free(number, slot, false) if run.left > 0 => (Deed::Fill, (number, slot)),
+            Found::Free(..) | Found::Full => return Ok(false),
+        };
+        if matches!(deed, Deed::Reuse | Deed::Fill) {
+            run.left -= usize::from(deed == Deed::Fill);
+            run.promise(number, slot);
+        }
+        let (page, group) = self.table.geometry.page_of(number);
+        run.wanted |= 1 << page;
+        steps[i].set(deed, Place { descriptor: run.word.descriptor, page, group, slot });
+        Ok(true)
+    }
+
+    /// What the group where the search begins says, if it is plain and says all.
+    #[inline]
+    fn look_at_home(&self, run: &Run, hash: u64, key: &[u8], home: &[AtomicU64]) -> Option<Found> {
+        let control = home.first()?.load(Ordering::Relaxed);
+        let number = group::home(hash, run.word.groups.into());
+        let fps = home[group::FINGERPRINTS].load(Ordering::Relaxed);
+        for slot in group::match_h2(control, group::h2(hash)) {
+            if group::byte(fps, slot) == group::fingerprint(hash) {
+                let lengths = lengths(home, slot);
+                let plain = !lengths.spilled() && lengths.fit(&self.table.geometry);
+                let same = plain
+                    && lengths.key_len() == key.len()
+                    && key_is(self.table.slot(home, slot), key);
+                return same.then_some(Found::Match(number, slot));
+            }
+        }
+        let empty = run.free(number, group::match_empty(control))?;
+        let deleted = run.free(number, group::match_deleted(control));
+        Some(Found::Free(number, deleted.unwrap_or(empty), deleted.is_some()))
+    }
+
+    /// As [`locate`](Writer::locate), but promised slots count as full.
+    #[cold]
+    fn find_beside(&self, run: &Run, hash: u64, key: &[u8], log: &impl Spilled) -> Result<Found> {
+        let table = &*self.table;
+        let descriptor = table.descriptor(run.word.descriptor);
+        let mut deleted = None;
+        for number in Probe::new(hash, run.word.groups.into()) {
+            let (page, group) = table.geometry.page_of(number);
+            let words = table.group(self.read_page(descriptor, page)?, group);
+            let control = words[group::CONTROL].load(Ordering::Relaxed);
+            for slot in group::match_h2(control, group::h2(hash)) {
+                let place = Place { descriptor: run.word.descriptor, page, group, slot };
+                if self.holds(words, place, hash, key, log)? {
+                    return Ok(Found::Match(number, slot));
+                }
+            }
+            deleted = deleted.or_else(|| {
+                let slot = run.free(number, group::match_deleted(control))?;
+                Some(Found::Free(number, slot, true))
+            });
+            if let Some(slot) = run.free(number, group::match_empty(control)) {
+                return Ok(deleted.unwrap_or(Found::Free(number, slot, false)));
+            }
+            // Nothing that is there lies behind a group with an empty slot, so a
+            // new key may take a deleted one before it.
+        }
+        Ok(deleted.unwrap_or(Found::Full))
+    }
+
+    /// Makes room in the segment of a run for all new keys it will get.
+    #[cold]
+    fn make_room_for_run(
+        &mut self,
+        ws: &mut Workspace,
+        run: &Run,
+        steps: &[Step],
+        entries: &impl Entries,
+        log: &impl Spilled,
+    ) -> Result<()> {
+        let info = self.table.descriptor(run.word.descriptor).info();
+        let last = u64::from(info.prefix) << 32 | u64::MAX >> info.depth;
+        let behind = run.first + steps[run.first..].partition_point(|step| step.hash <= last);
+        let nothing_promised = Run { word: run.word, ..Run::new() };
+        let mut coming = Vec::with_capacity(behind - run.first);
+        for i in run.first..behind {
+            let Step { hash, change, .. } = steps[i];
+            if !entries.is_insert(change) || is_undone(steps, i, entries) {
+                continue;
+            }
+            let key = entries.key(change);
+            let found = self.find_beside(&nothing_promised, hash, key, log)?;
+            if !matches!(found, Found::Match(..)) {
+                coming.push(hash);
+            }
+        }
+        self.make_room(ws, run.word, &coming)
+    }
+
+    /// Brings the pages of all places into frames that may be changed in place.
+    #[cold]
+    fn make_places_writable(
+        &mut self,
+        ws: &mut Workspace,
+        steps: &[Step],
+        to_copy: usize,
+    ) -> Result<()> {
+        // All that is needed is there, or nothing is taken.
+        let places = || steps.iter().filter(|step| step.deed != Deed::Nothing).map(Step::place);
+        for place in places() {
+            let descriptor = self.table.descriptor(place.descriptor);
+            if !descriptor.is_writable(place.page, ws.generation) {
+                let directory = descriptor.info().directory;
+                self.touch(ws, directory)?;
+            }
+        }
+        self.blocks.reserve(&ws.epoch, to_copy)?;
+        self.blocks.release(to_copy);
+        ws.make_free(to_copy)?;
+        for place in places() {
+            self.make_writable(ws, place)?;
+        }
+        Ok(())
+    }
+
+    /// Step 4: does all that was prepared. `entry` says key, value and the
+    /// address of the spilled part of an insert.
+    pub(crate) fn apply_batch<'a>(
+        &mut self,
+        steps: &[Step],
+        entry: impl Fn(&Step) -> (&'a [u8], &'a [u8], Option<Address>),
+    ) {
+        let table = self.table.clone();
+        let (mut removes, mut counts) = (0, Counts::default());
+        let mut groups: [&[AtomicU64]; AHEAD] = [&[]; AHEAD];
+        for i in 0..steps.len() + AHEAD {
+            // The group that was asked for `AHEAD` steps ago.
+            let group = groups[i % AHEAD];
+            if let Some(later) = steps.get(i).filter(|step| step.deed != Deed::Nothing) {
+                groups[i % AHEAD] = table.writable_group(later.place());
+                prefetch(&groups[i % AHEAD][0]);
+                let slot = table.slot(groups[i % AHEAD], later.slot.into());
+                prefetch(&slot[0]);
+                prefetch(&slot[slot.len() - 1]);
+            }
+            let Some(step) = i.checked_sub(AHEAD).map(|i| &steps[i]) else {
+                continue;
+            };
+            match step.deed {
+                Deed::Nothing => continue,
+                Deed::Remove => {
+                    removes += 1;
+                    continue;
+                }
+                Deed::Overwrite => self.forget_overwritten(group, step.slot.into()),
+                Deed::Fill => self.count_later(&mut counts, step.descriptor, 1, 0),
+                Deed::Reuse => self.count_later(&mut counts, step.descriptor, 1, -1),
+            }
+            let (key, value, address) = entry(step);
+            self.write_entry((group, step.slot.into()), step.hash, key, value, address);
+        }
+        if removes > 0 {
+            for step in steps.iter().filter(|step| step.deed == Deed::Remove) {
+                self.forget_spilled(step.place());
+                let tombstone = self.erase_slot(step.place());
+                self.count_later(&mut counts, step.descriptor, -1, tombstone.into());
+            }
+        }
+        self.count_later(&mut counts, u32::MAX, 0, 0);
+        self.publish_counts();
+        if cfg!(debug_assertions) {
+            let done = steps.iter().filter(|step| step.deed != Deed::Nothing);
+            done.for_each(|step| self.assert_invariants(step.place()));
+        }
+    }
+
+    /// Writes an entry into a slot. Counts nothing but live bytes.
+    #[inline]
+    fn write_entry(
+        &mut self,
+        (group, slot): (&[AtomicU64], usize),
+        hash: u64,
+        key: &[u8],
+        value: &[u8],
+        address: Option<Address>,
+    ) {
+        let shape = self.table.geometry.shape(key.len(), value.len());
+        if let Some(address) = address {
+            self.add_live(address);
+        }
+        let geometry = &self.table.geometry;
+        let fill = |lengths, words: &[u64]| {
+            under_version(group, || fill_slot(group, geometry, slot, hash, lengths, words));
+        };
+        // Most slots are small; the larger buffer would cost more to zero.
+        if geometry.slot_words <= 8 {
+            let content = Content::<8>::new(shape, key, value, address);
+            fill(content.lengths, &content.words);
+        } else {
+            let content = Content::<63>::new(shape, key, value, address);
+            fill(content.lengths, &content.words);
+        }
+    }
+
+    /// As [`forget_spilled`](Writer::forget_spilled), of a group that was found.
+    #[inline]
+    fn forget_overwritten(&mut self, group: &[AtomicU64], slot: usize) {
+        let lengths = lengths(group, slot);
+        if lengths.spilled() {
+            self.sub_live(address(self.table.slot(group, slot), lengths));
+        }
+    }
+
+    /// Counts entries of a segment; those of the one before are written down
+    /// when another's turn comes.
+    #[inline]
+    fn count_later(&mut self, counts: &mut Counts, descriptor: u32, used: i32, tombstones: i32) {
+        if counts.descriptor != descriptor {
+            if counts.used != 0 || counts.tombstones != 0 {
+                self.count_many(counts.descriptor, counts.used, counts.tombstones);
+            }
+            *counts = Counts { descriptor, ..Counts::default() };
+        }
+        counts.used += used;
+        counts.tombstones += tombstones;
+    }
+}
+
+impl Table {
+    /// The group of a place that was made writable.
+    #[inline]
+    fn writable_group(&self, place: Place) -> &[AtomicU64] {
+        let page = self.descriptor(place.descriptor).page(place.page);
+        debug_assert!(page.is_frame());
+        let words = self.page_words(page).expect("a writable page is a frame of the pool");
+        self.group(words, place.group)
+    }
+}
+
+/// Entries and tombstones that a segment has got.
+#[derive(Default)]
+struct Counts {
+    descriptor: u32,
+    used: i32,
+    tombstones: i32,
+}
+
+/// Whether the change behind this one is of the same key, so that this one
+/// leaves nothing.
+#[inline]
+fn is_undone(steps: &[Step], i: usize, entries: &impl Entries) -> bool {
+    let (this, next) = (&steps[i], steps.get(i + 1));
+    next.is_some_and(|next| {
+        next.hash == this.hash && entries.key(next.change) == entries.key(this.change)
+    })
+}
