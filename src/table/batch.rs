@@ -30,177 +30,24 @@
 //! come after the inserts, because they ask whether the group is full: an
 //! empty slot that is left too early would hide what lies behind it for good.
 
+mod apply;
+mod steps;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::Result;
-use crate::format::group::{self, Address, Probe};
-use crate::storage::map::prefetch;
+use crate::format::group::{self, Probe};
 
-use super::layout::DirectoryWord;
+use super::layout::{DirectoryWord, PageWord};
 use super::read::many::CHUNK;
 use super::read::near::Near;
-use super::segment::{Content, Place, address, fill_slot, key_is, lengths, under_version};
-use super::{Spilled, Table, Workspace, Writer};
+use super::segment::{Place, key_is, lengths};
+use super::{Spilled, Workspace, Writer};
+use steps::Deed;
+pub(crate) use steps::{Entries, Step, Steps};
 
 /// Groups of a segment at most: of 16 pages with 16 groups each.
 const MOST_GROUPS: usize = 256;
-/// While changes are applied, the places of those that come after so many
-/// others are asked of memory.
-const AHEAD: usize = 8;
-/// Steps that are kept for the next batch at most.
-const KEPT: usize = 1 << 16;
-/// From so many steps on they are sorted by spreading, over so many ranges at
-/// most, as a logarithm; with so few in each, these are sorted by shifting.
-const WORTH_SPREADING: usize = 64;
-const MOST_SPREAD: u32 = 11;
-const FEW: usize = 16;
-
-/// The changes of a batch, by their numbers.
-pub(crate) trait Entries {
-    fn key(&self, change: u32) -> &[u8];
-    fn is_insert(&self, change: u32) -> bool;
-}
-
-/// What is done for a change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Deed {
-    /// Nothing: a later change of the key undoes it, or what it removes is not
-    /// there.
-    Nothing,
-    /// The key is there and gets a new value.
-    Overwrite,
-    /// The key is new and takes a deleted slot.
-    Reuse,
-    /// The key is new and takes an empty slot.
-    Fill,
-    Remove,
-}
-
-/// A change on its way: 24 bytes, for they are sorted.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Step {
-    pub(crate) hash: u64,
-    /// Its number in the batch.
-    pub(crate) change: u32,
-    pub(crate) table: u16,
-    deed: Deed,
-    page: u8,
-    group: u8,
-    slot: u8,
-    descriptor: u32,
-}
-
-impl Step {
-    fn place(&self) -> Place {
-        Place {
-            descriptor: self.descriptor,
-            page: self.page.into(),
-            group: self.group.into(),
-            slot: self.slot.into(),
-        }
-    }
-
-    fn set(&mut self, deed: Deed, place: Place) {
-        self.deed = deed;
-        self.descriptor = place.descriptor;
-        (self.page, self.group, self.slot) =
-            (place.page as u8, place.group as u8, place.slot as u8);
-    }
-}
-
-/// The steps of a batch, and memory that is kept from one batch to the next.
-#[derive(Default)]
-pub(crate) struct Steps {
-    steps: Vec<Step>,
-    spare: Vec<Step>,
-}
-
-impl Steps {
-    /// Forgets the last batch; one that was large leaves no memory.
-    pub(crate) fn clear(&mut self) {
-        self.steps.clear();
-        if self.steps.capacity() > KEPT {
-            *self = Steps::default();
-        }
-    }
-
-    pub(crate) fn reserve(&mut self, more: usize) {
-        self.steps.reserve(more);
-    }
-
-    /// Adds the step of a change, in the order of the batch.
-    #[inline]
-    pub(crate) fn push(&mut self, table: u16, hash: u64, change: u32) {
-        let deed = Deed::Nothing;
-        let step = Step { hash, change, table, deed, page: 0, group: 0, slot: 0, descriptor: 0 };
-        self.steps.push(step);
-    }
-
-    /// Sorts by table and hash, those with the same hash by key, and those of a
-    /// key in the order of the batch.
-    pub(crate) fn sort(&mut self, entries: &impl Entries) {
-        let one_table = self.steps.windows(2).all(|pair| pair[0].table == pair[1].table);
-        if one_table && self.steps.len() >= WORTH_SPREADING {
-            self.spread();
-        } else {
-            self.steps.sort_unstable_by_key(|step| (step.table, step.hash, step.change));
-        }
-        for same in self.steps.chunk_by_mut(|a, b| (a.hash, a.table) == (b.hash, b.table)) {
-            if same.len() > 2 {
-                same.sort_by(|a, b| entries.key(a.change).cmp(entries.key(b.change)));
-            }
-        }
-    }
-
-    /// Sorts by hash: spreads the steps over as many ranges of hashes as there
-    /// are steps, about, so that few are left to sort in each. Hashes are even,
-    /// as a rule; where they are not, more are left.
-    fn spread(&mut self) {
-        let bits = self.steps.len().ilog2().min(MOST_SPREAD);
-        let range = |step: &Step| (step.hash >> (64 - bits)) as usize;
-        let mut ends = [0u32; 1 << MOST_SPREAD];
-        for step in &self.steps {
-            ends[range(step)] += 1;
-        }
-        let most = ends.iter().copied().max().unwrap_or(0);
-        let mut sum = 0;
-        for end in &mut ends[..1 << bits] {
-            (*end, sum) = (sum, sum + *end);
-        }
-        self.spare.resize(self.steps.len(), self.steps[0]);
-        for step in &self.steps {
-            let at = &mut ends[range(step)];
-            self.spare[*at as usize] = *step;
-            *at += 1;
-        }
-        std::mem::swap(&mut self.steps, &mut self.spare);
-        if most as usize > FEW {
-            let ranges = self.steps.chunk_by_mut(|a, b| range(a) == range(b));
-            ranges.for_each(|of| of.sort_unstable_by_key(|step| (step.hash, step.change)));
-            return;
-        }
-        for i in 1..self.steps.len() {
-            let step = self.steps[i];
-            let mut at = i;
-            while at > 0 && self.steps[at - 1].hash > step.hash {
-                self.steps[at] = self.steps[at - 1];
-                at -= 1;
-            }
-            self.steps[at] = step;
-        }
-    }
-
-    /// The steps, table by table once they are sorted.
-    pub(crate) fn tables(&self) -> impl Iterator<Item = &[Step]> {
-        self.steps.chunk_by(|a, b| a.table == b.table)
-    }
-
-    /// The same, to be prepared.
-    pub(crate) fn tables_mut(&mut self) -> impl Iterator<Item = &mut [Step]> {
-        self.steps.chunk_by_mut(|a, b| a.table == b.table)
-    }
-}
-
 /// The segment whose changes are finding their places.
 struct Run {
     /// Its first step.
@@ -419,9 +266,14 @@ impl Writer {
         entries: &impl Entries,
         log: &impl Spilled,
     ) -> Result<()> {
-        let info = self.table.descriptor(run.word.descriptor).info();
+        let table = self.table.clone();
+        let descriptor = table.descriptor(run.word.descriptor);
+        let info = descriptor.info();
         let last = u64::from(info.prefix) << 32 | u64::MAX >> info.depth;
         let behind = run.first + steps[run.first..].partition_point(|step| step.hash <= last);
+        let pages = (0..usize::from(info.pages)).map(|page| descriptor.page(page));
+        let unread = pages.filter(|page| page.is_unverified()).map(PageWord::number);
+        table.ask_for_blocks(unread.collect());
         let nothing_promised = Run { word: run.word, ..Run::new() };
         let mut coming = Vec::with_capacity(behind - run.first);
         for i in run.first..behind {
@@ -463,127 +315,6 @@ impl Writer {
         }
         Ok(())
     }
-
-    /// Step 4: does all that was prepared. `entry` says key, value and the
-    /// address of the spilled part of an insert.
-    pub(crate) fn apply_batch<'a>(
-        &mut self,
-        steps: &[Step],
-        entry: impl Fn(&Step) -> (&'a [u8], &'a [u8], Option<Address>),
-    ) {
-        let table = self.table.clone();
-        let (mut removes, mut counts) = (0, Counts::default());
-        let mut groups: [&[AtomicU64]; AHEAD] = [&[]; AHEAD];
-        for i in 0..steps.len() + AHEAD {
-            // The group that was asked for `AHEAD` steps ago.
-            let group = groups[i % AHEAD];
-            if let Some(later) = steps.get(i).filter(|step| step.deed != Deed::Nothing) {
-                groups[i % AHEAD] = table.writable_group(later.place());
-                prefetch(&groups[i % AHEAD][0]);
-                let slot = table.slot(groups[i % AHEAD], later.slot.into());
-                prefetch(&slot[0]);
-                prefetch(&slot[slot.len() - 1]);
-            }
-            let Some(step) = i.checked_sub(AHEAD).map(|i| &steps[i]) else {
-                continue;
-            };
-            match step.deed {
-                Deed::Nothing => continue,
-                Deed::Remove => {
-                    removes += 1;
-                    continue;
-                }
-                Deed::Overwrite => self.forget_overwritten(group, step.slot.into()),
-                Deed::Fill => self.count_later(&mut counts, step.descriptor, 1, 0),
-                Deed::Reuse => self.count_later(&mut counts, step.descriptor, 1, -1),
-            }
-            let (key, value, address) = entry(step);
-            self.write_entry((group, step.slot.into()), step.hash, key, value, address);
-        }
-        if removes > 0 {
-            for step in steps.iter().filter(|step| step.deed == Deed::Remove) {
-                self.forget_spilled(step.place());
-                let tombstone = self.erase_slot(step.place());
-                self.count_later(&mut counts, step.descriptor, -1, tombstone.into());
-            }
-        }
-        self.count_later(&mut counts, u32::MAX, 0, 0);
-        self.publish_counts();
-        if cfg!(debug_assertions) {
-            let done = steps.iter().filter(|step| step.deed != Deed::Nothing);
-            done.for_each(|step| self.assert_invariants(step.place()));
-        }
-    }
-
-    /// Writes an entry into a slot. Counts nothing but live bytes.
-    #[inline]
-    fn write_entry(
-        &mut self,
-        (group, slot): (&[AtomicU64], usize),
-        hash: u64,
-        key: &[u8],
-        value: &[u8],
-        address: Option<Address>,
-    ) {
-        let shape = self.table.geometry.shape(key.len(), value.len());
-        if let Some(address) = address {
-            self.add_live(address);
-        }
-        let geometry = &self.table.geometry;
-        let fill = |lengths, words: &[u64]| {
-            under_version(group, || fill_slot(group, geometry, slot, hash, lengths, words));
-        };
-        // Most slots are small; the larger buffer would cost more to zero.
-        if geometry.slot_words <= 8 {
-            let content = Content::<8>::new(shape, key, value, address);
-            fill(content.lengths, &content.words);
-        } else {
-            let content = Content::<63>::new(shape, key, value, address);
-            fill(content.lengths, &content.words);
-        }
-    }
-
-    /// As [`forget_spilled`](Writer::forget_spilled), of a group that was found.
-    #[inline]
-    fn forget_overwritten(&mut self, group: &[AtomicU64], slot: usize) {
-        let lengths = lengths(group, slot);
-        if lengths.spilled() {
-            self.sub_live(address(self.table.slot(group, slot), lengths));
-        }
-    }
-
-    /// Counts entries of a segment; those of the one before are written down
-    /// when another's turn comes.
-    #[inline]
-    fn count_later(&mut self, counts: &mut Counts, descriptor: u32, used: i32, tombstones: i32) {
-        if counts.descriptor != descriptor {
-            if counts.used != 0 || counts.tombstones != 0 {
-                self.count_many(counts.descriptor, counts.used, counts.tombstones);
-            }
-            *counts = Counts { descriptor, ..Counts::default() };
-        }
-        counts.used += used;
-        counts.tombstones += tombstones;
-    }
-}
-
-impl Table {
-    /// The group of a place that was made writable.
-    #[inline]
-    fn writable_group(&self, place: Place) -> &[AtomicU64] {
-        let page = self.descriptor(place.descriptor).page(place.page);
-        debug_assert!(page.is_frame());
-        let words = self.page_words(page).expect("a writable page is a frame of the pool");
-        self.group(words, place.group)
-    }
-}
-
-/// Entries and tombstones that a segment has got.
-#[derive(Default)]
-struct Counts {
-    descriptor: u32,
-    used: i32,
-    tombstones: i32,
 }
 
 /// Whether the change behind this one is of the same key, so that this one
