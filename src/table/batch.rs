@@ -36,7 +36,7 @@ mod steps;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::Result;
-use crate::format::group::{self, Probe};
+use crate::format::group::{self, Probe, SLOTS};
 
 use super::layout::{DirectoryWord, PageWord};
 use super::read::many::CHUNK;
@@ -76,10 +76,15 @@ impl Run {
         (self.wanted & !self.writable).count_ones() as usize
     }
 
-    /// The first of these slots that is not promised.
+    /// Of these slots the one for a hash that is not promised.
     #[inline]
-    fn free(&self, number: usize, mut slots: group::Slots) -> Option<usize> {
-        slots.find(|slot| self.promised[number % MOST_GROUPS] >> slot & 1 == 0)
+    fn free(&self, number: usize, slots: group::Slots, hash: u64) -> Option<usize> {
+        let (promised, home) = (self.promised[number % MOST_GROUPS], group::home_slot(hash));
+        if promised == 0 {
+            return slots.nearest(home);
+        }
+        let free = slots.filter(|slot| promised >> slot & 1 == 0);
+        free.min_by_key(|slot| slot.wrapping_sub(home) % SLOTS)
     }
 
     #[inline]
@@ -222,8 +227,8 @@ impl Writer {
                 return same.then_some(Found::Match(number, slot));
             }
         }
-        let empty = run.free(number, group::match_empty(control))?;
-        let deleted = run.free(number, group::match_deleted(control));
+        let empty = run.free(number, group::match_empty(control), hash)?;
+        let deleted = run.free(number, group::match_deleted(control), hash);
         Some(Found::Free(number, deleted.unwrap_or(empty), deleted.is_some()))
     }
 
@@ -244,10 +249,10 @@ impl Writer {
                 }
             }
             deleted = deleted.or_else(|| {
-                let slot = run.free(number, group::match_deleted(control))?;
+                let slot = run.free(number, group::match_deleted(control), hash)?;
                 Some(Found::Free(number, slot, true))
             });
-            if let Some(slot) = run.free(number, group::match_empty(control)) {
+            if let Some(slot) = run.free(number, group::match_empty(control), hash) {
                 return Ok(deleted.unwrap_or(Found::Free(number, slot, false)));
             }
             // Nothing that is there lies behind a group with an empty slot, so a

@@ -105,7 +105,8 @@ impl Table {
             };
             let control = control.load(Ordering::Relaxed);
             let matching = group::match_h2(control, group::h2(*hash)).first();
-            if let Some(slot) = matching.or_else(|| group::match_empty(control).first()) {
+            let empty = || group::match_empty(control).nearest(group::home_slot(*hash));
+            if let Some(slot) = matching.or_else(empty) {
                 let words = slot_of(&self.geometry, near.homes[i], slot);
                 prefetch(&words[0]);
                 prefetch(&words[words.len() - 1]);
