@@ -1,10 +1,9 @@
 //! Several changes that become one commit.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::format::record::{Op, OpKind, RECORD_HEADER};
+use crate::format::record::{OP_HEADER, Op, OpKind, RECORD_HEADER};
 use crate::limits::{MAX_KEY_LENGTH, MAX_VALUE_LENGTH};
 use crate::table::Table as TableCore;
 
@@ -27,17 +26,24 @@ use crate::table::Table as TableCore;
 #[derive(Default, Clone)]
 pub struct Batch {
     changes: Vec<Change>,
+    /// The operations, one behind the other, as the record will have them.
     bytes: Vec<u8>,
+    inserts: usize,
 }
 
 #[derive(Clone)]
 struct Change {
     /// `None` is the default table of whatever store it is written to.
     table: Option<Arc<TableCore>>,
+    /// Where its operation begins.
+    start: usize,
+    value: u32,
+    key: u16,
     insert: bool,
-    key: Range<usize>,
-    value: Range<usize>,
 }
+
+/// The default table has this id in every store.
+const DEFAULT_ID: u16 = 0;
 
 impl Batch {
     /// An empty batch.
@@ -72,12 +78,17 @@ impl Batch {
         value: &[u8],
     ) -> Result<()> {
         check_lengths(key, value)?;
+        let id = table.as_ref().map_or(DEFAULT_ID, |table| table.id);
+        let kind = if insert { OpKind::Insert } else { OpKind::Remove };
+        let op = Op { kind, table: id, key, value };
         let start = self.bytes.len();
+        self.bytes.reserve(op.encoded_len() as usize);
+        self.bytes.extend_from_slice(&op.encode_header());
         self.bytes.extend_from_slice(key);
         self.bytes.extend_from_slice(value);
-        let middle = start + key.len();
-        let (key, value) = (start..middle, middle..self.bytes.len());
-        self.changes.push(Change { table, insert, key, value });
+        let (key, value) = (key.len() as u16, value.len() as u32);
+        self.changes.push(Change { table, start, value, key, insert });
+        self.inserts += usize::from(insert);
         Ok(())
     }
 
@@ -93,32 +104,56 @@ impl Batch {
 
     /// What the batch takes in the log, in bytes. At most 1 GiB can be written.
     pub fn bytes(&self) -> u64 {
-        let header = Op { kind: OpKind::Remove, table: 0, key: &[], value: &[] }.encoded_len();
-        RECORD_HEADER as u64 + self.changes.len() as u64 * header + self.bytes.len() as u64
+        (RECORD_HEADER + self.bytes.len()) as u64
     }
 
     /// Removes all changes; the memory is kept for new ones.
     pub fn clear(&mut self) {
         self.changes.clear();
         self.bytes.clear();
+        self.inserts = 0;
     }
 
-    /// The changes as operations, each with its table; `default` in the place
-    /// of unnamed ones.
-    pub(crate) fn ops<'a>(
-        &'a self,
-        default: &'a Arc<TableCore>,
-    ) -> impl Iterator<Item = (&'a Arc<TableCore>, Op<'a>)> {
-        self.changes.iter().map(move |change| {
-            let table = change.table.as_ref().unwrap_or(default);
-            let op = Op {
-                kind: if change.insert { OpKind::Insert } else { OpKind::Remove },
-                table: table.id,
-                key: &self.bytes[change.key.clone()],
-                value: &self.bytes[change.value.clone()],
-            };
-            (table, op)
-        })
+    /// Whether it has no inserts.
+    pub(crate) fn only_removes(&self) -> bool {
+        self.inserts == 0
+    }
+
+    /// The operations as a record has them.
+    pub(crate) fn operations(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Where in the operations that of a change begins.
+    #[inline]
+    pub(crate) fn start(&self, change: usize) -> usize {
+        self.changes[change].start
+    }
+
+    /// The table of a change, `None` for the default one.
+    #[inline]
+    pub(crate) fn table(&self, change: usize) -> Option<&Arc<TableCore>> {
+        self.changes[change].table.as_ref()
+    }
+
+    /// Whether a change is an insert.
+    #[inline]
+    pub(crate) fn is_insert(&self, change: usize) -> bool {
+        self.changes[change].insert
+    }
+
+    /// A change as an operation.
+    #[inline]
+    pub(crate) fn op(&self, change: usize) -> Op<'_> {
+        let Change { table, start, value, key, insert } = &self.changes[change];
+        let bytes = &self.bytes[start + OP_HEADER..];
+        let (key, rest) = bytes.split_at(usize::from(*key));
+        Op {
+            kind: if *insert { OpKind::Insert } else { OpKind::Remove },
+            table: table.as_ref().map_or(DEFAULT_ID, |table| table.id),
+            key,
+            value: &rest[..*value as usize],
+        }
     }
 }
 

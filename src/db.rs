@@ -199,7 +199,7 @@ impl Db {
     }
 
     /// Commits a batch: one record, whole or not at all. Readers may see its
-    /// changes one by one.
+    /// changes one by one, those of different keys in any order.
     ///
     /// # Errors
     ///

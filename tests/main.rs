@@ -14,6 +14,8 @@ mod tidy;
 
 // Memory that reads ask for.
 mod allocations;
+// Many changes that are one commit.
+mod batches;
 // What every Swiss table has to get right.
 mod cases;
 // Readers, iterators and writers at the same time.

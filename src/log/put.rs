@@ -59,6 +59,9 @@ pub(super) const BUFFER: usize = 4096;
 /// buffer.
 const DIRECT: usize = BUFFER / 2;
 
+/// So much is written at a time: what is still in the cache when it is copied.
+const PIECE: usize = 128 << 10;
+
 /// How bytes get into a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Way {
@@ -169,6 +172,45 @@ fn put_large(
     write(to, way, &crc.to_le_bytes(), offset)
 }
 
+/// Writes a record whose operations are encoded already; where it is long, its
+/// checksum comes last.
+///
+/// # Errors
+///
+/// As [`put_record`].
+pub(super) fn put_encoded(
+    to: &Writable,
+    way: Way,
+    offset: u64,
+    header: &RecordHeader,
+    body: &[u8],
+    buffer: &mut [u8; BUFFER],
+) -> io::Result<()> {
+    let length = RECORD_HEADER + body.len();
+    let space = padded(length as u64) as usize;
+    let seed = seed(to.log.salt, offset as u32);
+    let mut head = header.encode();
+    if let Some(record) = buffer.get_mut(..space) {
+        record[..RECORD_HEADER].copy_from_slice(&head);
+        record[RECORD_HEADER..length].copy_from_slice(body);
+        record[length..].fill(0);
+        let crc = crc32(&record[4..length], seed);
+        record[..4].copy_from_slice(&crc.to_le_bytes());
+        return write(to, way, record, offset);
+    }
+    let mut crc = crc32fast::Hasher::new_with_initial(seed);
+    crc.update(&head[4..]);
+    let mut at = offset + RECORD_HEADER as u64;
+    for piece in body.chunks(PIECE) {
+        crc.update(piece);
+        write(to, way, piece, at)?;
+        at += piece.len() as u64;
+    }
+    write(to, way, &[0; 8][..space - length], at)?;
+    head[..4].copy_from_slice(&crc.finalize().to_le_bytes());
+    write(to, way, &head, offset)
+}
+
 /// A long record on its way into the file.
 struct Pieces<'a> {
     to: &'a Writable,
@@ -204,7 +246,7 @@ impl Pieces<'_> {
 
     /// Writes bytes in steps that are still in the cache when they are copied.
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        for piece in bytes.chunks(128 << 10) {
+        for piece in bytes.chunks(PIECE) {
             self.crc.update(piece);
             write(self.to, self.way, piece, self.at)?;
             self.at += piece.len() as u64;

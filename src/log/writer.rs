@@ -43,7 +43,7 @@ use std::sync::atomic::Ordering::{Relaxed, Release};
 use super::files::{LogFile, Writable};
 use super::keeper::Populate;
 use super::prepare::Fresh;
-use super::put::{BUFFER, Way, put_record, take_back};
+use super::put::{BUFFER, Way, put_encoded, put_record, take_back};
 use super::{Log, WINDOW, lock};
 use crate::error::{Error, Result};
 use crate::format::record::{
@@ -239,10 +239,35 @@ impl Appender {
         self.append_by(Way::Mapping, ops)
     }
 
+    /// The same for so many operations that are encoded already.
+    ///
+    /// # Errors
+    ///
+    /// As [`append`](Appender::append).
+    pub(crate) fn append_encoded(&mut self, body: &[u8], count: usize) -> Result<Placed> {
+        let (way, length) = (self.way, (RECORD_HEADER + body.len()) as u64);
+        self.append_record(way, (length, count), |to, at, header, buffer| {
+            put_encoded(to, way, at, header, body, buffer)
+        })
+    }
+
     #[inline]
     fn append_by(&mut self, way: Way, ops: &[Op<'_>]) -> Result<Placed> {
-        self.log.poison.check()?;
         let length = ops.iter().fold(RECORD_HEADER as u64, |sum, op| sum + op.encoded_len());
+        self.append_record(way, (length, ops.len()), |to, at, header, buffer| {
+            put_record(to, way, at, header, ops, buffer)
+        })
+    }
+
+    /// Appends a record of that many bytes and operations, which `put` writes.
+    #[inline(always)]
+    fn append_record(
+        &mut self,
+        way: Way,
+        (length, count): (u64, usize),
+        put: impl FnOnce(&Writable, u64, &RecordHeader, &mut [u8; BUFFER]) -> std::io::Result<()>,
+    ) -> Result<Placed> {
+        self.log.poison.check()?;
         let space = padded(length);
         if space > self.limit - self.offset {
             self.go_over(space)?;
@@ -250,14 +275,14 @@ impl Appender {
         let commit = self.commit + 1;
         let durable = self.log.durable();
         let header = RecordHeader { crc: 0, length: length as u32, commit, durable };
-        let written = put_record(&self.current, way, self.offset, &header, ops, &mut self.buffer);
+        let written = put(&self.current, self.offset, &header, &mut self.buffer);
         written.map_err(|error| self.not_written(way, error))?;
 
         let placed = Placed { file: self.current.log.number, offset: self.offset as u32, commit };
         self.offset += space;
         self.commit = commit;
         self.total += space;
-        self.user += length - (RECORD_HEADER + OP_HEADER * ops.len()) as u64;
+        self.user += length - (RECORD_HEADER + OP_HEADER * count) as u64;
         self.current.log.set_end(self.offset);
         self.log.hot.appended.store(commit, Release);
         if !self.log.hot.dirty.load(Relaxed) {

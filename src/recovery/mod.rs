@@ -189,6 +189,7 @@ fn create(storage: Arc<dyn Storage>, options: &Options, lock: Option<Lock>) -> R
         checkpointed_bytes: 0,
         checkpointed_commit: 0,
         last_file: 0,
+        steps: Default::default(),
     };
     let options = options.clone();
     let store =
@@ -310,6 +311,7 @@ impl Opened {
             checkpointed_bytes: 0,
             checkpointed_commit: 0,
             last_file: 0,
+            steps: Default::default(),
         };
         let mut starts = Vec::new();
         let tables = std::mem::take(&mut self.tables);

@@ -6,32 +6,28 @@
 //! 3. The record is written. From here to the end of applying nothing can
 //!    fail; if a thread unwinds all the same, the store is poisoned.
 //! 4. The changes are applied and can be seen.
-//!    What the entries of a batch need is asked of memory, and of the device,
-//!    for some of them at once, before each of them waits for it: first when the
-//!    batch is prepared, again when it is applied.
 //! 5. Without the lock: with `Durability::Sync`, wait until it is durable.
 //!
-//! A commit survives the death of the process when step 3 is over.
+//! A commit survives the death of the process when step 3 is over. One of many
+//! changes goes the same way, see [`batch`](super::batch).
 
+use std::sync::MutexGuard;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, MutexGuard};
 use std::time::Instant;
 
-use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::format::group::Address;
-use crate::format::record::{MAX_RECORD, OP_HEADER, Op, OpKind, RECORD_HEADER};
-use crate::log::{Placed, Poison, Room};
+use crate::format::record::{OP_HEADER, Op, OpKind, RECORD_HEADER};
+use crate::log::{Poison, Room};
 use crate::options::Durability;
 use crate::table::Table;
-use crate::table::read::many::CHUNK;
-use crate::table::write::{Intent, spilled_crc, spilled_part};
+use crate::table::write::{spilled_crc, spilled_part};
 
 use super::space::Behind;
 use super::{Core, LogBytes, Store};
 
 /// Poisons the store if it is dropped by unwinding.
-struct Unfinished<'a>(&'a Poison);
+pub(super) struct Unfinished<'a>(pub(super) &'a Poison);
 
 impl Drop for Unfinished<'_> {
     fn drop(&mut self) {
@@ -104,108 +100,6 @@ impl Store {
             Some(commit) => self.make_durable(commit).map(|()| true),
             None => Ok(false),
         }
-    }
-
-    /// Commits a batch.
-    pub(crate) fn write(&self, default: &Arc<Table>, batch: &Batch) -> Result<()> {
-        let bytes = batch.bytes();
-        if bytes > MAX_RECORD {
-            return Err(Error::BatchTooLarge { needed: bytes, limit: MAX_RECORD });
-        }
-        if batch.is_empty() {
-            return self.check_writable();
-        }
-        let ops: Vec<(&Arc<Table>, Op<'_>)> = batch.ops(default).collect();
-        let only_removes = ops.iter().all(|(_, op)| op.kind == OpKind::Remove);
-        let purpose = if only_removes { Purpose::Remove } else { Purpose::Write };
-        let commit = self.commit(bytes, purpose, |core| {
-            self.set_urgent(core, only_removes);
-            let committed = self.commit_ops(core, &ops);
-            self.set_urgent(core, false);
-            committed
-        })?;
-        self.make_durable(commit)
-    }
-
-    /// Logs and applies a batch for which the log has room.
-    pub(super) fn commit_ops(&self, core: &mut Core, ops: &[(&Arc<Table>, Op<'_>)]) -> Result<u64> {
-        let hashes = self.prepare_ops(core, ops)?;
-        let unfinished = Unfinished(&self.poison);
-        let plain: Vec<Op<'_>> = ops.iter().map(|(_, op)| *op).collect();
-        let appender = core.appender.as_mut().ok_or(Error::ReadOnly)?;
-        let placed = appender.append(&plain)?;
-        let applied = self.apply_ops(core, ops, &hashes, placed);
-        if let Err(error) = &applied {
-            self.poison.set(&format!("a logged batch could not be applied: {error}"));
-        }
-        drop(unfinished);
-        applied.map(|()| placed.commit)
-    }
-
-    /// Says of all tables whether what follows may use what is kept for
-    /// emptying a full device.
-    pub(super) fn set_urgent(&self, core: &mut Core, urgent: bool) {
-        let writers = core.tables.iter_mut().flatten();
-        writers.for_each(|writer| writer.blocks.set_urgent(urgent));
-    }
-
-    /// Everything of a batch that can fail. Returns the hashes of its keys.
-    fn prepare_ops(&self, core: &mut Core, ops: &[(&Arc<Table>, Op<'_>)]) -> Result<Vec<u64>> {
-        let log = LogBytes::new(&self.log, &*self.storage);
-        let mut hashes = Vec::with_capacity(ops.len());
-        for (table, op) in ops {
-            let writer = core.writer(op.table).filter(|w| Arc::ptr_eq(&w.table, table));
-            hashes.push(writer.ok_or_else(|| no_table(table))?.hash(op.key));
-        }
-        let mut tables: Vec<u16> = ops.iter().map(|(_, op)| op.table).collect();
-        tables.sort_unstable();
-        tables.dedup();
-        for id in &tables {
-            let of_table = ops.iter().zip(&hashes).filter(|((_, op), _)| op.table == *id);
-            let intents: Vec<Intent<'_>> = of_table
-                .map(|((_, op), hash)| (*hash, op.key, op.kind == OpKind::Insert))
-                .collect();
-            if let Some((writer, ws)) = core.writer_mut(*id) {
-                writer.prepare_batch(ws, &intents, &log)?;
-            }
-        }
-        if tables.len() > 1 {
-            // Preparing one table may have evicted pages checked for another.
-            core.ws.make_free(ops.len())?;
-            for id in tables {
-                let of_table = ops.iter().zip(&hashes).filter(|((_, op), _)| op.table == id);
-                if let Some(writer) = core.writer(id) {
-                    writer.check_segments(of_table.map(|(_, hash)| *hash))?;
-                }
-            }
-        }
-        Ok(hashes)
-    }
-
-    /// Applies a batch that was logged.
-    fn apply_ops(
-        &self,
-        core: &mut Core,
-        ops: &[(&Arc<Table>, Op<'_>)],
-        hashes: &[u64],
-        placed: Placed,
-    ) -> Result<()> {
-        let mut key_at = placed.offset + (RECORD_HEADER + OP_HEADER) as u32;
-        let mut hashes = hashes;
-        for of_table in ops.chunk_by(|(_, a), (_, b)| a.table == b.table) {
-            for ops in of_table.chunks(CHUNK) {
-                let (foreseen, behind) = hashes.split_at(ops.len());
-                hashes = behind;
-                if let Some(writer) = core.writer(ops[0].1.table) {
-                    writer.table.foresee(foreseen);
-                }
-                for ((_, op), hash) in ops.iter().zip(foreseen) {
-                    self.apply(core, op, *hash, placed.file, key_at)?;
-                    key_at += op.encoded_len() as u32;
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Applies one logged insert or remove; `key_at` is where the log has it.
@@ -365,7 +259,7 @@ impl Store {
 
     /// Waits until a commit is durable, if each commit has to be.
     #[inline]
-    fn make_durable(&self, commit: u64) -> Result<()> {
+    pub(super) fn make_durable(&self, commit: u64) -> Result<()> {
         match self.options.durability {
             Durability::Buffered => Ok(()),
             Durability::Sync => self.log.make_durable(commit),

@@ -18,6 +18,7 @@
 //! dropping tables and clearing, which are rare and take a bounded time.
 
 pub(crate) mod ahead;
+pub(crate) mod batch;
 pub(crate) mod commit;
 pub(crate) mod create;
 pub(crate) mod frozen;
@@ -41,6 +42,7 @@ use crate::options::Options;
 use crate::storage::epoch::ReuseEpoch;
 use crate::storage::pins::{self, Pin};
 use crate::storage::{Lock, Storage};
+use crate::table::batch::Steps;
 use crate::table::frames::Frames;
 use crate::table::{Spilled, Table, Workspace, Writer};
 use frozen::Frozen;
@@ -91,6 +93,8 @@ pub(crate) struct Core {
     pub(crate) checkpointed_commit: u64,
     /// The log file that the last commit went to.
     pub(crate) last_file: u32,
+    /// Kept from one batch to the next.
+    pub(crate) steps: Steps,
 }
 
 impl Core {

@@ -20,6 +20,7 @@ use crate::table::Table;
 use crate::table::read::{Found, LARGE, Slot};
 use crate::table::write::spilled_part;
 
+use super::batch::Gathered;
 use super::commit::Purpose;
 use super::{Core, LogBytes, Store};
 
@@ -87,20 +88,19 @@ impl Store {
     pub(crate) fn put_again(&self, strays: &[Stray<'_>]) -> Result<u64> {
         let bytes = strays.iter().fold(RECORD_HEADER as u64, |sum, stray| sum + stray.len());
         let moved = self.commit(bytes, Purpose::Move, |core| {
-            let mut ops = Vec::with_capacity(strays.len());
+            let mut ops = Gathered::default();
             for stray in strays {
                 if self.still_points_to(core, stray)? {
-                    ops.push((stray.table, stray.op()));
+                    ops.push(stray.table, stray.op());
                 }
             }
             if ops.is_empty() {
                 return Ok(0);
             }
             self.set_urgent(core, true);
-            let committed = self.commit_ops(core, &ops);
+            let committed = self.commit_together(core, &ops);
             self.set_urgent(core, false);
-            let bytes = ops.iter().map(|(_, op)| (op.key.len() + op.value.len()) as u64);
-            committed.map(|_| bytes.sum())
+            committed.map(|_| ops.bytes())
         })?;
         self.space.moved_bytes.fetch_add(moved, Ordering::Relaxed);
         Ok(moved)

@@ -257,6 +257,12 @@ impl<'a> Descriptor<'a> {
         self.get(10) == generation && self.get(11) >> page & 1 == 1
     }
 
+    /// The pages that may, a bit per page.
+    #[inline]
+    pub(crate) fn writable(&self, generation: u64) -> u64 {
+        if self.get(10) == generation { self.get(11) } else { 0 }
+    }
+
     pub(crate) fn set_writable(&self, page: usize, generation: u64) {
         let mask = if self.get(10) == generation { self.get(11) } else { 0 };
         self.set(10, generation);

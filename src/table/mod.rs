@@ -20,6 +20,7 @@
 //! * [`directory`]: loading and routing; [`replace`]: other segments, split pages
 //! * [`read`]: the lock-free lookup, and that of many keys at once
 //! * [`segment`], [`write`]: the writer's lookup, its changes
+//! * [`batch`]: many changes at once
 //! * [`moves`], [`room`]: moving entries to fresh pages, making room
 //! * [`shrink`], [`live`]: taking room back; which log bytes are needed
 //! * [`freeze`]: what a checkpoint sees while writers go on
@@ -36,6 +37,7 @@
 //! 3. At least one slot is empty.
 
 pub(crate) mod arena;
+pub(crate) mod batch;
 pub(crate) mod blocks;
 pub(crate) mod check;
 pub(crate) mod directory;

@@ -318,7 +318,7 @@ impl Writer {
 
     /// Whether a full slot holds this key.
     #[inline]
-    fn holds(
+    pub(super) fn holds(
         &self,
         group: &[AtomicU64],
         place: Place,

@@ -5,10 +5,7 @@
 //! be changed in place, with a block reserved for it. Then the caller logs the
 //! commit. *Apply* ([`Writer::put`], [`Writer::erase`]) cannot fail.
 //!
-//! For a batch, [`Writer::prepare_batch`] does the same for all entries of the
-//! table at once: room in every segment for what it will get, every page it
-//! may touch checked, frames and blocks for all of them reserved. The entries
-//! are then prepared and applied one by one, which finds everything there.
+//! What [`batch`](super::batch) does is the same for many changes at once.
 
 use std::sync::atomic::Ordering;
 
@@ -20,12 +17,8 @@ use crate::storage::map::copy_words;
 
 use super::frames::{Owner, State};
 use super::layout::{DirectoryWord, PageWord, SegmentInfo};
-use super::read::many::CHUNK;
 use super::segment::{Content, Place, Spot};
 use super::{Spilled, Workspace, Writer};
-
-/// An entry of a batch: the hash of its key, and whether it is an insert.
-pub(crate) type Intent<'a> = (u64, &'a [u8], bool);
 
 /// Changes of a table that are going to be made, sorted by the hashes of their
 /// keys, those with the same hash in the order in which they are made.
@@ -92,40 +85,6 @@ impl Writer {
         writable.map(|()| Some(place))
     }
 
-    /// Reserves what a batch needs, so that preparing and applying its entries
-    /// one by one cannot fail afterwards.
-    pub(crate) fn prepare_batch(
-        &mut self,
-        ws: &mut Workspace,
-        intents: &[Intent<'_>],
-        log: &impl Spilled,
-    ) -> Result<()> {
-        let mut coming: Vec<u64> = Vec::new();
-        for intents in intents.chunks(CHUNK) {
-            let hashes: [u64; CHUNK] =
-                std::array::from_fn(|i| intents.get(i).map_or(0, |intent| intent.0));
-            self.table.foresee(&hashes[..intents.len()]);
-            for (hash, key, insert) in intents {
-                let word = self.table.route(*hash)?;
-                let found = self.locate(word, *hash, key, log)?;
-                if *insert && !matches!(found, Spot::Match(_)) {
-                    coming.push(*hash);
-                }
-            }
-        }
-        coming.sort_unstable();
-        self.make_room_for_all(ws, &coming)?;
-        for (hash, _, _) in intents {
-            let word = self.table.route(*hash)?;
-            self.touch(ws, self.table.descriptor(word.descriptor).info().directory)?;
-        }
-        self.blocks.reserve(&ws.epoch, intents.len())?;
-        self.blocks.release(intents.len());
-        // Frames before checks: what was evicted for them is checked again now.
-        ws.make_free(intents.len())?;
-        self.check_segments(intents.iter().map(|(hash, ..)| *hash))
-    }
-
     /// Makes room for what is going to be inserted into one segment: that of
     /// change `first`. Returns the number of the first change behind it. The
     /// segment is replaced once, by what has room for all of them, where
@@ -164,42 +123,9 @@ impl Writer {
         Ok(behind)
     }
 
-    /// Checks all pages of the segments of these hashes.
-    pub(crate) fn check_segments(&self, hashes: impl IntoIterator<Item = u64>) -> Result<()> {
-        let mut hashes = hashes.into_iter();
-        hashes.try_for_each(|hash| self.check_segment(self.table.route(hash)?))
-    }
-
-    /// Makes room in every segment for the new keys it will get. The hashes
-    /// are sorted, so those of a segment stand together.
-    fn make_room_for_all(&mut self, ws: &mut Workspace, coming: &[u64]) -> Result<()> {
-        let mut start = 0;
-        while start < coming.len() {
-            let word = self.table.route(coming[start])?;
-            let info = self.table.descriptor(word.descriptor).info();
-            let last = u64::from(info.prefix) << 32 | u64::MAX >> info.depth;
-            let end = start + coming[start..].partition_point(|hash| *hash <= last);
-            if self.growth_left(word) >= end - start {
-                start = end;
-            } else {
-                self.make_room(ws, word, &coming[start..end])?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Checks all pages of a segment.
-    fn check_segment(&self, word: DirectoryWord) -> Result<()> {
-        let descriptor = self.table.descriptor(word.descriptor);
-        for page in 0..usize::from(descriptor.info().pages) {
-            self.read_page(descriptor, page)?;
-        }
-        Ok(())
-    }
-
     /// Slots of a segment that may still be filled.
     #[inline]
-    fn growth_left(&self, word: DirectoryWord) -> usize {
+    pub(super) fn growth_left(&self, word: DirectoryWord) -> usize {
         let info = self.table.descriptor(word.descriptor).info();
         let taken = usize::from(info.used) + usize::from(info.tombstones);
         (usize::from(word.groups) * 7).saturating_sub(taken)
@@ -306,11 +232,17 @@ impl Writer {
     /// Adds to the counts of a segment and of the table.
     #[inline]
     fn count(&mut self, place: Place, used: i8, tombstones: i8) {
-        let descriptor = self.table.descriptor(place.descriptor);
+        self.count_many(place.descriptor, used.into(), tombstones.into());
+    }
+
+    /// The same for more than one entry.
+    #[inline]
+    pub(super) fn count_many(&mut self, descriptor: u32, used: i32, tombstones: i32) {
+        let descriptor = self.table.descriptor(descriptor);
         let info = descriptor.info();
         descriptor.set_info(SegmentInfo {
-            used: info.used.saturating_add_signed(used.into()),
-            tombstones: info.tombstones.saturating_add_signed(tombstones.into()),
+            used: info.used.saturating_add_signed(used as i16),
+            tombstones: info.tombstones.saturating_add_signed(tombstones as i16),
             ..info
         });
         let totals = &mut self.totals;

@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::format::mutate::Random;
 use crate::table::layout::PageWord;
 
+use super::batches::{Operation, prepare};
 use super::harness::{Asked, Model, Setup, Store, change, get_many, key};
 
 /// Compares both ways for these keys.
@@ -196,9 +197,8 @@ fn a_batch_asks_for_what_it_touches_before_it_waits() {
     let mut store = store.reopen();
     asked(&store);
     let wanted: Vec<_> = (0..20).map(|i| &there[i * 997]).collect();
-    let intents: Vec<_> =
-        wanted.iter().map(|key| (store.writer.hash(key), &key[..], true)).collect();
-    store.writer.prepare_batch(&mut store.ws, &intents, &*store.log).unwrap();
+    let batch: Vec<Operation> = wanted.iter().map(|key| (key.to_vec(), Some(vec![1]))).collect();
+    prepare(&mut store, &batch).unwrap();
     let mut known = Vec::new();
     for event in asked(&store) {
         match event {
