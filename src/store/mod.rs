@@ -236,6 +236,7 @@ impl Store {
     }
 
     /// Whether the store was closed.
+    #[inline]
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }

@@ -44,6 +44,7 @@ pub(crate) mod ahead;
 pub(crate) mod aim;
 pub(crate) mod glance;
 pub(crate) mod many;
+pub(crate) mod mark;
 pub(crate) mod still;
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};

@@ -18,6 +18,7 @@ mod failures;
 mod harness;
 mod lives;
 mod many;
+mod marks;
 mod merging;
 mod queues;
 mod recounts;

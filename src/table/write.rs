@@ -19,7 +19,7 @@ use crate::options::HashKind;
 use crate::storage::map::copy_words;
 
 use super::frames::{Owner, State};
-use super::layout::{DirectoryWord, PageWord, SegmentInfo};
+use super::layout::{DirectoryWord, PageWord};
 use super::read::many::CHUNK;
 use super::segment::{Content, Place, Spot};
 use super::{Spilled, Workspace, Writer};
@@ -305,14 +305,13 @@ impl Writer {
 
     /// Adds to the counts of a segment and of the table.
     #[inline]
-    fn count(&mut self, place: Place, used: i8, tombstones: i8) {
+    pub(super) fn count(&mut self, place: Place, used: i8, tombstones: i8) {
         let descriptor = self.table.descriptor(place.descriptor);
         let info = descriptor.info();
-        descriptor.set_info(SegmentInfo {
-            used: info.used.saturating_add_signed(used.into()),
-            tombstones: info.tombstones.saturating_add_signed(tombstones.into()),
-            ..info
-        });
+        descriptor.set_counts(
+            info.used.saturating_add_signed(used.into()),
+            info.tombstones.saturating_add_signed(tombstones.into()),
+        );
         let totals = &mut self.totals;
         totals.used = totals.used.saturating_add_signed(used.into());
         totals.tombstones = totals.tombstones.saturating_add_signed(tombstones.into());
