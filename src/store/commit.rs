@@ -323,7 +323,7 @@ impl Store {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn try_commit<T>(
         &self,
         bytes: u64,
@@ -340,7 +340,7 @@ impl Store {
     }
 
     /// Takes the writer lock when the log has room for a record.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn core_with_room(&self, bytes: u64, urgent: bool) -> Result<MutexGuard<'_, Core>> {
         loop {
             let mut core = self.core()?;
@@ -390,7 +390,7 @@ impl Store {
 
     /// Publishes the number of dirty frames, and asks for a checkpoint when it
     /// is time, and for a look at the space when a log file was ended.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn after_change(&self, core: &mut Core) {
         let dirty = core.ws.pool.dirty();
         self.signals.set_dirty(dirty);

@@ -202,7 +202,7 @@ impl Store {
     ///
     /// `Closed`; `Poisoned`, also if another thread panicked with the lock
     /// held: then nobody knows what it left.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn core(&self) -> Result<MutexGuard<'_, Core>> {
         // A forked child may find the lock held by a thread that it has not.
         self.check_open()?;
