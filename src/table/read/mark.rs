@@ -304,7 +304,7 @@ fn set_control_line(
 /// Sets one of the two lengths of a slot.
 #[inline(always)]
 fn set_length(line: &[AtomicU64; group::CONTROL_WORDS], first: usize, slot: usize, length: u16) {
-    let word = &line[first + (slot / 4 & 1)];
+    let word = &line[first + ((slot / 4) & 1)];
     let changed = group::with_half(word.load(Ordering::Relaxed), slot % 4, length);
     word.store(changed, Ordering::Relaxed);
 }
