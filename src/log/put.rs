@@ -50,7 +50,9 @@ use std::io;
 
 use super::files::Writable;
 use crate::format::crc32;
-use crate::format::record::{OP_HEADER, Op, RECORD_HEADER, RecordHeader, padded, seed};
+use crate::format::record::{
+    OP_HEADER, Op, RECORD_ALIGN, RECORD_HEADER, RecordHeader, padded, seed,
+};
 
 /// Records up to this size are put together before they are written.
 pub(super) const BUFFER: usize = 4096;
@@ -99,6 +101,60 @@ pub(super) fn put_record(
     } else {
         put_large(to, way, offset, header, ops, buffer)
     }
+}
+
+/// Puts the record of one operation together in the buffer, padding included,
+/// for [`put_composed`]. `false`: it does not fit, or hardly.
+#[inline]
+pub(super) fn compose(
+    salt: u32,
+    offset: u64,
+    header: &RecordHeader,
+    op: &Op<'_>,
+    buffer: &mut [u8; BUFFER],
+) -> bool {
+    const KEY: usize = RECORD_HEADER + OP_HEADER;
+    let length = header.length as usize;
+    debug_assert_eq!(length, KEY + op.key.len() + op.value.len());
+    let Some(body) = buffer.get_mut(KEY..length + RECORD_ALIGN) else {
+        return false;
+    };
+    let (key, behind) = body.split_at_mut(op.key.len());
+    let (value, padding) = behind.split_at_mut(op.value.len());
+    copy_short(op.key, key);
+    copy_short(op.value, value);
+    padding.fill(0);
+    buffer[..RECORD_HEADER].copy_from_slice(&header.encode());
+    buffer[RECORD_HEADER..KEY].copy_from_slice(&op.encode_header());
+    let crc = crc32(&buffer[4..length], seed(salt, offset as u32));
+    buffer[..4].copy_from_slice(&crc.to_le_bytes());
+    true
+}
+
+/// Copies what is short as a rule: without a call then.
+#[inline(always)]
+fn copy_short(from: &[u8], to: &mut [u8]) {
+    if let (Ok(from), Ok(to)) = (<&[u8; 16]>::try_from(from), <&mut [u8; 16]>::try_from(&mut *to)) {
+        *to = *from;
+    } else {
+        to.copy_from_slice(from);
+    }
+}
+
+/// Writes `space` bytes that were put together at an offset.
+///
+/// # Errors
+///
+/// As [`put_record`].
+#[inline]
+pub(super) fn put_composed(
+    to: &Writable,
+    way: Way,
+    offset: u64,
+    space: u64,
+    buffer: &[u8; BUFFER],
+) -> io::Result<()> {
+    write(to, way, &buffer[..space as usize], offset)
 }
 
 /// Makes sure that there is no record at an offset, by zeros for its header.

@@ -43,7 +43,7 @@ use std::sync::atomic::Ordering::{Relaxed, Release};
 use super::files::{LogFile, Writable};
 use super::keeper::Populate;
 use super::prepare::Fresh;
-use super::put::{BUFFER, Way, put_encoded, put_record, take_back};
+use super::put::{BUFFER, Way, compose, put_composed, put_encoded, put_record, take_back};
 use super::{Log, WINDOW, lock};
 use crate::error::{Error, Result};
 use crate::format::record::{
@@ -81,6 +81,14 @@ pub(crate) struct Placed {
     pub(crate) offset: u32,
     /// Its commit number.
     pub(crate) commit: u64,
+}
+
+/// A record that is put together, and not in the log yet.
+#[derive(Debug)]
+pub(crate) struct Composed {
+    /// Its bytes, without the padding.
+    length: u64,
+    commit: u64,
 }
 
 /// The end of the log, for whoever holds the writer lock.
@@ -251,6 +259,62 @@ impl Appender {
         })
     }
 
+    /// Puts the record of one operation together, to be
+    /// [appended](Appender::append_composed) when it is known that it will be:
+    /// a caller that waits for something does it meanwhile. `None`: it has to be
+    /// appended in the usual way. If it is not appended, that is as if nothing
+    /// had been done.
+    #[inline]
+    pub(crate) fn compose(&mut self, op: &Op<'_>) -> Option<Composed> {
+        let length = RECORD_HEADER as u64 + op.encoded_len();
+        let space = padded(length);
+        let commit = self.commit + 1;
+        let header =
+            RecordHeader { crc: 0, length: length as u32, commit, durable: self.log.durable() };
+        let salt = self.current.log.salt;
+        let whole = space <= self.limit - self.offset
+            && compose(salt, self.offset, &header, op, &mut self.buffer);
+        whole.then_some(Composed { length, commit })
+    }
+
+    /// Appends a record that was put together just before, and returns its commit
+    /// number: nothing else was appended meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// As [`append`](Appender::append).
+    #[inline]
+    pub(crate) fn append_composed(&mut self, composed: Composed) -> Result<u64> {
+        let Composed { length, commit } = composed;
+        debug_assert_eq!(commit, self.commit + 1, "a record is appended where it was put together");
+        self.log.poison.check()?;
+        let space = padded(length);
+        let written = put_composed(&self.current, self.way, self.offset, space, &self.buffer);
+        if let Err(error) = written {
+            return Err(self.not_written(self.way, error));
+        }
+        self.advance(length, 1);
+        Ok(commit)
+    }
+
+    /// A record is in the file: makes it known.
+    #[inline]
+    fn advance(&mut self, length: u64, ops: usize) {
+        let space = padded(length);
+        self.commit += 1;
+        self.offset += space;
+        self.total += space;
+        self.user += length - (RECORD_HEADER + OP_HEADER * ops) as u64;
+        self.current.log.set_end(self.offset);
+        self.log.hot.appended.store(self.commit, Release);
+        if !self.log.hot.dirty.load(Relaxed) {
+            self.log.mark_dirty();
+        }
+        if self.offset >= self.poke_at {
+            self.poke();
+        }
+    }
+
     #[inline]
     fn append_by(&mut self, way: Way, ops: &[Op<'_>]) -> Result<Placed> {
         let length = ops.iter().fold(RECORD_HEADER as u64, |sum, op| sum + op.encoded_len());
@@ -279,18 +343,7 @@ impl Appender {
         written.map_err(|error| self.not_written(way, error))?;
 
         let placed = Placed { file: self.current.log.number, offset: self.offset as u32, commit };
-        self.offset += space;
-        self.commit = commit;
-        self.total += space;
-        self.user += length - (RECORD_HEADER + OP_HEADER * count) as u64;
-        self.current.log.set_end(self.offset);
-        self.log.hot.appended.store(commit, Release);
-        if !self.log.hot.dirty.load(Relaxed) {
-            self.log.mark_dirty();
-        }
-        if self.offset >= self.poke_at {
-            self.poke();
-        }
+        self.advance(length, count);
         Ok(placed)
     }
 

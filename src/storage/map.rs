@@ -386,7 +386,7 @@ fn put_tail(word: u64, out: &mut [u8]) {
 
 /// The counterpart of [`put_tail`]: at most 7 bytes as a little-endian word.
 #[inline]
-fn get_tail(bytes: &[u8]) -> u64 {
+pub(crate) fn get_tail(bytes: &[u8]) -> u64 {
     let (mut word, mut shift, mut bytes) = (0, 0, bytes);
     if let Some((four, rest)) = bytes.split_first_chunk::<4>() {
         word = u64::from(u32::from_le_bytes(*four));

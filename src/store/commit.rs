@@ -21,6 +21,7 @@ use crate::format::record::{OP_HEADER, Op, OpKind, RECORD_HEADER};
 use crate::log::{Poison, Room};
 use crate::options::Durability;
 use crate::table::Table;
+use crate::table::read::mark::Removal;
 use crate::table::write::{spilled_crc, spilled_part};
 
 use super::space::Behind;
@@ -28,6 +29,14 @@ use super::{Core, LogBytes, Store};
 
 /// Poisons the store if it is dropped by unwinding.
 pub(super) struct Unfinished<'a>(pub(super) &'a Poison);
+
+impl Unfinished<'_> {
+    /// All is done.
+    #[inline(always)]
+    fn end(self) {
+        std::mem::forget(self);
+    }
+}
 
 impl Drop for Unfinished<'_> {
     fn drop(&mut self) {
@@ -58,21 +67,43 @@ impl Store {
         let bytes = RECORD_HEADER as u64 + op.encoded_len();
         let aim = table.aim(key);
         let commit = self.commit(bytes, Purpose::Write, |core| {
-            let log = LogBytes::new(&self.log, &*self.storage);
-            let (writer, ws, appender) = core.parts(op.table).ok_or_else(|| no_table(table))?;
+            let Some((writer, ws, Some(appender))) = core.parts(op.table) else {
+                return Err(no_table(table));
+            };
             let hash = writer.hash_of_aim(aim, key);
-            let ready = writer.prepare_insert(ws, hash, key, &log)?;
-            let unfinished = Unfinished(&self.poison);
-            let appender = appender.as_mut().ok_or(Error::ReadOnly)?;
-            let placed = appender.append(std::slice::from_ref(&op))?;
-            let key_at = placed.offset + (RECORD_HEADER + OP_HEADER) as u32;
-            let address = address_of(&writer.table, hash, &op, placed.file, key_at);
-            writer.put(ready, hash, key, value, address);
-            drop(unfinished);
-            writer.assert_place(ready);
-            Ok(placed.commit)
+            // The record is put together while the first line is on its way.
+            if writer.table.holds_whole(key, value)
+                && let Some(record) = appender.compose(&op)
+                && let Some(mark) = writer.mark_for_insert(ws.generation, hash, key)
+            {
+                let unfinished = Unfinished(&self.poison);
+                let commit = appender.append_composed(record)?;
+                writer.strike(mark, hash, key, value);
+                unfinished.end();
+                writer.assert_invariants(mark.place());
+                return Ok(commit);
+            }
+            self.insert_slowly(core, hash, &op)
         })?;
         self.make_durable(commit)
+    }
+
+    /// Inserts or overwrites one entry where that is not simple.
+    #[inline(never)]
+    fn insert_slowly(&self, core: &mut Core, hash: u64, op: &Op<'_>) -> Result<u64> {
+        let log = LogBytes::new(&self.log, &*self.storage);
+        let Some((writer, ws, Some(appender))) = core.parts(op.table) else {
+            return Err(Error::ReadOnly);
+        };
+        let ready = writer.prepare_insert(ws, hash, op.key, &log)?;
+        let unfinished = Unfinished(&self.poison);
+        let placed = appender.append(std::slice::from_ref(op))?;
+        let key_at = placed.offset + (RECORD_HEADER + OP_HEADER) as u32;
+        let address = address_of(&writer.table, hash, op, placed.file, key_at);
+        writer.put(ready, hash, op.key, op.value, address);
+        unfinished.end();
+        writer.assert_place(ready);
+        Ok(placed.commit)
     }
 
     /// Removes one entry; says whether it was there.
@@ -82,24 +113,48 @@ impl Store {
         let bytes = RECORD_HEADER as u64 + op.encoded_len();
         let aim = table.aim(key);
         let commit = self.commit(bytes, Purpose::Remove, |core| {
-            let log = LogBytes::new(&self.log, &*self.storage);
-            let (writer, ws, appender) = core.parts(op.table).ok_or_else(|| no_table(table))?;
-            let hash = writer.hash_of_aim(aim, key);
-            let Some(place) = writer.prepare_remove(ws, hash, key, &log)? else {
-                return Ok(None);
+            let Some((writer, ws, Some(appender))) = core.parts(op.table) else {
+                return Err(no_table(table));
             };
-            let unfinished = Unfinished(&self.poison);
-            let appender = appender.as_mut().ok_or(Error::ReadOnly)?;
-            let placed = appender.append(std::slice::from_ref(&op))?;
-            writer.erase(place);
-            drop(unfinished);
-            writer.assert_invariants(place);
-            Ok(Some(placed.commit))
+            let hash = writer.hash_of_aim(aim, key);
+            if let Some(record) = appender.compose(&op) {
+                match writer.mark_for_remove(ws.generation, hash, key) {
+                    Removal::Here(mark) => {
+                        let unfinished = Unfinished(&self.poison);
+                        let commit = appender.append_composed(record)?;
+                        writer.strike_out(mark);
+                        unfinished.end();
+                        writer.assert_invariants(mark.place());
+                        return Ok(Some(commit));
+                    }
+                    Removal::Absent => return Ok(None),
+                    Removal::Unsure => {}
+                }
+            }
+            self.remove_slowly(core, hash, &op)
         })?;
         match commit {
             Some(commit) => self.make_durable(commit).map(|()| true),
             None => Ok(false),
         }
+    }
+
+    /// Removes one entry where that is not simple.
+    #[inline(never)]
+    fn remove_slowly(&self, core: &mut Core, hash: u64, op: &Op<'_>) -> Result<Option<u64>> {
+        let log = LogBytes::new(&self.log, &*self.storage);
+        let Some((writer, ws, Some(appender))) = core.parts(op.table) else {
+            return Err(Error::ReadOnly);
+        };
+        let Some(place) = writer.prepare_remove(ws, hash, op.key, &log)? else {
+            return Ok(None);
+        };
+        let unfinished = Unfinished(&self.poison);
+        let placed = appender.append(std::slice::from_ref(op))?;
+        writer.erase(place);
+        unfinished.end();
+        writer.assert_invariants(place);
+        Ok(Some(placed.commit))
     }
 
     /// Applies one logged insert or remove; `key_at` is where the log has it.
@@ -126,6 +181,7 @@ impl Store {
     }
 
     /// Runs a commit under the writer lock, when the log has room for it.
+    #[inline(always)]
     pub(super) fn commit<T>(
         &self,
         bytes: u64,
@@ -161,7 +217,7 @@ impl Store {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn try_commit<T>(
         &self,
         bytes: u64,
@@ -178,11 +234,13 @@ impl Store {
     }
 
     /// Takes the writer lock when the log has room for a record.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn core_with_room(&self, bytes: u64, urgent: bool) -> Result<MutexGuard<'_, Core>> {
         loop {
             let mut core = self.core()?;
-            let appender = core.appender.as_mut().ok_or(Error::ReadOnly)?;
+            let Some(appender) = &mut core.appender else {
+                return Err(Error::ReadOnly);
+            };
             if appender.reserve(bytes, urgent)? == Room::Ready {
                 return Ok(core);
             }
@@ -203,7 +261,17 @@ impl Store {
 
     /// Whether writing is possible at all. To be asked before a lock is taken:
     /// in a forked child nobody is left who would release it.
+    #[inline]
     pub(crate) fn check_writable(&self) -> Result<()> {
+        let open = self.epoch.read() != 0 && !self.is_closed();
+        if open && !self.options.read_only && !self.poison.is_set() {
+            return Ok(());
+        }
+        self.find_unwritable()
+    }
+
+    #[cold]
+    fn find_unwritable(&self) -> Result<()> {
         if self.options.read_only {
             return Err(Error::ReadOnly);
         }
@@ -216,7 +284,7 @@ impl Store {
 
     /// Publishes the number of dirty frames, and asks for a checkpoint when it
     /// is time, and for a look at the space when a log file was ended.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn after_change(&self, core: &mut Core) {
         let dirty = core.ws.pool.dirty();
         self.signals.set_dirty(dirty);

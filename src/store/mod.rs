@@ -206,7 +206,7 @@ impl Store {
     ///
     /// `Closed`; `Poisoned`, also if another thread panicked with the lock
     /// held: then nobody knows what it left.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn core(&self) -> Result<MutexGuard<'_, Core>> {
         // A forked child may find the lock held by a thread that it has not.
         self.check_open()?;
@@ -240,6 +240,7 @@ impl Store {
     }
 
     /// Whether the store was closed.
+    #[inline]
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }

@@ -206,6 +206,7 @@ pub(crate) struct Descriptor<'a> {
 }
 
 impl<'a> Descriptor<'a> {
+    #[inline]
     pub(crate) fn new(line: u32, hot: &'a [AtomicU64], cold: &'a [AtomicU64]) -> Descriptor<'a> {
         debug_assert!(hot.len() == 8 && cold.len() == 16);
         Descriptor { line, hot, cold }
@@ -233,6 +234,7 @@ impl<'a> Descriptor<'a> {
         store_u32(self.cold, page, crc);
     }
 
+    #[inline]
     pub(crate) fn info(&self) -> SegmentInfo {
         let (a, b) = (self.get(8), self.get(9));
         SegmentInfo {
@@ -249,6 +251,13 @@ impl<'a> Descriptor<'a> {
         let counts = u64::from(info.used) | u64::from(info.tombstones) << 16;
         self.set(8, counts | u64::from(info.pages) << 32 | u64::from(info.depth) << 40);
         self.set(9, u64::from(info.prefix) | u64::from(info.directory) << 32);
+    }
+
+    /// Sets what [`info`](Descriptor::info) says of used slots and tombstones.
+    #[inline]
+    pub(crate) fn set_counts(&self, used: u16, tombstones: u16) {
+        let rest = self.get(8) & !0xffff_ffff;
+        self.set(8, rest | u64::from(used) | u64::from(tombstones) << 16);
     }
 
     /// Whether a page may be changed in place in this generation.

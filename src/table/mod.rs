@@ -339,6 +339,7 @@ impl Writer {
     }
 
     /// Publishes the counts that readers may ask for.
+    #[inline]
     fn publish_counts(&self) {
         let changes = self.table.counts.1.load(Ordering::Relaxed);
         self.table.counts.0.store(self.totals.used, Ordering::Relaxed);

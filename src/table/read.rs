@@ -44,6 +44,7 @@ pub(crate) mod ahead;
 pub(crate) mod aim;
 pub(crate) mod glance;
 pub(crate) mod many;
+pub(crate) mod mark;
 pub(in crate::table) mod near;
 pub(crate) mod still;
 

@@ -203,7 +203,7 @@ pub(super) fn set_control_line(
 }
 
 /// Runs a change to a group that readers may be looking at.
-#[inline]
+#[inline(always)]
 pub(crate) fn under_version(group: &[AtomicU64], change: impl FnOnce()) {
     let word = &group[group::VERSION_AND_CRC];
     let before = word.load(Ordering::Relaxed);

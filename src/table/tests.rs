@@ -19,6 +19,7 @@ mod growing;
 mod harness;
 mod lives;
 mod many;
+mod marks;
 mod merging;
 mod queues;
 mod recounts;

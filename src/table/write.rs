@@ -16,7 +16,7 @@ use crate::options::HashKind;
 use crate::storage::map::copy_words;
 
 use super::frames::{Owner, State};
-use super::layout::{DirectoryWord, PageWord, SegmentInfo};
+use super::layout::{DirectoryWord, PageWord};
 use super::segment::{Content, Place, Spot};
 use super::{Spilled, Workspace, Writer};
 
@@ -231,7 +231,7 @@ impl Writer {
 
     /// Adds to the counts of a segment and of the table.
     #[inline]
-    fn count(&mut self, place: Place, used: i8, tombstones: i8) {
+    pub(super) fn count(&mut self, place: Place, used: i8, tombstones: i8) {
         self.count_many(place.descriptor, used.into(), tombstones.into());
     }
 
@@ -240,11 +240,10 @@ impl Writer {
     pub(super) fn count_many(&mut self, descriptor: u32, used: i32, tombstones: i32) {
         let descriptor = self.table.descriptor(descriptor);
         let info = descriptor.info();
-        descriptor.set_info(SegmentInfo {
-            used: info.used.saturating_add_signed(used as i16),
-            tombstones: info.tombstones.saturating_add_signed(tombstones as i16),
-            ..info
-        });
+        descriptor.set_counts(
+            info.used.saturating_add_signed(used as i16),
+            info.tombstones.saturating_add_signed(tombstones as i16),
+        );
         let totals = &mut self.totals;
         totals.used = totals.used.saturating_add_signed(used.into());
         totals.tombstones = totals.tombstones.saturating_add_signed(tombstones.into());

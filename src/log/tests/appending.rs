@@ -46,6 +46,63 @@ fn what_was_appended_is_replayed_in_order() {
 }
 
 #[test]
+fn a_record_put_together_before_is_the_same_as_one_appended_at_once() {
+    let (one, two) = (Memory::new(), Memory::new());
+    let (mut before, mut at_once) = (Open::create(one), Open::create(two));
+    let from = before.appender.position();
+    let keys = [0, 1, 8, 15, 16, 17, 100];
+    let values = [0, 1, 31, 32, 33, 2_048, 4_000];
+    let mut longest = 0;
+    for (key, value) in keys.into_iter().flat_map(|key| values.map(|value| (key, value))) {
+        let (key, value) = (vec![key as u8; key], vec![value as u8; value]);
+        let ops =
+            [insert(&key, &value), Op { kind: OpKind::Remove, table: 3, key: &key, value: &[] }];
+        for op in ops {
+            // Room as a commit would have it; and what is not appended is as
+            // if it had not been.
+            while before.appender.reserve(24 + op.encoded_len(), false).unwrap() == Room::Wait {
+                before.log.wait_for_file(24 + op.encoded_len(), false).unwrap();
+            }
+            let _ = before.appender.compose(&insert(b"given", b"up"));
+            match before.appender.compose(&op) {
+                Some(record) => {
+                    let commit = before.appender.append_composed(record).unwrap();
+                    assert_eq!(commit, before.log.appended());
+                    longest = longest.max(op.encoded_len());
+                }
+                None => drop(before.append(&[op]).unwrap()),
+            }
+            at_once.append(&[op]).unwrap();
+        }
+    }
+    let (to, same) = (before.appender.position(), at_once.appender.position());
+    assert_eq!((to.file, to.offset, to.commit), (same.file, same.offset, same.commit));
+    assert_eq!(before.appender.user_bytes(), at_once.appender.user_bytes());
+    assert!(longest >= 4_012, "no long record was put together: {longest}");
+    let all = contents(&before.log, from, to);
+    assert_eq!(all, contents(&at_once.log, Position { salt: same.salt, ..from }, same));
+    assert_eq!(all.len(), 2 * keys.len() * values.len());
+}
+
+#[test]
+fn a_record_that_does_not_fit_is_not_put_together() {
+    let mut open = Open::create(Memory::new());
+    let room = |open: &Open| (1 << 20) - u64::from(open.appender.position().offset);
+    assert!(open.appender.compose(&insert(b"key", &[1; 4_096])).is_none());
+    while room(&open) > 70_000 {
+        open.fill(1, 1_000);
+    }
+    // The rest of the file, with steps that an urgent record may take.
+    while room(&open) >= 4_000 {
+        let op = Op { kind: OpKind::Remove, table: 0, key: &[5; 3_000], value: &[] };
+        assert_eq!(open.appender.reserve(24 + op.encoded_len(), true).unwrap(), Room::Ready);
+        let record = open.appender.compose(&op).expect("there is room for it");
+        open.appender.append_composed(record).unwrap();
+    }
+    assert!(open.appender.compose(&insert(b"key", &[1; 4_000])).is_none());
+}
+
+#[test]
 fn a_batch_is_one_record_and_knows_where_its_values_lie() {
     let memory = Memory::new();
     let mut open = Open::create(memory);

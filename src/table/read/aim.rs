@@ -56,7 +56,7 @@ impl Table {
 impl Writer {
     /// The hash of the key that was aimed at, for as long as the writer lock
     /// is held.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn hash_of_aim(&self, aim: Aim, key: &[u8]) -> u64 {
         match aim.clears == u64::from(self.clears) {
             true => aim.hash,

@@ -22,6 +22,7 @@ use crate::table::blocks::{Blocks, FIRST_BLOCKS};
 use crate::table::frames::{Frames, Pool};
 use crate::table::read::glance::{Glance, Rest};
 use crate::table::read::many::Answer;
+use crate::table::read::mark::Removal;
 use crate::table::read::{Found, LARGE, SMALL, Slot};
 use crate::table::scan::{Scanned, SegmentCopy};
 use crate::table::segment::{Place, Spot, address, lengths};
@@ -187,6 +188,8 @@ pub(super) struct Store {
     pub(super) log: Arc<Log>,
     pub(super) storage: Memory,
     pub(super) file: Arc<Faulty>,
+    /// Changes that a mark was found for. Every other one is made by it.
+    pub(super) marks: usize,
     /// What the last durable header would say.
     pub(super) header: Option<super::checkpoint::Header>,
 }
@@ -240,7 +243,7 @@ impl Store {
         let writer = Writer::new(opening, blocks, frames, epoch.clone()).unwrap();
         let tables = BTreeMap::from([(TABLE, writer.table.clone())]);
         let ws = Workspace { pool, epoch, generation: 1, frozen: None, tables };
-        Store { setup, writer, ws, log, storage, file, header: None }
+        Store { setup, writer, ws, log, storage, file, marks: 0, header: None }
     }
 
     /// The file as a killed process would leave it, open for reading.
@@ -256,7 +259,19 @@ impl Store {
     }
 
     pub(super) fn insert_hashed(&mut self, hash: u64, key: &[u8], value: &[u8]) -> Result<()> {
+        let whole = self.writer.table.holds_whole(key, value);
+        let mark = self.writer.mark_for_insert(self.ws.generation, hash, key).filter(|_| whole);
         let ready = self.writer.prepare_insert(&mut self.ws, hash, key, &*self.log)?;
+        let (Ready::Overwrite(place) | Ready::Reuse(place) | Ready::Fill(place)) = ready;
+        if let Some(mark) = mark {
+            assert_eq!(mark.place(), place, "both ways to a slot lead to the same one");
+            self.marks += 1;
+            if self.marks % 2 == 1 {
+                self.writer.strike(mark, hash, key, value);
+                self.writer.assert_invariants(place);
+                return Ok(());
+            }
+        }
         let shape = self.writer.table.geometry.shape(key.len(), value.len());
         let address = spilled_part(shape, key.len(), value.len()).map(|(start, length)| {
             let whole = [key, value].concat();
@@ -265,7 +280,6 @@ impl Store {
             self.log.append(hash, bytes)
         });
         self.writer.put(ready, hash, key, value, address);
-        let (Ready::Overwrite(place) | Ready::Reuse(place) | Ready::Fill(place)) = ready;
         self.writer.assert_invariants(place);
         Ok(())
     }
@@ -275,7 +289,21 @@ impl Store {
     }
 
     pub(super) fn remove_hashed(&mut self, hash: u64, key: &[u8]) -> Result<bool> {
+        let seen = self.writer.mark_for_remove(self.ws.generation, hash, key);
         let place = self.writer.prepare_remove(&mut self.ws, hash, key, &*self.log)?;
+        match seen {
+            Removal::Here(mark) => {
+                assert_eq!(Some(mark.place()), place, "both ways lead to the same slot");
+                self.marks += 1;
+                if self.marks % 2 == 1 {
+                    self.writer.strike_out(mark);
+                    self.writer.assert_invariants(mark.place());
+                    return Ok(true);
+                }
+            }
+            Removal::Absent => assert_eq!(place, None, "what is absent is so both ways"),
+            Removal::Unsure => {}
+        }
         if let Some(place) = place {
             self.writer.erase(place);
             self.writer.assert_invariants(place);

@@ -1,0 +1,310 @@
+//! The writer's lookup of nearly every key, and the change of its slot.
+//!
+//! What a [glance](super::glance) is to readers, a *mark* is to the writer:
+//! the lookup for the keys that give no trouble. The entry stands whole in its
+//! slot, or will, and its page is in a frame that may be changed in place. Then
+//! there is nothing to check, to reserve or to forget, and nothing that can
+//! fail. On whatever else it meets it gives up, and the usual way,
+//! [`prepare_insert`](Writer::prepare_insert) and the like, begins anew:
+//!
+//! * a directory page that is not loaded, a page that is not in a frame;
+//! * the page of the slot is not writable in this generation;
+//! * the entry would not fit a slot, or the old one has something in the log;
+//! * 15 bits of the hash agree with those of another key;
+//! * no slot may be filled without making room.
+//!
+//! # Why it is worth its lines
+//!
+//! A change waits for lines that are not in the caches: the control line, and
+//! those of the slot, asked for by the [aim](super::aim). The writer lock is given back by an instruction that waits
+//! for all stores before it, so one commit does not overlap the next one, and
+//! only what the processor finds to do meanwhile is free. It looks some 250
+//! instructions ahead. So the record is put together between the aim and the
+//! first look at the control line, and most of what is left to do after that
+//! look fits the window. The usual way takes twice as many instructions.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::format::group::{self, DELETED, EMPTY, Lengths, Probe, Shape};
+use crate::storage::map::{get_tail, prefetch};
+
+use super::super::layout::{DirectoryWord, page_word};
+use super::super::segment::{Content, Place, key_is, under_version};
+use super::super::{Table, Writer};
+use super::{LARGE, control_line, group_of, lengths_of, line_of, slot_of, word_of};
+
+/// A slot that may be changed in place, now.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mark {
+    place: Place,
+    frame: u32,
+    change: Change,
+}
+
+/// What is done to the slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Change {
+    Overwrite,
+    /// A deleted slot is filled.
+    Reuse,
+    /// An empty one is.
+    Fill,
+}
+
+impl Mark {
+    /// The slot.
+    pub(crate) fn place(&self) -> Place {
+        self.place
+    }
+}
+
+/// What a writer sees of a key.
+enum Seen {
+    Here(Mark),
+    /// It is absent; this slot would take it.
+    Absent(Mark),
+    Unsure,
+}
+
+/// What there is to remove.
+pub(crate) enum Removal {
+    /// The key, here.
+    Here(Mark),
+    /// Nothing.
+    Absent,
+    /// The usual lookup will find out.
+    Unsure,
+}
+
+impl Table {
+    /// Whether an entry stands in its slot whole.
+    #[inline(always)]
+    pub(crate) fn holds_whole(&self, key: &[u8], value: &[u8]) -> bool {
+        key.len() + value.len() <= self.geometry.payload()
+    }
+
+    /// Looks a key up for the holder of the writer lock, if that is simple. Asks
+    /// for the lines of the slot that is going to be changed.
+    #[inline(always)]
+    fn see(&self, hash: u64, key: &[u8]) -> Seen {
+        let line = self.root.load(Ordering::Acquire) as u32;
+        let depth = line_of(&self.arena, line)[0].load(Ordering::Relaxed) as u8;
+        let Ok(word) = self.directory_word(line, depth, hash) else {
+            return Seen::Unsure;
+        };
+        let segment = DirectoryWord::decode(word.load(Ordering::Acquire));
+        let (mut deleted, home) = (None, group::home_slot(hash));
+        for number in Probe::new(hash, segment.groups.into()) {
+            let (page, group) = self.geometry.page_of(number);
+            let word = word_of(&self.arena, segment.descriptor, page / 2);
+            let word = page_word(std::slice::from_ref(word), page % 2);
+            if !word.is_frame() || number >= self.geometry.groups_per_segment {
+                return Seen::Unsure;
+            }
+            let frame = word.number();
+            let Some(words) = self.frames.words(frame) else {
+                return Seen::Unsure;
+            };
+            let words = group_of(&self.geometry, words, group);
+            let mark = |slot, change| {
+                let place = Place { descriptor: segment.descriptor, page, group, slot };
+                Mark { place, frame, change }
+            };
+            let line = control_line(words);
+            let control = line[group::CONTROL].load(Ordering::Relaxed);
+            for slot in group::match_h2(control, group::h2(hash)) {
+                let fps = line[group::FINGERPRINTS].load(Ordering::Relaxed);
+                if group::byte(fps, slot) != group::fingerprint(hash) {
+                    continue;
+                }
+                // A mark of something spilled makes a length longer than any slot.
+                let lengths = lengths_of(line, slot);
+                let (key_len, value_len) = (usize::from(lengths.key), usize::from(lengths.value));
+                let slot_words = slot_of(&self.geometry, words, slot);
+                prefetch(&slot_words[slot_words.len() - 1]);
+                if key_len != key.len()
+                    || key_len + value_len > self.geometry.payload()
+                    || !is_key_of(slot_words, key)
+                {
+                    return Seen::Unsure;
+                }
+                return Seen::Here(mark(slot, Change::Overwrite));
+            }
+            if deleted.is_none() {
+                let slot = group::match_deleted(control).nearest(home);
+                deleted = slot.map(|slot| (words, mark(slot, Change::Reuse)));
+            }
+            if let Some(slot) = group::match_empty(control).nearest(home) {
+                let (words, mark) = deleted.unwrap_or((words, mark(slot, Change::Fill)));
+                let slot_words = slot_of(&self.geometry, words, mark.place.slot);
+                prefetch(&slot_words[0]);
+                prefetch(&slot_words[slot_words.len() - 1]);
+                return Seen::Absent(mark);
+            }
+        }
+        Seen::Unsure
+    }
+
+    /// The group of a mark.
+    #[inline(always)]
+    fn marked(&self, mark: Mark) -> &[AtomicU64] {
+        let page = self.frames.owned(mark.frame);
+        group_of(&self.geometry, page, mark.place.group)
+    }
+}
+
+impl Writer {
+    /// Where an entry that its slot [holds whole](Table::holds_whole) can be
+    /// written at once.
+    #[inline(always)]
+    pub(crate) fn mark_for_insert(&self, generation: u64, hash: u64, key: &[u8]) -> Option<Mark> {
+        let (Seen::Here(mark) | Seen::Absent(mark)) = self.table.see(hash, key) else {
+            return None;
+        };
+        let descriptor = self.table.descriptor(mark.place.descriptor);
+        let has_room = mark.change != Change::Fill || {
+            let info = descriptor.info();
+            let groups = usize::from(info.pages) * self.table.geometry.groups_per_page;
+            usize::from(info.used) + usize::from(info.tombstones) < groups * 7
+        };
+        (has_room && descriptor.is_writable(mark.place.page, generation)).then_some(mark)
+    }
+
+    /// Where an entry can be erased at once.
+    #[inline(always)]
+    pub(crate) fn mark_for_remove(&self, generation: u64, hash: u64, key: &[u8]) -> Removal {
+        match self.table.see(hash, key) {
+            Seen::Here(mark) => {
+                let descriptor = self.table.descriptor(mark.place.descriptor);
+                match descriptor.is_writable(mark.place.page, generation) {
+                    true => Removal::Here(mark),
+                    false => Removal::Unsure,
+                }
+            }
+            Seen::Absent(_) => Removal::Absent,
+            Seen::Unsure => Removal::Unsure,
+        }
+    }
+
+    /// Writes an entry where a mark is: it has been logged, and nothing has
+    /// changed since the mark was made.
+    #[inline(always)]
+    pub(crate) fn strike(&mut self, mark: Mark, hash: u64, key: &[u8], value: &[u8]) {
+        let table = &*self.table;
+        let group = table.marked(mark);
+        let (geometry, slot) = (&table.geometry, mark.place.slot);
+        let line = control_line(group);
+        let lengths = Lengths::of(Shape::Inline, key.len(), value.len());
+        under_version(group, || {
+            fill_whole(slot_of(geometry, group, slot), key, value);
+            if mark.change != Change::Overwrite {
+                set_control_line(line, slot, group::h2(hash), group::fingerprint(hash), lengths);
+            } else if lengths_of(line, slot) != lengths {
+                set_length(line, group::VALUE_LENGTHS, slot, lengths.value);
+            }
+        });
+        match mark.change {
+            Change::Overwrite => {}
+            Change::Reuse => self.count(mark.place, 1, -1),
+            Change::Fill => self.count(mark.place, 1, 0),
+        }
+        self.publish_counts();
+    }
+
+    /// Erases the entry where a mark is, as [`strike`](Writer::strike) writes one.
+    #[inline(always)]
+    pub(crate) fn strike_out(&mut self, mark: Mark) {
+        let table = &*self.table;
+        let group = table.marked(mark);
+        let (geometry, slot) = (&table.geometry, mark.place.slot);
+        let line = control_line(group);
+        let tombstone = !group::match_empty(line[group::CONTROL].load(Ordering::Relaxed)).any();
+        let control = if tombstone { DELETED } else { EMPTY };
+        under_version(group, || {
+            fill_whole(slot_of(geometry, group, slot), &[], &[]);
+            set_control_line(line, slot, control, 0, Lengths { key: 0, value: 0 });
+        });
+        self.count(mark.place, -1, tombstone.into());
+        self.publish_counts();
+    }
+}
+
+/// Whether a slot's key is this one, which fits it: what most keys are without a
+/// loop.
+#[inline(always)]
+fn is_key_of(slot: &[AtomicU64], key: &[u8]) -> bool {
+    let (Some([a, b]), ([first, second], [])) = (slot.first_chunk::<2>(), key.as_chunks::<8>())
+    else {
+        return key_is(slot, key);
+    };
+    u64::from_le_bytes(*first) == a.load(Ordering::Relaxed)
+        && u64::from_le_bytes(*second) == b.load(Ordering::Relaxed)
+}
+
+/// Writes key and value into a slot that holds them whole, and zeros behind
+/// them. Only under the version word.
+#[inline(always)]
+fn fill_whole(slot: &[AtomicU64], key: &[u8], value: &[u8]) {
+    let (key_words, tail) = key.as_chunks::<8>();
+    if !tail.is_empty() {
+        return fill_mixed(slot, key, value);
+    }
+    let (value_words, tail) = value.as_chunks::<8>();
+    let mut slot = slot.iter();
+    // The words come first: a slot that is taken is also written.
+    for (word, to) in key_words.iter().zip(slot.by_ref()) {
+        to.store(u64::from_le_bytes(*word), Ordering::Relaxed);
+    }
+    for (word, to) in value_words.iter().zip(slot.by_ref()) {
+        to.store(u64::from_le_bytes(*word), Ordering::Relaxed);
+    }
+    if !tail.is_empty()
+        && let Some(to) = slot.next()
+    {
+        to.store(get_tail(tail), Ordering::Relaxed);
+    }
+    for to in slot {
+        to.store(0, Ordering::Relaxed);
+    }
+}
+
+/// The same where the value does not begin with a word.
+#[inline(never)]
+fn fill_mixed(slot: &[AtomicU64], key: &[u8], value: &[u8]) {
+    let fill = |words: &[u64]| {
+        for (to, word) in slot.iter().zip(words) {
+            to.store(*word, Ordering::Relaxed);
+        }
+    };
+    if slot.len() <= 8 {
+        fill(&Content::<8>::new(Shape::Inline, key, value, None).words);
+    } else {
+        fill(&Content::<LARGE>::new(Shape::Inline, key, value, None).words);
+    }
+}
+
+/// Sets what a control line says of a slot. Only under the version word.
+#[inline(always)]
+fn set_control_line(
+    line: &[AtomicU64; group::CONTROL_WORDS],
+    slot: usize,
+    control: u8,
+    fp: u8,
+    lengths: Lengths,
+) {
+    let (controls, fps) = (&line[group::CONTROL], &line[group::FINGERPRINTS]);
+    let word = group::with_byte(controls.load(Ordering::Relaxed), slot, control);
+    controls.store(word, Ordering::Relaxed);
+    let word = group::with_byte(fps.load(Ordering::Relaxed), slot, fp);
+    fps.store(word, Ordering::Relaxed);
+    set_length(line, group::KEY_LENGTHS, slot, lengths.key);
+    set_length(line, group::VALUE_LENGTHS, slot, lengths.value);
+}
+
+/// Sets one of the two lengths of a slot.
+#[inline(always)]
+fn set_length(line: &[AtomicU64; group::CONTROL_WORDS], first: usize, slot: usize, length: u16) {
+    let word = &line[first + ((slot / 4) & 1)];
+    let changed = group::with_half(word.load(Ordering::Relaxed), slot % 4, length);
+    word.store(changed, Ordering::Relaxed);
+}
