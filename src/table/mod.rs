@@ -19,7 +19,8 @@
 //! * [`frames`], [`blocks`], [`maps`]: places for pages, in memory and in the file
 //! * [`directory`]: loading and routing; [`replace`]: other segments, split pages
 //! * [`read`]: the lock-free lookup, and that of many keys at once
-//! * [`segment`], [`room`], [`write`]: the writer's lookup, making room, changes
+//! * [`segment`], [`write`]: the writer's lookup, its changes
+//! * [`moves`], [`room`]: moving entries to fresh pages, making room
 //! * [`shrink`], [`live`]: taking room back; which log bytes are needed
 //! * [`freeze`]: what a checkpoint sees while writers go on
 //! * [`scan`], [`check`], [`view`]: walking a segment; invariants; copies for `verify`
@@ -43,6 +44,7 @@ pub(crate) mod freeze;
 pub(crate) mod layout;
 pub(crate) mod live;
 pub(crate) mod maps;
+pub(crate) mod moves;
 pub(crate) mod read;
 pub(crate) mod replace;
 pub(crate) mod room;

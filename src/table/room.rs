@@ -24,28 +24,15 @@
 //! by one store each; the old pages are retired. Nothing logical changes, so
 //! all of this happens before a commit is logged, when it may still fail.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use crate::error::{Error, Result};
 use crate::format::directory::{MAX_DEPTH, MAX_SEGMENT_PAGES};
-use crate::format::group::{self, ALL_EMPTY, Probe, SLOTS};
-use crate::storage::map::{copy_words, fill};
+use crate::format::group::SLOTS;
 
 use super::directory::Leaf;
 use super::frames::{Owner, State};
 use super::layout::{DESCRIPTOR_LINES, Descriptor, DirectoryWord, PageWord, SegmentInfo};
-use super::segment::{Place, hash_of, lengths};
-use super::{Table, Workspace, Writer};
-
-/// A live entry of the segments that are replaced: its hash and where it lies.
-#[derive(Clone, Copy)]
-struct Entry {
-    hash: u64,
-    /// Counted through the pages of all of them.
-    page: u8,
-    group: u8,
-    slot: u8,
-}
+use super::moves::{Assigned, Entry};
+use super::{Workspace, Writer};
 
 /// Memory that is kept from one making of room to the next.
 #[derive(Default)]
@@ -53,6 +40,7 @@ pub(super) struct Scratch {
     entries: Vec<Entry>,
     spare: Vec<Entry>,
     plans: Vec<Plan>,
+    assigned: Assigned,
 }
 
 /// A segment to be: a range of the entries, and its size.
@@ -72,9 +60,6 @@ const FACTOR: (usize, usize) = (29, 20);
 
 /// How much larger a segment is in which entries come and go.
 const STEADY: (usize, usize) = (4, 3);
-
-/// Pages that are read at most to make others: those of two segments.
-pub(super) const MAX_SOURCES: usize = 2 * MAX_SEGMENT_PAGES;
 
 /// The pages for a number of live entries, freshly laid out.
 pub(super) fn pages_for(live: usize, slots_per_page: usize) -> usize {
@@ -105,12 +90,12 @@ impl Writer {
         let done = self
             .gather(&olds, &mut scratch.entries)
             .and_then(|()| self.plan(word, new, &mut scratch))
-            .and_then(|()| self.rebuild(ws, &olds, &scratch));
+            .and_then(|()| self.rebuild(ws, &olds, &mut scratch));
         self.scratch = scratch;
         done
     }
 
-    /// Replaces segments that lie side by side, of [`MAX_SOURCES`] pages at
+    /// Replaces segments that lie side by side, of [`MAX_SOURCES`](super::moves::MAX_SOURCES) pages at
     /// most, by one of this prefix and so many pages.
     pub(super) fn join(
         &mut self,
@@ -125,35 +110,10 @@ impl Writer {
             let (prefix, depth) = prefix;
             let end = scratch.entries.len();
             scratch.plans.push(Plan { prefix, depth, pages, start: 0, end });
-            self.rebuild(ws, olds, &scratch)
+            self.rebuild(ws, olds, &mut scratch)
         });
         self.scratch = scratch;
         done
-    }
-
-    /// Collects the live entries of segments with their hashes.
-    fn gather(&self, olds: &[u32], entries: &mut Vec<Entry>) -> Result<()> {
-        let table = &*self.table;
-        let hasher = table.hasher();
-        entries.clear();
-        for (number, (descriptor, page)) in table.pages_of(olds).enumerate() {
-            let words = self.read_page(descriptor, page)?;
-            for group in 0..table.geometry.groups_per_page {
-                let in_group = table.group(words, group);
-                let control = in_group[group::CONTROL].load(Ordering::Relaxed);
-                for slot in group::match_full(control) {
-                    let lengths = lengths(in_group, slot);
-                    if !lengths.fit(&table.geometry) {
-                        let place = Place { descriptor: descriptor.line, page, group, slot };
-                        return Err(table.bad_slot(place, lengths));
-                    }
-                    let hash = hash_of(&hasher, table.slot(in_group, slot), lengths);
-                    let (page, group, slot) = (number as u8, group as u8, slot as u8);
-                    entries.push(Entry { hash, page, group, slot });
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Decides what the segment becomes; orders the entries accordingly.
@@ -191,25 +151,26 @@ impl Writer {
             return Ok(());
         }
         let bit = 1 << (31 - part.depth);
-        let is_high = |hash: u64| (hash >> 32) as u32 & bit != 0;
         let entries = &mut scratch.entries[part.start..part.end];
-        scratch.spare.clear();
-        scratch.spare.extend(entries.iter().filter(|e| is_high(e.hash)));
-        let mut middle = 0;
+        // Half of them are high, in no order: so no branch asks which.
+        scratch.spare.resize(entries.len(), Entry::NONE);
+        let (mut middle, mut high) = (0, 0);
         for i in 0..entries.len() {
-            if !is_high(entries[i].hash) {
-                entries[middle] = entries[i];
-                middle += 1;
-            }
+            let entry = entries[i];
+            let is_high = usize::from((entry.hash >> 32) as u32 & bit != 0);
+            entries[middle] = entry;
+            scratch.spare[high] = entry;
+            middle += 1 - is_high;
+            high += is_high;
         }
-        entries[middle..].copy_from_slice(&scratch.spare);
+        entries[middle..].copy_from_slice(&scratch.spare[..high]);
         let (depth, middle) = (part.depth + 1, part.start + middle);
         self.divide(Plan { depth, end: middle, ..part }, new, scratch)?;
         self.divide(Plan { depth, start: middle, prefix: part.prefix | bit, ..part }, new, scratch)
     }
 
     /// Builds the planned segments and puts them in the old ones' place.
-    fn rebuild(&mut self, ws: &mut Workspace, olds: &[u32], scratch: &Scratch) -> Result<()> {
+    fn rebuild(&mut self, ws: &mut Workspace, olds: &[u32], scratch: &mut Scratch) -> Result<()> {
         let table = self.table.clone();
         let pages: usize = scratch.plans.iter().map(|plan| plan.pages).sum();
         if !ws.pool.can_take(pages) {
@@ -244,7 +205,7 @@ impl Writer {
         &mut self,
         ws: &mut Workspace,
         olds: &[u32],
-        scratch: &Scratch,
+        scratch: &mut Scratch,
     ) -> Result<Vec<u32>> {
         let table = self.table.clone();
         let mut built = Vec::with_capacity(scratch.plans.len());
@@ -252,7 +213,7 @@ impl Writer {
             let made = table.new_descriptor(&mut table.structure());
             let made = made.and_then(|new| {
                 let entries = &scratch.entries[plan.start..plan.end];
-                let outcome = self.build(ws, olds, new, plan, entries);
+                let outcome = self.build(ws, olds, new, plan, entries, &mut scratch.assigned);
                 outcome.inspect_err(|_| self.retire_segment(ws, new)).map(|()| new.line)
             });
             match made {
@@ -276,6 +237,7 @@ impl Writer {
         new: Descriptor<'_>,
         plan: &Plan,
         entries: &[Entry],
+        assigned: &mut Assigned,
     ) -> Result<()> {
         new.set_info(SegmentInfo {
             used: entries.len() as u16,
@@ -285,59 +247,40 @@ impl Writer {
             prefix: plan.prefix,
             directory: 0,
         });
-        self.fresh_pages(ws, new)?;
+        self.take_pages(ws, new)?;
         // That may have evicted clean frames of the old segments: what is read
         // from their blocks instead is checked like any other page.
         let table = &*self.table;
         for (old, page) in table.pages_of(olds) {
             self.read_page(old, page)?;
         }
-        let from: [&[AtomicU64]; MAX_SOURCES] = table.all_pages(olds);
-        let to: [&[AtomicU64]; MAX_SEGMENT_PAGES] = table.all_pages(&[new.line]);
-        let groups = plan.pages * table.geometry.groups_per_page;
-        for entry in entries {
-            let source = table.group(from[usize::from(entry.page)], entry.group.into());
-            for number in Probe::new(entry.hash, groups) {
-                let (page, group) = table.geometry.page_of(number);
-                let target = table.group(to[page], group);
-                let control = target[group::CONTROL].load(Ordering::Relaxed);
-                if let Some(slot) =
-                    group::match_empty(control).nearest(group::home_slot(entry.hash))
-                {
-                    table.move_slot(source, entry.slot.into(), target, slot, entry.hash);
-                    break;
-                }
-            }
-        }
+        self.lay_out(olds, new, entries, assigned);
         Ok(())
     }
 
-    /// Gives a new descriptor as many empty frames as it has pages; their
-    /// blocks become reserved.
+    /// Gives a new descriptor as many empty pages as it has.
     pub(super) fn fresh_pages(
         &mut self,
         ws: &mut Workspace,
         descriptor: Descriptor<'_>,
     ) -> Result<()> {
+        self.take_pages(ws, descriptor)?;
+        self.lay_out(&[], descriptor, &[], &mut Assigned::default());
+        Ok(())
+    }
+
+    /// Gives a new descriptor as many frames as it has pages; their blocks
+    /// become reserved. Their bytes are whatever they were.
+    fn take_pages(&mut self, ws: &mut Workspace, descriptor: Descriptor<'_>) -> Result<()> {
         let table = self.table.clone();
-        let info = descriptor.info();
-        for page in 0..usize::from(info.pages) {
+        for page in 0..usize::from(descriptor.info().pages) {
             self.blocks.reserve(&ws.epoch, 1)?;
             let owner = Owner { table: table.id, page: page as u8, descriptor: descriptor.line };
-            let unused = ws.pool.used();
             let Some(frame) = ws.take_frame(owner) else {
                 self.blocks.release(1);
                 let limit = (ws.pool.capacity() * 4096) as u64;
                 return Err(Error::BatchTooLarge { needed: limit + 4096, limit });
             };
-            let words = ws.pool.words(frame);
-            if (frame as usize) < unused {
-                fill(words, 0);
-            }
-            debug_assert!(words.iter().all(|word| word.load(Ordering::Relaxed) == 0));
-            for group in 0..table.geometry.groups_per_page {
-                table.group(words, group)[group::CONTROL].store(ALL_EMPTY, Ordering::Relaxed);
-            }
             descriptor.set_page(page, PageWord::frame(frame));
             descriptor.set_writable(page, ws.generation);
         }
@@ -398,45 +341,5 @@ impl Writer {
             }
             State::Free | State::Superseded => debug_assert!(false, "{info:?}"),
         }
-    }
-}
-
-impl Table {
-    /// The pages of these segments.
-    fn pages_of<'a>(&'a self, lines: &'a [u32]) -> impl Iterator<Item = (Descriptor<'a>, usize)> {
-        lines.iter().flat_map(|line| {
-            let descriptor = self.descriptor(*line);
-            (0..usize::from(descriptor.info().pages)).map(move |page| (descriptor, page))
-        })
-    }
-
-    /// The words of all pages of segments, which are known to be sound.
-    fn all_pages<const N: usize>(&self, lines: &[u32]) -> [&[AtomicU64]; N] {
-        let mut pages = self.pages_of(lines);
-        std::array::from_fn(|_| {
-            let word = pages.next().map(|(descriptor, page)| descriptor.page(page));
-            word.and_then(|word| self.page_words(word)).unwrap_or(&[])
-        })
-    }
-
-    /// Copies a slot into an empty one of a page that nobody sees.
-    #[inline]
-    fn move_slot(
-        &self,
-        source: &[AtomicU64],
-        from: usize,
-        target: &[AtomicU64],
-        to: usize,
-        hash: u64,
-    ) {
-        let lengths = lengths(source, from);
-        copy_words(self.slot(source, from), self.slot(target, to));
-        super::segment::set_control_line(
-            target,
-            to,
-            group::h2(hash),
-            group::fingerprint(hash),
-            lengths,
-        );
     }
 }

@@ -121,15 +121,24 @@ pub(crate) fn spilled_key_is(log: &impl Spilled, address: &Address, key: &[u8]) 
 }
 
 /// The hash of the entry in a slot: stored beside its address, or computed.
+#[inline(always)]
 pub(crate) fn hash_of(hasher: &crate::hash::Hasher, words: &[AtomicU64], lengths: Lengths) -> u64 {
-    if lengths.spilled() {
-        return address(words, lengths).hash;
-    }
-    if let (16, Some([a, b])) = (lengths.key_len(), words.first_chunk::<2>()) {
+    // What most keys are: hashed where it is asked for, in a loop over slots.
+    if let (16, false, Some([a, b])) =
+        (lengths.key, lengths.value_spilled(), words.first_chunk::<2>())
+    {
         let mut key = [0; 16];
         key[..8].copy_from_slice(&a.load(Ordering::Relaxed).to_ne_bytes());
         key[8..].copy_from_slice(&b.load(Ordering::Relaxed).to_ne_bytes());
         return hasher.hash(&key);
+    }
+    hash_of_any(hasher, words, lengths)
+}
+
+#[inline(never)]
+fn hash_of_any(hasher: &crate::hash::Hasher, words: &[AtomicU64], lengths: Lengths) -> u64 {
+    if lengths.spilled() {
+        return address(words, lengths).hash;
     }
     // Most keys are short, and zeroing the larger buffer costs more than them.
     if lengths.key_len() <= 64 {

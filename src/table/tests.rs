@@ -15,6 +15,7 @@ mod collisions;
 mod damage;
 mod entries;
 mod failures;
+mod growing;
 mod harness;
 mod lives;
 mod many;
