@@ -66,19 +66,6 @@ impl Hasher {
         }
     }
 
-    /// The hash of a key of 16 bytes that stands in two words, which hold the
-    /// bytes in their order.
-    #[inline(always)]
-    pub(crate) fn hash_pair(&self, words: [u64; 2]) -> u64 {
-        let mut key = [0; 16];
-        key[..8].copy_from_slice(&words[0].to_ne_bytes());
-        key[8..].copy_from_slice(&words[1].to_ne_bytes());
-        match self {
-            Hasher::Sip(state) => sip13(*state, &key),
-            _ => self.hash(&key),
-        }
-    }
-
     /// The value that stands in headers.
     pub(crate) fn self_test(&self) -> u64 {
         self.hash(SELF_TEST)
@@ -214,16 +201,6 @@ mod tests {
             let other = siphasher::sip::SipHasher13::new_with_keys(key[0], key[1]);
             let hasher = Hasher::new(HashKind::Sip, key);
             assert_eq!(hasher.hash(&bytes[..length]), other.hash(&bytes[..length]));
-        }
-    }
-
-    #[test]
-    fn a_pair_of_words_hashes_like_the_bytes_in_them() {
-        let bytes: [u8; 16] = std::array::from_fn(|i| i as u8 * 13 + 1);
-        let words = bytemuck::cast::<[u8; 16], [u64; 2]>(bytes);
-        let keyed = [HashKind::Sip, HashKind::Fast].map(|kind| Hasher::new(kind, [3, 5]));
-        for hasher in keyed.into_iter().chain([Hasher::Constant(9)]) {
-            assert_eq!(hasher.hash_pair(words), hasher.hash(&bytes));
         }
     }
 

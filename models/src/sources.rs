@@ -83,6 +83,7 @@ pub const SOURCES: &[Source] = &[
             "key_is",
             "spilled_key_is",
             "hash_of",
+            "hash_of_any",
             "hash_inline",
             "fill_slot",
             "clear_slot",

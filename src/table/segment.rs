@@ -127,7 +127,10 @@ pub(crate) fn hash_of(hasher: &crate::hash::Hasher, words: &[AtomicU64], lengths
     if let (16, false, Some([a, b])) =
         (lengths.key, lengths.value_spilled(), words.first_chunk::<2>())
     {
-        return hasher.hash_pair([a.load(Ordering::Relaxed), b.load(Ordering::Relaxed)]);
+        let mut key = [0; 16];
+        key[..8].copy_from_slice(&a.load(Ordering::Relaxed).to_ne_bytes());
+        key[8..].copy_from_slice(&b.load(Ordering::Relaxed).to_ne_bytes());
+        return hasher.hash(&key);
     }
     hash_of_any(hasher, words, lengths)
 }
