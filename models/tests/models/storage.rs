@@ -7,6 +7,9 @@ pub(crate) mod map {
     use loom::sync::atomic::AtomicU64;
     use loom::sync::atomic::Ordering::Relaxed;
 
+    /// Nothing, for there is no cache.
+    pub(crate) fn prefetch<T>(_place: &T) {}
+
     /// A mapping: words, and nothing else.
     #[derive(Debug)]
     pub(crate) struct Map(Vec<AtomicU64>);
