@@ -123,7 +123,7 @@ fn power_that_goes_off_while_waiting_states_are_written_leaves_a_prefix() {
             let images = std::mem::take(&mut *images.lock().expect("the images"));
             let headers = 2 * (WAITING + 1);
             assert!(images.len() > 2 * headers, "only {} steps were seen", images.len());
-            let stride = if long() { 1 } else { 2 };
+            let stride = if long() { 1 } else { 3 };
             for (at, image) in images.iter().enumerate().skip(round).step_by(stride) {
                 watchdog.beat(&format!("held up at {number}, round {round}, image {at}"));
                 tale.check_image(image, at as u64);
@@ -197,7 +197,7 @@ fn whichever_call_fails_while_waiting_states_are_written_nothing_is_lost() {
     let watchdog = Watchdog::new("failing calls while states wait");
     let mut random = Random::new(3_011);
     for fault in [ErrorKind::StorageFull, ErrorKind::Other] {
-        let (mut failed, stride) = (0, if long() { 1 } else { 3 });
+        let (mut failed, stride) = (0, if long() { 1 } else { 5 });
         for nth in (1..).step_by(stride) {
             watchdog.beat(&format!("call {nth}, {fault:?}"));
             if !let_fail(nth, fault, &mut random) {
