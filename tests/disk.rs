@@ -310,6 +310,10 @@ impl File for DiskFile {
         })
     }
 
+    fn holds_allocated(&self) -> bool {
+        true
+    }
+
     fn punch(&self, offset: u64, length: u64) -> io::Result<()> {
         self.call(Kind::Punch, offset, length, |machine| {
             machine.inode(self.inode).punch(offset, length)

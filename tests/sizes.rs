@@ -85,6 +85,36 @@ fn overwriting_changes_the_size_in_every_direction() {
 }
 
 #[test]
+fn values_around_every_step_of_the_log_are_read_in_every_way() {
+    // The buffer of a record, where bytes go past it, the pieces of a long one, a file of its own.
+    let steps = [2_048, 4_096, 128 << 10, 1 << 20];
+    let beside = |step: usize| [step - 60, step - 52, step - 1, step, step + 1, step + 8];
+    let lengths: Vec<usize> =
+        [0, 1].into_iter().chain(steps.into_iter().flat_map(beside)).collect();
+    for payload in [24, 56, 120, 128, 136, 504] {
+        let mut store = TestStore::on_disk(Options::new().payload(payload));
+        let entry = |length: &usize| (sized_key(1, 16), value(*length as u64, *length));
+        let key_of = |length: usize| [&entry(&length).0[..8], &length.to_le_bytes()].concat();
+        let model: Model = lengths.iter().map(|n| (key_of(*n), entry(n).1)).collect();
+        for (key, bytes) in &model {
+            store.insert(key, bytes).expect("insert");
+        }
+        for _ in 0..2 {
+            let keys: Vec<&Vec<u8>> = model.keys().collect();
+            let many = store.multi_get(&keys).expect("multi_get");
+            for ((key, bytes), of_many) in model.iter().zip(many) {
+                let lent = store.get_with(key, |lent| lent == bytes).expect("get_with");
+                assert_eq!(lent, Some(true), "{} bytes lent", bytes.len());
+                let own = store.get(key).expect("get").expect("it is there");
+                assert!(own == *bytes, "{} bytes copied", bytes.len());
+                assert!(of_many.expect("it is there") == *bytes, "{} of many", bytes.len());
+            }
+            store.reopen();
+        }
+    }
+}
+
+#[test]
 fn empty_keys_and_values_are_entries_like_others() {
     for payload in [24, 56, 504] {
         let mut store = TestStore::on_disk(Options::new().payload(payload));

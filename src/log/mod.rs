@@ -30,6 +30,7 @@
 //! recover   after a crash: going on           small     making the log small
 //! values    reading in place                  poison    no writes after a failure
 //! counters  what was done, for statistics     reserve   for a full device
+//! pace      how long zeros are worth writing
 //! ```
 //!
 //! # Invariants
@@ -55,6 +56,7 @@ mod crowd;
 mod evidence;
 mod files;
 mod keeper;
+mod pace;
 mod poison;
 mod prepare;
 mod put;

@@ -1,7 +1,8 @@
 //! Preparing log files before they are needed, and recycling old ones.
 //!
 //! A file is prepared under a temporary name: space taken, zeros written (so
-//! that later syncs change no metadata), header, sync, rename, directory synced.
+//! that later syncs change no metadata; as far as there is time for it, see
+//! [`pace`]), header, sync, rename, directory synced.
 //! Only then may it be activated. Where a file lies ready that holds nothing
 //! any more, it is taken instead: renamed to the temporary name first, and that
 //! made durable, so that no file ever bears a number that is not its own; then
@@ -50,6 +51,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::files::{Spare, TEMPORARY};
+use super::pace::{self, GoOn};
 use super::reserve::Reserve;
 use super::{Log, MIN_FILE, lock, wait};
 use crate::error::{Error, Result};
@@ -224,16 +226,18 @@ impl Log {
         let wanted = next.wanted(self.options.max_file);
         drop(next);
         let preparing = Preparing { log: self };
-        let fresh = self.prepare(wanted, self.options.max_file, &|| self.breathe())?;
+        let pace = self.pace();
+        let fresh = self.prepare(wanted, self.options.max_file, &|at| pace.go_on(at))?;
         lock(&self.next).grown = fresh.size;
         preparing.finish_before(fresh);
-        self.fill_reserve(&|| self.breathe())
+        let pace = self.pace();
+        self.fill_reserve(&|at| pace.go_on(at))
     }
 
     /// Prepares a file for a record of that size, or something smaller than
     /// what would be best if the device is full.
     fn prepare_for(&self, space: u64, urgent: bool) -> Result<Fresh> {
-        let go_on = &|| Ok(());
+        let go_on = &pace::AWAITED;
         if !urgent && !self.reserve_allows_more() {
             self.fill_reserve(go_on)?;
         }
@@ -254,7 +258,7 @@ impl Log {
         let max_file = self.options.max_file;
         let wanted = lock(&self.next).wanted(max_file);
         let least = LOG_START + space;
-        let go_on = &|| Ok(());
+        let go_on = &pace::AWAITED;
         if least > wanted {
             let own = (least + SLACK).next_multiple_of(BLOCK as u64).min(MAX_LOG_FILE);
             return self.prepare(own, own, go_on);
@@ -277,30 +281,20 @@ impl Log {
     /// Prepares a file for going on after a crash, or for a new log: of the
     /// smallest size, or of what lies ready. Only while the log is opened.
     pub(super) fn prepare_first(&self) -> Result<Fresh> {
-        let fresh = self.prepare(MIN_FILE, self.options.max_file, &|| Ok(()))?;
+        let fresh = self.prepare(MIN_FILE, self.options.max_file, &pace::ALL)?;
         lock(&self.next).grown = fresh.size;
         Ok(fresh)
     }
 
     /// Prepares a file: recycles a spare of `size` to `most` bytes, or makes a
     /// file of `size` bytes. Leaves nothing behind if it fails.
-    pub(super) fn prepare(
-        &self,
-        size: u64,
-        most: u64,
-        go_on: &dyn Fn() -> Result<()>,
-    ) -> Result<Fresh> {
+    pub(super) fn prepare(&self, size: u64, most: u64, go_on: &GoOn<'_>) -> Result<Fresh> {
         let spare = lock(&self.next).take_spare(size, most);
         self.prepare_as(size, spare, go_on)
     }
 
     /// Prepares a file: recycles a spare, or makes a file of `size` bytes.
-    fn prepare_as(
-        &self,
-        size: u64,
-        spare: Option<Spare>,
-        go_on: &dyn Fn() -> Result<()>,
-    ) -> Result<Fresh> {
+    fn prepare_as(&self, size: u64, spare: Option<Spare>, go_on: &GoOn<'_>) -> Result<Fresh> {
         let number = {
             let mut next = lock(&self.next);
             let Some(number) = next.highest.checked_add(1) else {
@@ -326,8 +320,8 @@ impl Log {
         fresh
     }
 
-    /// Takes space and fills it with zeros.
-    fn make(&self, size: u64, go_on: &dyn Fn() -> Result<()>) -> Result<Arc<dyn File>> {
+    /// Takes space and fills it with zeros, as long as they are worth it.
+    fn make(&self, size: u64, go_on: &GoOn<'_>) -> Result<Arc<dyn File>> {
         let _ = self.storage.remove(TEMPORARY);
         let file = self.storage.open(TEMPORARY, Access::Create);
         let file = file.map_err(|error| self.refused("create", TEMPORARY, error))?;
@@ -336,6 +330,9 @@ impl Log {
         let zeros = vec![0; PIECE];
         let mut at = 0;
         while at < size {
+            if !go_on(at)? && file.holds_allocated() {
+                break;
+            }
             let piece = (size - at).min(PIECE as u64);
             let written = file.write_at(&zeros[..piece as usize], at);
             written.map_err(|error| self.failed("write to", TEMPORARY, error))?;
@@ -344,7 +341,6 @@ impl Log {
             if at.is_multiple_of(SYNC_EVERY) && at < size {
                 file.sync().map_err(|error| self.failed("sync", TEMPORARY, error))?;
             }
-            go_on()?;
         }
         Ok(file)
     }

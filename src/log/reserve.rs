@@ -27,6 +27,7 @@
 //! prepared. Guarded by the lock of the next file.
 
 use super::files::Spare;
+use super::pace::GoOn;
 use super::{Log, MIN_FILE, lock};
 use crate::error::Result;
 
@@ -123,7 +124,7 @@ impl Log {
 
     /// Makes the reserve whole, with files as large as they should be. Only
     /// for whoever prepares.
-    pub(super) fn fill_reserve(&self, go_on: &dyn Fn() -> Result<()>) -> Result<()> {
+    pub(super) fn fill_reserve(&self, go_on: &GoOn<'_>) -> Result<()> {
         let max_file = self.options.max_file;
         loop {
             let size = {

@@ -18,7 +18,7 @@
 //! zeros that are written to files for it are at most four times what it logs,
 //! and a few MiB.
 
-use super::{Log, MIN_FILE, lock};
+use super::{Log, MIN_FILE, lock, pace};
 use crate::error::{Error, Result};
 
 impl Log {
@@ -44,7 +44,7 @@ impl Log {
             lock(&self.next).grown = MIN_FILE;
             return Ok(());
         }
-        let go_on = &|| Ok(());
+        let go_on = &pace::ALL;
         let small = match self.prepare(MIN_FILE, MIN_FILE, go_on) {
             // What is too large makes way.
             Err(error) if error.is_full() && ready.is_some() => {
@@ -74,7 +74,7 @@ impl Log {
         }
         let _preparing = self.wait_to_prepare()?;
         while lock(&self.next).reserve.has_larger(MIN_FILE) {
-            let small = self.prepare(MIN_FILE, MIN_FILE, &|| Ok(()))?;
+            let small = self.prepare(MIN_FILE, MIN_FILE, &pace::ALL)?;
             let mut next = lock(&self.next);
             // If it was taken meanwhile, what came is not needed.
             let larger = next.reserve.replace_larger(small.spare());

@@ -30,6 +30,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use rustix::fs::{Advice, FallocateFlags, SeekFrom};
 use rustix::io::Errno;
@@ -150,7 +151,7 @@ impl Storage for Files {
         options.read(true).write(access != Access::Read).create_new(access == Access::Create);
         let file = options.open(self.resolve(name)?)?;
         let copy_on_write = access != Access::Read && copies_on_write(&file);
-        Ok(Arc::new(RealFile { file, copy_on_write }))
+        Ok(Arc::new(RealFile { file, copy_on_write, allocates: AtomicBool::new(false) }))
     }
 
     fn list(&self, directory: &str) -> io::Result<Vec<String>> {
@@ -203,6 +204,8 @@ fn copies_on_write(file: &fs::File) -> bool {
 struct RealFile {
     file: fs::File,
     copy_on_write: bool,
+    /// Whether the file system has taken space when it was asked to.
+    allocates: AtomicBool,
 }
 
 impl RealFile {
@@ -244,8 +247,16 @@ impl File for RealFile {
                     Ok(())
                 }
             }
-            outcome => Ok(outcome?),
+            outcome => {
+                outcome?;
+                self.allocates.store(true, Relaxed);
+                Ok(())
+            }
         }
+    }
+
+    fn holds_allocated(&self) -> bool {
+        self.allocates.load(Relaxed) && !self.copy_on_write
     }
 
     fn punch(&self, offset: u64, length: u64) -> io::Result<()> {

@@ -96,6 +96,13 @@ pub trait File: Send + Sync {
     /// full. Extends the file if the range ends beyond it; changes no byte.
     fn allocate(&self, offset: u64, length: u64) -> io::Result<()>;
 
+    /// Whether what [`File::allocate`] took is there for stores through a map
+    /// into bytes that were never written. Where that is not known, the log
+    /// writes zeros first.
+    fn holds_allocated(&self) -> bool {
+        false
+    }
+
     /// Gives the space of a range back; its bytes become zero.
     fn punch(&self, offset: u64, length: u64) -> io::Result<()>;
 

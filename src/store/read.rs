@@ -1,10 +1,13 @@
 //! Reads: from a key to its value, without a lock.
 //!
 //! Most are over after one look at the table. Only if a spilled key or value
-//! is met is the log pinned, and the lookup made again under the pin.
+//! is met is the log pinned, and looked again under the pin: in the same
+//! segment first. If that was replaced meanwhile, what is found there may be
+//! gone from the log; then, and for whatever else is not plain, the lookup is
+//! made again from the root.
 
 use crate::error::Result;
-use crate::table::read::glance::{Glance, Rest};
+use crate::table::read::glance::{Further, Glance, Rest};
 use crate::table::read::{Found, LARGE, SMALL, Slot};
 use crate::table::{Spilled, Table};
 use crate::value::Value;
@@ -31,7 +34,7 @@ impl Store {
                 // In a place of its own: then what is returned above stays in
                 // registers where the caller wants a part of it only.
                 let mut answer = None;
-                self.get_slowly(table, key, other.rest(), Value::new, &mut answer);
+                self.get_slowly::<SMALL, _>(table, key, other.rest(), Value::new, &mut answer);
                 answer.unwrap_or(Ok(None))
             }
         }
@@ -53,7 +56,7 @@ impl Store {
             Glance::Absent => Ok(None),
             other => {
                 let mut answer = None;
-                self.get_slowly(table, key, other.rest(), lend, &mut answer);
+                self.get_slowly::<SMALL, _>(table, key, other.rest(), lend, &mut answer);
                 answer.unwrap_or(Ok(None))
             }
         }
@@ -72,15 +75,15 @@ impl Store {
             Glance::Absent => Ok(None),
             other => {
                 let mut answer = None;
-                self.get_slowly(table, key, other.rest(), lend, &mut answer);
+                self.get_slowly::<LARGE, _>(table, key, other.rest(), lend, &mut answer);
                 answer.unwrap_or(Ok(None))
             }
         }
     }
 
-    /// The same where a glance was not enough.
+    /// The same where a glance was not enough. `N` suits the table.
     #[inline(never)]
-    fn get_slowly<R>(
+    fn get_slowly<const N: usize, R>(
         &self,
         table: &Table,
         key: &[u8],
@@ -89,19 +92,13 @@ impl Store {
         answer: &mut Option<Result<Option<R>>>,
     ) {
         *answer = Some(match rest {
-            Rest::Further(from) if table.has_large_slots() => {
-                let mut slot = Slot::<LARGE>::new();
-                let found = table.look_further::<LARGE, LogBytes<'_>>(key, from, &mut slot);
-                self.lend_found(table, key, found, &slot, lend)
-            }
             Rest::Further(from) => {
-                let mut slot = Slot::<SMALL>::new();
-                let found = table.look_further::<SMALL, LogBytes<'_>>(key, from, &mut slot);
+                let mut slot = Slot::<N>::new();
+                let found = table.look_further::<N, LogBytes<'_>>(key, from, &mut slot);
                 self.lend_found(table, key, found, &slot, lend)
             }
-            Rest::Spilled => self.get_spilled(table, key, lend),
-            Rest::Unsure if table.has_large_slots() => self.get_sized::<LARGE, _>(table, key, lend),
-            Rest::Unsure => self.get_sized::<SMALL, _>(table, key, lend),
+            Rest::Spilled(from) => self.get_spilled_at::<N, R>(table, key, from, lend),
+            Rest::Unsure => self.get_sized::<N, R>(table, key, lend),
         });
     }
 
@@ -131,6 +128,27 @@ impl Store {
             Ok(Found::Spilled) => self.get_spilled(table, key, lend),
             Err(error) => Err(self.explain(error)),
         }
+    }
+
+    /// The value of a key that a glance has found to be in the log: the hash is
+    /// known, and the slot on its way. Whatever is not plain is left to the
+    /// whole lookup.
+    fn get_spilled_at<const N: usize, R>(
+        &self,
+        table: &Table,
+        key: &[u8],
+        from: Further,
+        lend: impl FnOnce(&[u8]) -> R,
+    ) -> Result<Option<R>> {
+        let log = LogBytes::pinned(&self.log, &*self.storage);
+        let mut slot = Slot::<N>::new();
+        if let Some(Found::Here) = table.look_again(key, from, &log, &mut slot)
+            && let Ok(value) = value_of(&slot, &log)
+        {
+            return Ok(Some(lend(value)));
+        }
+        drop(log);
+        self.get_spilled(table, key, lend)
     }
 
     #[cold]
@@ -219,4 +237,76 @@ fn value_of<'a, const N: usize>(slot: &'a Slot<N>, log: &'a LogBytes<'_>) -> Res
     let bytes = log.checked(&slot.address())?;
     let start = if slot.lengths.key_spilled() { slot.lengths.key_len() } else { 0 };
     Ok(bytes.get(start..).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    //! What happens between the two looks at a spilled value: the first look is
+    //! made, then the store is changed, then the second one.
+
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::checkpoint::checkpoint;
+    use crate::format::header::DEFAULT_TABLE;
+    use crate::options::Options;
+    use crate::storage::memory::Memory;
+    use crate::storage::pins;
+
+    /// Looks at `key`, makes the change, and looks again.
+    fn looked_at_again(change: impl FnOnce(&Store, &Arc<Table>)) -> Option<Vec<u8>> {
+        let options = Options::new().max_log_file(1 << 20);
+        let store = crate::recovery::open(Arc::new(Memory::new()), &options).unwrap();
+        let table = store.find_table(DEFAULT_TABLE).unwrap();
+        store.insert(&table, b"key", &[1; 1_000]).unwrap();
+        let Rest::Spilled(from) = table.glance::<SMALL>(b"key").rest() else {
+            panic!("a value of 1,000 bytes is in the log");
+        };
+        change(&store, &table);
+        let lend = |value: &[u8]| value.to_vec();
+        store.get_spilled_at::<SMALL, _>(&table, b"key", from, lend).unwrap()
+    }
+
+    /// Overwrites the value until its first log file is gone.
+    fn let_the_file_go(store: &Store, table: &Table) {
+        for _ in 0..3_000 {
+            store.insert(table, b"key", &[2; 1_000]).unwrap();
+        }
+        checkpoint(store, false).unwrap();
+        assert!(store.log.read(&pins::pin(), 1, 4096, 8).is_none(), "the first file is kept");
+    }
+
+    #[test]
+    fn a_value_that_stays_is_found_at_the_second_look() {
+        assert_eq!(looked_at_again(|_, _| ()), Some(vec![1; 1_000]));
+    }
+
+    #[test]
+    fn a_value_is_found_though_its_log_file_went_between_two_looks() {
+        let found = looked_at_again(|store, table| let_the_file_go(store, table));
+        assert_eq!(found, Some(vec![2; 1_000]));
+    }
+
+    #[test]
+    fn a_value_is_found_though_segment_and_log_file_went_between_two_looks() {
+        let found = looked_at_again(|store, table| {
+            for i in 0..1_000_u32 {
+                store.insert(table, &i.to_le_bytes(), b"small").unwrap();
+            }
+            let_the_file_go(store, table);
+        });
+        assert_eq!(found, Some(vec![2; 1_000]));
+    }
+
+    #[test]
+    fn a_key_that_was_removed_or_made_short_between_two_looks_is_that() {
+        let gone = looked_at_again(|store, table| {
+            store.remove(table, b"key").unwrap();
+        });
+        assert_eq!(gone, None);
+        let short = looked_at_again(|store, table| {
+            store.insert(table, b"key", b"short").unwrap();
+        });
+        assert_eq!(short, Some(b"short".to_vec()));
+    }
 }

@@ -7,7 +7,9 @@
 //! A value begins with a word that says whose it is and which version, ends
 //! with a word made from that, and has the same random bytes between. So each
 //! value that is read is checked against its key, whatever its version, and the
-//! sum of these words over a phase has to be the same for all stores. No store
+//! sum of all words of all values over a phase has to be the same for all stores.
+//! So every byte is read, as by somebody who wants the value: a store that lends
+//! a place in memory that nobody has looked at yet has not read it. No store
 //! compresses, so that equal bytes in the middle are no gain.
 
 use crate::data::mix;
@@ -87,7 +89,9 @@ impl Shape {
         let last = u64::from_le_bytes(*value.last_chunk()?);
         let of_entry = (first ^ tag(number)) < VERSIONS && value.len() == self.value_bytes;
         let sound = of_entry && (value.len() < 16 || last == mix(first));
-        sound.then(|| first.wrapping_add(last))
+        let (words, _) = value.as_chunks();
+        let sum = words.iter().fold(0u64, |sum, word| sum.wrapping_add(u64::from_le_bytes(*word)));
+        sound.then(|| sum.wrapping_add(last))
     }
 
     /// So many numbers of entries in a random order; each comes once before

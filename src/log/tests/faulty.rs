@@ -20,6 +20,8 @@ pub(super) struct State {
     pub(super) space: Option<u64>,
     /// The ranges of each file that were punched.
     pub(super) holes: HashMap<String, Vec<(u64, u64)>>,
+    /// Whether it says that allocated space is held.
+    pub(super) holds: bool,
     /// Fails every sync of a file.
     pub(super) fail_sync: bool,
     /// Panics at the next sync of a file.
@@ -172,6 +174,10 @@ impl File for FaultyFile {
         let new = end.saturating_sub(self.file.length()?.max(offset));
         self.storage.fill(&name, (offset, end), new).ok_or(io::ErrorKind::StorageFull)?;
         self.file.allocate(offset, length)
+    }
+
+    fn holds_allocated(&self) -> bool {
+        self.storage.get(|state| state.holds)
     }
 
     fn punch(&self, offset: u64, length: u64) -> io::Result<()> {

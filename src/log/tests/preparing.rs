@@ -218,3 +218,53 @@ fn on_a_full_device_urgent_records_go_on_in_what_is_kept_and_others_do_not() {
     storage.set(|state| state.space = None);
     open.put(b"k", b"v");
 }
+
+#[test]
+fn a_file_that_somebody_waits_for_gets_no_zeros_where_space_is_held() {
+    let storage = Faulty::new();
+    storage.set(|state| state.holds = true);
+    let mut open = Open::create(storage.clone());
+    let start = open.appender.position();
+    let before = open.log.counters().zeroed;
+    assert_eq!(before, MIN_FILE, "nobody waits for the first file");
+    open.rotate();
+    open.rotate();
+    open.put(b"large", &vec![7; 9 << 20]);
+    assert_eq!(open.log.counters().zeroed, before);
+    let end = open.appender.position();
+    open.log.sync_to(u64::MAX).unwrap();
+    let expected = contents(&open.log, start, end);
+    drop(open);
+    let (open, found) = Open::recover(storage, start).unwrap();
+    assert_eq!(found.position, end);
+    assert_eq!(contents(&open.log, start, end), expected);
+}
+
+#[test]
+fn zeros_end_when_half_as_much_was_appended_meanwhile() {
+    let mut open = Open::create(Memory::new());
+    open.rotate();
+    open.rotate();
+    let log = open.log.clone();
+    let pace = log.pace();
+    assert!(pace.go_on(0).unwrap());
+    open.fill(9, 100_000);
+    assert!(pace.go_on(0).unwrap(), "less than a mebibyte is not looked at");
+    open.fill(9, 100_000);
+    assert!(!pace.go_on(0).unwrap());
+    assert!(!pace.go_on(1 << 20).unwrap());
+    assert!(pace.go_on(2 << 20).unwrap());
+    open.rotate();
+    assert!(!pace.go_on(2 << 20).unwrap(), "the log is in the next file already");
+    assert!(log.pace().go_on(0).unwrap());
+}
+
+#[test]
+fn the_keeper_writes_all_zeros_while_nothing_is_appended() {
+    let storage = Faulty::new();
+    storage.set(|state| state.holds = true);
+    let open = Open::create(storage);
+    open.log.prepare_ahead().unwrap();
+    // The next file, and two that are kept.
+    assert_eq!(open.log.counters().zeroed, (1 + 2 + 1 + 1) * MIN_FILE);
+}

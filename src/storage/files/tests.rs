@@ -24,6 +24,7 @@ fn what_is_written_is_read_by_calls_and_maps_alike() {
     let directory = tempfile::tempdir().unwrap();
     let files = Files::new(directory.path());
     let file = files.open("a", Access::Create).unwrap();
+    assert!(!file.holds_allocated(), "nobody has asked the file system yet");
     file.allocate(0, 8192).unwrap();
     assert_eq!(file.length().unwrap(), 8192);
     let writable = file.map(8192, true).unwrap();
@@ -46,7 +47,8 @@ fn what_is_written_is_read_by_calls_and_maps_alike() {
 #[test]
 fn on_a_copy_on_write_file_system_a_map_shows_what_calls_write() {
     let file = tempfile::tempfile().unwrap();
-    let file = RealFile { file, copy_on_write: true };
+    let file = RealFile { file, copy_on_write: true, allocates: AtomicBool::new(true) };
+    assert!(!file.holds_allocated(), "what is written goes to another place");
     file.set_length(4096).unwrap();
     let map = file.map(4096, true).unwrap();
     file.write_mapped(&map, b"by a call", 13).unwrap();

@@ -22,6 +22,7 @@ use std::sync::atomic::{Ordering, fence};
 
 use crate::error::Result;
 use crate::format::group::{self, SPILLED};
+use crate::storage::map::prefetch;
 
 use super::super::layout::DirectoryWord;
 use super::super::segment::key_is;
@@ -36,7 +37,7 @@ pub(crate) enum Glance<const N: usize> {
     /// The first group neither has the key nor ends the search.
     Further(Further),
     /// The value, at least, is in the log: a pin is needed.
-    Spilled,
+    Spilled(Further),
     /// Something unusual: the lookup will find out.
     Unsure,
 }
@@ -45,7 +46,7 @@ pub(crate) enum Glance<const N: usize> {
 #[derive(Clone, Copy)]
 pub(crate) enum Rest {
     Further(Further),
-    Spilled,
+    Spilled(Further),
     Unsure,
 }
 
@@ -55,7 +56,7 @@ impl<const N: usize> Glance<N> {
     pub(crate) fn rest(self) -> Rest {
         match self {
             Glance::Further(from) => Rest::Further(from),
-            Glance::Spilled => Rest::Spilled,
+            Glance::Spilled(from) => Rest::Spilled(from),
             _ => Rest::Unsure,
         }
     }
@@ -100,8 +101,13 @@ impl Table {
             let lengths = lengths_of(line, slot);
             let (key_len, value_len) = (usize::from(lengths.key), usize::from(lengths.value));
             if key_len != key.len() || key_len + value_len > self.geometry.payload() {
-                let spilled = key_len == key.len() && lengths.value & SPILLED != 0;
-                return if spilled { Glance::Spilled } else { Glance::Unsure };
+                if key_len != key.len() || lengths.value & SPILLED == 0 {
+                    return Glance::Unsure;
+                }
+                // The address is on its way while the log is pinned.
+                let words = slot_of(&self.geometry, group, slot);
+                words.first().into_iter().chain(words.last()).for_each(prefetch);
+                return Glance::Spilled(Further { hash, word, seen });
             }
             let words = slot_of(&self.geometry, group, slot);
             if !key_is(words, key) {
@@ -134,5 +140,22 @@ impl Table {
             Ok(found) => Ok(found),
             Err(_) => self.lookup::<N, L>(key, None, out),
         }
+    }
+
+    /// Looks once more where a glance met something spilled, under a pin that
+    /// was taken since; `None` if that is not the end of it. The segment may
+    /// have been replaced before the pin was taken, and the log file gone:
+    /// damage that is found at an address from here is to be looked for again.
+    #[inline]
+    pub(crate) fn look_again<const N: usize, L: Spilled>(
+        &self,
+        key: &[u8],
+        from: Further,
+        log: &L,
+        out: &mut Slot<N>,
+    ) -> Option<Found> {
+        let Further { hash, word, seen } = from;
+        let segment = DirectoryWord::decode(word);
+        self.search(segment, 0, &Wanted { key, hash, seen }, Some(log), out).ok()
     }
 }
