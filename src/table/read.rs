@@ -45,7 +45,7 @@ pub(crate) mod aim;
 pub(crate) mod glance;
 pub(crate) mod many;
 pub(crate) mod mark;
-pub(in crate::table) mod near;
+pub(crate) mod near;
 pub(crate) mod still;
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};

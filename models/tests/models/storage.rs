@@ -44,9 +44,6 @@ pub(crate) mod map {
         from.iter().zip(to).for_each(|(from, to)| to.store(from.load(Relaxed), Relaxed));
     }
 
-    /// To ask for a line is to read nothing.
-    pub(crate) fn prefetch<T>(_: &T) {}
-
     /// Copies whole words out.
     pub(crate) fn load_bytes(words: &[AtomicU64], offset: usize, out: &mut [u8]) {
         assert_eq!((offset, out.len() % 8), (0, 0));

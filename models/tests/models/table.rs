@@ -129,7 +129,7 @@ impl Table {
                 Seen::Value(slot.words[1], slot.words[2])
             }
             Glance::Unsure => Seen::Changes,
-            Glance::Further(_) | Glance::Spilled => panic!("one group with inline values"),
+            Glance::Further(_) | Glance::Spilled(_) => panic!("one group with inline values"),
         }
     }
 
