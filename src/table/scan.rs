@@ -258,8 +258,8 @@ impl Table {
         if groups > self.geometry.groups_per_segment {
             return Ok(false);
         }
+        let mut word = descriptor.page(0);
         for (page, first) in (0..groups).step_by(each).enumerate() {
-            let mut word = descriptor.page(page);
             if word.is_unverified() {
                 self.verify_page(descriptor, page, word)?;
                 word = descriptor.page(page);
@@ -267,24 +267,20 @@ impl Table {
             let Some(words) = self.page_words(word) else {
                 return Ok(false);
             };
-            let next = (first + each < groups).then(|| self.page_ahead(descriptor, page + 1));
+            let next = if first + each < groups { descriptor.page(page + 1) } else { word };
+            let ahead = if next.is_unverified() { None } else { self.page_words(next) };
             for group in 0..each.min(groups - first) {
-                if let Some(next) = next.flatten() {
-                    self.group(next, group).iter().step_by(LINE).for_each(prefetch);
+                if let Some(ahead) = ahead {
+                    self.group(ahead, group).iter().step_by(LINE).for_each(prefetch);
                 }
                 let Some(version) = self.copy_group(self.group(words, group), sieve, out) else {
                     return Ok(false);
                 };
                 out.groups.push((word.verified(), version));
             }
+            word = next;
         }
         Ok(self.is_unchanged(descriptor, &out.groups))
-    }
-
-    /// The page of a segment that comes next, if it is to be read where it lies.
-    fn page_ahead(&self, descriptor: Descriptor<'_>, page: usize) -> Option<&[AtomicU64]> {
-        let word = descriptor.page(page);
-        if word.is_unverified() { None } else { self.page_words(word) }
     }
 
     /// Whether all groups of a segment are still what was copied.
