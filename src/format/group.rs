@@ -71,7 +71,7 @@ pub(crate) fn home(hash: u64, groups: usize) -> usize {
 }
 
 /// The slot of its group that an entry takes if it is free. An entry may stand in
-/// any slot, but most stand in this one: so a writer asks for
+/// any slot, but most stand in this one: so whoever looks for one asks for
 /// it together with the control line, before that says where the entry is.
 #[inline]
 pub(crate) fn home_slot(hash: u64) -> usize {

@@ -30,13 +30,7 @@ impl Store {
                 Ok(Some(Value::from_words(slot.words, start, len)))
             }
             Glance::Absent => Ok(None),
-            other => {
-                // In a place of its own: then what is returned above stays in
-                // registers where the caller wants a part of it only.
-                let mut answer = None;
-                self.get_slowly::<SMALL, _>(table, key, other.rest(), Value::new, &mut answer);
-                answer.unwrap_or(Ok(None))
-            }
+            other => self.get_rest::<SMALL, _>(table, key, other.rest(), Value::new),
         }
     }
 
@@ -54,11 +48,7 @@ impl Store {
         match table.glance::<SMALL>(key) {
             Glance::Here(slot) => Ok(slot.value().map(lend)),
             Glance::Absent => Ok(None),
-            other => {
-                let mut answer = None;
-                self.get_slowly::<SMALL, _>(table, key, other.rest(), lend, &mut answer);
-                answer.unwrap_or(Ok(None))
-            }
+            other => self.get_rest::<SMALL, _>(table, key, other.rest(), lend),
         }
     }
 
@@ -73,15 +63,26 @@ impl Store {
         match table.glance::<LARGE>(key) {
             Glance::Here(slot) => Ok(slot.value().map(lend)),
             Glance::Absent => Ok(None),
-            other => {
-                let mut answer = None;
-                self.get_slowly::<LARGE, _>(table, key, other.rest(), lend, &mut answer);
-                answer.unwrap_or(Ok(None))
-            }
+            other => self.get_rest::<LARGE, _>(table, key, other.rest(), lend),
         }
     }
 
     /// The same where a glance was not enough. `N` suits the table.
+    #[inline(always)]
+    fn get_rest<const N: usize, R>(
+        &self,
+        table: &Table,
+        key: &[u8],
+        rest: Rest,
+        lend: impl FnOnce(&[u8]) -> R,
+    ) -> Result<Option<R>> {
+        // In a place of its own: then what a glance returns stays in registers
+        // where the caller wants a part of it only.
+        let mut answer = None;
+        self.get_slowly::<N, R>(table, key, rest, lend, &mut answer);
+        answer.unwrap_or(Ok(None))
+    }
+
     #[inline(never)]
     fn get_slowly<const N: usize, R>(
         &self,

@@ -5,8 +5,6 @@
 //! with its checksum) takes about as long. So it aims first: hashes the key,
 //! asks for the control line, and does all that while the line is on its way.
 //! It asks for the home slot as well: two of three entries stand there.
-//! (Readers do not: gets that do not depend on each other overlap anyway, and a
-//! miss would read two lines for nothing.)
 //!
 //! Nothing that is seen here is believed but the hash, and that only if the
 //! hash key is still the same when the lock is held: the number of clears says

@@ -9,6 +9,11 @@
 //! It makes the loads of the lookup, in its order and with its fences: what is
 //! said there of versions and the epoch holds here.
 //!
+//! It asks for the home slot of the key together with the control line, though
+//! that is for nothing if the key is absent or stands elsewhere. (Before entries
+//! had home slots the first slots of a group held most of them, and the processor
+//! learned to bring in what lies behind a control line; it no longer can.)
+//!
 //! # Why it is worth its lines
 //!
 //! The time of a get is that of two or three loads that miss the caches. A
@@ -85,6 +90,7 @@ impl Table {
         let Ok(group) = self.group_at(segment, home) else {
             return Glance::Unsure;
         };
+        self.ask_for_home_slot(group, hash);
         let line = control_line(group);
         let version = line[group::VERSION_AND_CRC].load(Ordering::Relaxed);
         fence(Ordering::Acquire);
