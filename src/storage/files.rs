@@ -341,15 +341,35 @@ impl File for RealFile {
 mod tests;
 
 /// The memory this process may use, in bytes: the machine's, or the limit of
-/// its cgroup if that is smaller. A guess of 4 GiB where nothing says.
+/// its cgroup, or of one above it, if that is smaller. A guess of 4 GiB where
+/// nothing says.
 pub(crate) fn memory_limit() -> u64 {
-    let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+    let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
         let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
         Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? << 10)
     });
-    let group = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
-    let limit = group
-        .iter()
-        .find_map(|path| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok());
-    machine.unwrap_or(4 << 30).min(limit.unwrap_or(u64::MAX))
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let limit = |file: PathBuf| fs::read_to_string(file).ok()?.trim().parse::<u64>().ok();
+    let limits = limit_files(&groups).into_iter().filter_map(limit);
+    limits.fold(machine.unwrap_or(4 << 30), u64::min)
+}
+
+/// The files that may say how much memory a process of these cgroups has, as
+/// `/proc/self/cgroup` lists them: those of its own groups and of all above.
+fn limit_files(groups: &str) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for group in groups.lines() {
+        let mut fields = group.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else { continue };
+        let (root, name) = match controllers {
+            "" => ("/sys/fs/cgroup", "memory.max"),
+            _ if controllers.split(',').any(|controller| controller == "memory") => {
+                ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")
+            }
+            _ => continue,
+        };
+        let within = Path::new(path.trim_start_matches('/'));
+        files.extend(within.ancestors().map(|group| Path::new(root).join(group).join(name)));
+    }
+    files
 }

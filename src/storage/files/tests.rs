@@ -168,3 +168,18 @@ fn holes_are_where_nothing_was_written() {
     assert_eq!(byte, [7]);
     assert_eq!(files.open("empty", Access::Create).unwrap().holes().unwrap(), []);
 }
+
+#[test]
+fn a_limit_of_memory_is_looked_for_in_the_own_cgroup_and_in_all_above_it() {
+    let files = |groups: &str| -> Vec<String> {
+        limit_files(groups).iter().map(|file| file.display().to_string()).collect()
+    };
+    let two = ["/sys/fs/cgroup/a.slice/b/memory.max", "/sys/fs/cgroup/a.slice/memory.max"];
+    let all = [two[0], two[1], "/sys/fs/cgroup/memory.max"];
+    assert_eq!(files("0::/a.slice/b\n"), all);
+    assert_eq!(files("0::/\n"), all[2..]);
+    let first = "12:pids:/x\n5:cpu,memory:/x\n1:name=systemd:/y\n";
+    let limits = ["x/memory.limit_in_bytes", "memory.limit_in_bytes"];
+    assert_eq!(files(first), limits.map(|file| format!("/sys/fs/cgroup/memory/{file}")));
+    assert!(files("").is_empty() && files("nonsense\n:\n").is_empty());
+}
