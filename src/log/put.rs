@@ -99,7 +99,13 @@ pub(super) fn put_record(
     if padded(u64::from(header.length)) <= BUFFER as u64 {
         put_small(to, way, offset, header, ops, buffer)
     } else {
-        put_large(to, way, offset, header, ops, buffer)
+        put_large(to, way, offset, header, buffer, |pieces| {
+            ops.iter().try_for_each(|op| {
+                pieces.push(&op.encode_header())?;
+                pieces.push(op.key)?;
+                pieces.push(op.value)
+            })
+        })
     }
 }
 
@@ -177,10 +183,8 @@ fn put_small(
     ops: &[Op<'_>],
     buffer: &mut [u8; BUFFER],
 ) -> io::Result<()> {
-    let length = header.length as usize;
-    let space = padded(u64::from(header.length)) as usize;
-    buffer[..RECORD_HEADER].copy_from_slice(&header.encode());
-    let mut rest = &mut buffer[RECORD_HEADER..space];
+    let record = &mut buffer[..padded(u64::from(header.length)) as usize];
+    let mut rest = &mut record[RECORD_HEADER..];
     for op in ops {
         let (this, others) = rest.split_at_mut(op.encoded_len() as usize);
         let (head, body) = this.split_at_mut(OP_HEADER);
@@ -190,21 +194,20 @@ fn put_small(
         value.copy_from_slice(op.value);
         rest = others;
     }
-    rest.fill(0);
-    let crc = crc32(&buffer[4..length], seed(to.log.salt, offset as u32));
-    buffer[..4].copy_from_slice(&crc.to_le_bytes());
-    write(to, way, &buffer[..space], offset)
+    complete(record, to.log.salt, offset, header);
+    write(to, way, record, offset)
 }
 
-/// Writes a record of any length, in pieces; its checksum comes last.
+/// Writes a record of any length, in pieces; its checksum comes last. The
+/// operations are what `push` pushes.
 #[cold]
 fn put_large(
     to: &Writable,
     way: Way,
     offset: u64,
     header: &RecordHeader,
-    ops: &[Op<'_>],
     buffer: &mut [u8; BUFFER],
+    push: impl FnOnce(&mut Pieces<'_>) -> io::Result<()>,
 ) -> io::Result<()> {
     let salt_and_offset = seed(to.log.salt, offset as u32);
     let mut pieces = Pieces {
@@ -216,11 +219,7 @@ fn put_large(
         filled: 0,
     };
     pieces.push(&header.encode()[4..])?;
-    for op in ops {
-        pieces.push(&op.encode_header())?;
-        pieces.push(op.key)?;
-        pieces.push(op.value)?;
-    }
+    push(&mut pieces)?;
     pieces.flush()?;
     let (at, crc) = (pieces.at, pieces.crc.finalize());
     let padding = padded(at) - at;
@@ -228,8 +227,7 @@ fn put_large(
     write(to, way, &crc.to_le_bytes(), offset)
 }
 
-/// Writes a record whose operations are encoded already; where it is long, its
-/// checksum comes last.
+/// Writes a record whose operations are encoded already.
 ///
 /// # Errors
 ///
@@ -244,27 +242,23 @@ pub(super) fn put_encoded(
 ) -> io::Result<()> {
     let length = RECORD_HEADER + body.len();
     let space = padded(length as u64) as usize;
-    let seed = seed(to.log.salt, offset as u32);
-    let mut head = header.encode();
-    if let Some(record) = buffer.get_mut(..space) {
-        record[..RECORD_HEADER].copy_from_slice(&head);
-        record[RECORD_HEADER..length].copy_from_slice(body);
-        record[length..].fill(0);
-        let crc = crc32(&record[4..length], seed);
-        record[..4].copy_from_slice(&crc.to_le_bytes());
-        return write(to, way, record, offset);
-    }
-    let mut crc = crc32fast::Hasher::new_with_initial(seed);
-    crc.update(&head[4..]);
-    let mut at = offset + RECORD_HEADER as u64;
-    for piece in body.chunks(PIECE) {
-        crc.update(piece);
-        write(to, way, piece, at)?;
-        at += piece.len() as u64;
-    }
-    write(to, way, &[0; 8][..space - length], at)?;
-    head[..4].copy_from_slice(&crc.finalize().to_le_bytes());
-    write(to, way, &head, offset)
+    let Some(record) = buffer.get_mut(..space) else {
+        return put_large(to, way, offset, header, buffer, |pieces| pieces.push(body));
+    };
+    record[RECORD_HEADER..length].copy_from_slice(body);
+    complete(record, to.log.salt, offset, header);
+    write(to, way, record, offset)
+}
+
+/// Completes a record whose operations are in their place: the header before
+/// them, with the checksum, and zeros behind.
+#[inline]
+fn complete(record: &mut [u8], salt: u32, offset: u64, header: &RecordHeader) {
+    let length = header.length as usize;
+    record[..RECORD_HEADER].copy_from_slice(&header.encode());
+    record[length..].fill(0);
+    let crc = crc32(&record[4..length], seed(salt, offset as u32));
+    record[..4].copy_from_slice(&crc.to_le_bytes());
 }
 
 /// A long record on its way into the file.
