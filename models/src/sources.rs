@@ -47,6 +47,15 @@ pub const SOURCES: &[Source] = &[
         ..WHOLE
     },
     Source {
+        name: "table_mirror",
+        file: "table/mirror.rs",
+        replace: &[
+            ("if cfg!(miri) { 1 << 20 } else { 16 << 30 }", "16 * 2 * 8"),
+            ("RESERVED >> 8", "RESERVED"),
+        ],
+        ..WHOLE
+    },
+    Source {
         name: "table_maps",
         file: "table/maps.rs",
         replace: &[

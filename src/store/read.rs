@@ -7,7 +7,7 @@
 //! made again from the root.
 
 use crate::error::Result;
-use crate::table::read::glance::{Further, Glance, Rest};
+use crate::table::read::glance::{Glance, Rest, Trail};
 use crate::table::read::{Found, LARGE, SMALL, Slot};
 use crate::table::{Spilled, Table};
 use crate::value::Value;
@@ -93,11 +93,6 @@ impl Store {
         answer: &mut Option<Result<Option<R>>>,
     ) {
         *answer = Some(match rest {
-            Rest::Further(from) => {
-                let mut slot = Slot::<N>::new();
-                let found = table.look_further::<N, LogBytes<'_>>(key, from, &mut slot);
-                self.lend_found(table, key, found, &slot, lend)
-            }
             Rest::Spilled(from) => self.get_spilled_at::<N, R>(table, key, from, lend),
             Rest::Unsure => self.get_sized::<N, R>(table, key, lend),
         });
@@ -138,7 +133,7 @@ impl Store {
         &self,
         table: &Table,
         key: &[u8],
-        from: Further,
+        from: Trail,
         lend: impl FnOnce(&[u8]) -> R,
     ) -> Result<Option<R>> {
         let log = LogBytes::pinned(&self.log, &*self.storage);
@@ -202,12 +197,7 @@ impl Store {
         let found = match table.glance::<0>(key) {
             Glance::Here(_) => return Ok(true),
             Glance::Absent => return Ok(false),
-            other => match other.rest() {
-                Rest::Further(from) => {
-                    table.look_further::<0, LogBytes<'_>>(key, from, &mut nothing)
-                }
-                _ => table.lookup::<0, LogBytes<'_>>(key, None, &mut nothing),
-            },
+            _ => table.lookup::<0, LogBytes<'_>>(key, None, &mut nothing),
         };
         match found {
             Ok(Found::Spilled) => self.while_it_changes(table, || {

@@ -5,6 +5,7 @@
 //! `verify` states the same invariants, and more, for bytes that it has read
 //! itself, from disk or from memory; the two share the ids of format.md.
 
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 use crate::error::Result;
@@ -127,7 +128,11 @@ impl Writer {
             return;
         }
         let word = self.table.leaf(self.table.descriptor(place.descriptor)).word;
+        let geometry = &self.table.geometry;
+        let changed = place.page * geometry.groups_per_page + place.group;
+        self.assert_mirrored(word, changed..changed + 1);
         let census = if self.table.changes().is_multiple_of(64) {
+            self.assert_mirrored(word, 0..word.groups.into());
             // A damaged page beside the changed one is no fault of the change.
             let Ok(census) = self.census(word) else {
                 return;
@@ -142,6 +147,25 @@ impl Writer {
         };
         if let Some(breach) = census.breaches.first() {
             panic!("{} at {:?}: {}", breach.invariant, breach.place, breach.text);
+        }
+    }
+}
+
+impl Writer {
+    /// Debug builds: the mirror says of groups of a segment what they say, unless
+    /// nobody has looked at their page yet.
+    fn assert_mirrored(&self, word: DirectoryWord, groups: Range<usize>) {
+        let table = &*self.table;
+        let descriptor = table.descriptor(word.descriptor);
+        for number in groups {
+            let (page, group) = table.geometry.page_of(number);
+            let page = descriptor.page(page);
+            let Some(words) = table.page_words(page).filter(|_| !page.is_unverified()) else {
+                continue;
+            };
+            let control = table.group(words, group)[group::CONTROL].load(Ordering::Relaxed);
+            let copy = table.mirror.control(word.descriptor, number);
+            assert_eq!(copy, control, "the mirror of group {number} of {word:?}");
         }
     }
 }

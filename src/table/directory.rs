@@ -195,6 +195,7 @@ impl Table {
         if let Some(cold) = self.arena.cold(line) {
             fill(cold, 0);
         }
+        self.mirror.forget(line);
         Ok(self.descriptor(line))
     }
 

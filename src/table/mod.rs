@@ -16,6 +16,7 @@
 //! The modules, from the bottom up:
 //!
 //! * [`arena`], [`layout`]: the directory's memory and what its words mean
+//! * [`mirror`]: the control words once more, close together
 //! * [`frames`], [`blocks`], [`maps`]: places for pages, in memory and in the file
 //! * [`directory`]: loading and routing; [`replace`]: other segments, split pages
 //! * [`read`]: the lock-free lookup, and that of many keys at once
@@ -46,6 +47,7 @@ pub(crate) mod freeze;
 pub(crate) mod layout;
 pub(crate) mod live;
 pub(crate) mod maps;
+pub(crate) mod mirror;
 pub(crate) mod moves;
 pub(crate) mod read;
 pub(crate) mod replace;
@@ -75,6 +77,7 @@ use blocks::Blocks;
 use frames::{Frames, Owner, Pool};
 use layout::{Descriptor, PageWord};
 use maps::BlockMaps;
+use mirror::Mirror;
 
 /// Bytes that do not stand in a slot, and who can say what they are.
 pub(crate) trait Spilled {
@@ -108,6 +111,7 @@ pub(crate) struct Table {
     /// The line of the root.
     root: AtomicU64,
     arena: Arena,
+    mirror: Mirror,
     frames: Arc<Frames>,
     maps: Arc<BlockMaps>,
     epoch: Arc<ReuseEpoch>,
@@ -294,6 +298,7 @@ impl Writer {
         epoch: Arc<ReuseEpoch>,
     ) -> std::io::Result<Writer> {
         let (arena, allocator) = arena::new()?;
+        let mirror = Mirror::new(opening.geometry.groups_per_segment)?;
         let table = Table {
             id: opening.id,
             name: opening.name,
@@ -301,6 +306,7 @@ impl Writer {
             geometry: opening.geometry,
             root: AtomicU64::new(0),
             arena,
+            mirror,
             frames,
             maps: blocks.maps().clone(),
             epoch,
@@ -370,6 +376,7 @@ impl Table {
     /// file, so that a device error is an error and not a signal.
     #[cold]
     fn verify_page(&self, descriptor: Descriptor<'_>, page: usize, word: PageWord) -> Result<()> {
+        let seen = self.epoch.read();
         let expected = descriptor.crc(page);
         let mut bytes = [0; BLOCK];
         let offset = u64::from(word.number()) * bytes.len() as u64;
@@ -392,7 +399,21 @@ impl Table {
                 return Err(Error::corrupt(&self.path, offset + at as u64, what, 0, version));
             }
         }
-        descriptor.exchange_page(page, word, word.verified());
+        if seen == 0 {
+            // In a forked child nobody is left who would release the lock.
+            return Err(read::forked());
+        }
+        let lines = self.structure();
+        // What has been used again since is looked for anew.
+        if descriptor.page(page) == word && self.epoch.unchanged(seen) {
+            for group in 0..self.geometry.groups_per_page {
+                let control = crate::format::u64_at(&bytes, group * group_bytes);
+                let number = page * self.geometry.groups_per_page + group;
+                self.mirror.set_unknown(descriptor.line, number, control);
+            }
+            descriptor.exchange_page(page, word, word.verified());
+        }
+        drop(lines);
         Ok(())
     }
 

@@ -145,6 +145,8 @@ impl Writer {
         let to: [&[AtomicU64]; MAX_SEGMENT_PAGES] = table.all_pages(&[new.line]);
         assigned.assign(entries, usize::from(new.info().pages) * geometry.groups_per_page);
         let groups = assigned.groups.chunks(geometry.groups_per_page);
+        let controls = assigned.groups.iter().enumerate();
+        controls.for_each(|(number, group)| table.mirror.set(new.line, number, group.control));
         for (page, groups) in groups.enumerate() {
             let next = to.get(page + 1).copied().unwrap_or(&[]);
             let pages = Pages { geometry, words: to[page], next };

@@ -233,6 +233,15 @@ impl Table {
         &group[start..start + self.geometry.slot_words]
     }
 
+    /// Copies the control word of the group of a place, which has changed, to the
+    /// mirror. Under the version word.
+    #[inline(always)]
+    pub(super) fn mirror_group(&self, place: Place, group: &[AtomicU64]) {
+        let number = place.page * self.geometry.groups_per_page + place.group;
+        let control = group[group::CONTROL].load(Ordering::Relaxed);
+        self.mirror.set(place.descriptor, number, control);
+    }
+
     /// A slot whose lengths cannot be.
     #[cold]
     pub(crate) fn bad_slot(&self, place: Place, lengths: Lengths) -> Error {
@@ -381,8 +390,11 @@ impl Writer {
     #[inline]
     pub(super) fn write_slot(&self, place: Place, hash: u64, lengths: Lengths, content: &[u64]) {
         let group = self.group_of(place);
-        let geometry = &self.table.geometry;
-        under_version(group, || fill_slot(group, geometry, place.slot, hash, lengths, content));
+        let table = &*self.table;
+        under_version(group, || {
+            fill_slot(group, &table.geometry, place.slot, hash, lengths, content);
+            table.mirror_group(place, group);
+        });
     }
 
     /// Erases a slot, under the group's version. Says whether a tombstone was
@@ -392,8 +404,11 @@ impl Writer {
         let control = group[group::CONTROL].load(Ordering::Relaxed);
         let tombstone = !group::match_empty(control).any();
         let byte = if tombstone { DELETED } else { EMPTY };
-        let geometry = &self.table.geometry;
-        under_version(group, || clear_slot(group, geometry, place.slot, byte));
+        let table = &*self.table;
+        under_version(group, || {
+            clear_slot(group, &table.geometry, place.slot, byte);
+            table.mirror_group(place, group);
+        });
         tombstone
     }
 }

@@ -18,6 +18,7 @@ use arena::{Allocator, Arena};
 use frames::{Frames, Owner, Pool};
 use layout::*;
 use maps::BlockMaps;
+use mirror::Mirror;
 use read::glance::Glance;
 use read::{Found, Slot};
 
@@ -35,6 +36,7 @@ real! {
     frames "table_frames",
     layout "table_layout",
     maps "table_maps",
+    mirror "table_mirror",
     scan "table_scan",
 }
 
@@ -105,6 +107,7 @@ pub(crate) struct Table {
     pub(crate) geometry: Geometry,
     pub(crate) root: AtomicU64,
     pub(crate) arena: Arena,
+    pub(crate) mirror: Mirror,
     pub(crate) frames: Arc<Frames>,
     pub(crate) maps: BlockMaps,
     pub(crate) epoch: Arc<ReuseEpoch>,
@@ -129,7 +132,7 @@ impl Table {
                 Seen::Value(slot.words[1], slot.words[2])
             }
             Glance::Unsure => Seen::Changes,
-            Glance::Further(_) | Glance::Spilled(_) => panic!("one group with inline values"),
+            Glance::Spilled(_) => panic!("inline values only"),
         }
     }
 
@@ -190,6 +193,8 @@ impl Writer {
         first.words()[group::CONTROL].store(group::ALL_EMPTY, Ordering::Relaxed);
         let table = Arc::new(Table {
             path: "a table".into(),
+            // No segment of these models has more than two groups.
+            mirror: Mirror::new(2).expect("memory"),
             geometry: Geometry::new(24).expect("a payload"),
             root: AtomicU64::new(0),
             arena,
@@ -225,6 +230,7 @@ impl Writer {
         let frame = self.take();
         fill(self.pool.words(frame), 0);
         self.pool.words(frame)[group::CONTROL].store(group::ALL_EMPTY, Ordering::Relaxed);
+        table.mirror.set(descriptor.line, 0, group::ALL_EMPTY);
         descriptor.set_page(0, PageWord::frame(frame));
         table.root_words(root, 0, 0).0.store(word.encode(), Ordering::Relaxed);
         self.descriptor = descriptor.line;
@@ -286,6 +292,8 @@ impl Writer {
         let new = table.new_descriptor(&mut lines).expect("a line");
         new.set_info(old.info());
         copy_words(table.page_words(old.page(0)).expect("a frame"), self.pool.words(frame));
+        let control = self.pool.words(frame)[group::CONTROL].load(Ordering::Relaxed);
+        table.mirror.set(new.line, 0, control);
         new.set_page(0, PageWord::frame(frame));
         let (array, bits) = table.record(old.info().directory).array();
         table.store_leaf(array, bits, 0, &table.leaf(new));
@@ -316,6 +324,7 @@ impl Writer {
         self.pool.words(frame)[group::CONTROL].store(group::ALL_EMPTY, Ordering::Relaxed);
         let table = self.table.clone();
         let descriptor = table.descriptor(self.descriptor);
+        table.mirror.set(descriptor.line, 1, group::ALL_EMPTY);
         descriptor.set_page(1, PageWord::frame(frame));
         descriptor.set_info(SegmentInfo { pages: 2, ..descriptor.info() });
         let (array, bits) = table.record(descriptor.info().directory).array();
@@ -327,7 +336,11 @@ impl Writer {
         let table = &*self.table;
         let descriptor = table.descriptor(self.descriptor);
         let group = table.page_words(descriptor.page(page)).expect("a frame");
-        segment::under_version(group, || change(group));
+        segment::under_version(group, || {
+            change(group);
+            let control = group[group::CONTROL].load(Ordering::Relaxed);
+            table.mirror.set(self.descriptor, page, control);
+        });
     }
 
     /// Clears the table, and makes another table's page of its frame at once.

@@ -52,7 +52,7 @@ impl Writer {
                 Deed::Reuse => self.count_later(&mut counts, step.descriptor, 1, -1),
             }
             let (key, value, address) = entry(step);
-            self.write_entry((group, step.slot.into()), step.hash, key, value, address);
+            self.write_entry((group, step.place()), step.hash, key, value, address);
         }
         if removes > 0 {
             for step in steps.iter().filter(|step| step.deed == Deed::Remove) {
@@ -73,7 +73,7 @@ impl Writer {
     #[inline]
     fn write_entry(
         &mut self,
-        (group, slot): (&[AtomicU64], usize),
+        (group, place): (&[AtomicU64], Place),
         hash: u64,
         key: &[u8],
         value: &[u8],
@@ -83,9 +83,12 @@ impl Writer {
         if let Some(address) = address {
             self.add_live(address);
         }
-        let geometry = &self.table.geometry;
+        let (table, geometry) = (&*self.table, &self.table.geometry);
         let fill = |lengths, words: &[u64]| {
-            under_version(group, || fill_slot(group, geometry, slot, hash, lengths, words));
+            under_version(group, || {
+                fill_slot(group, geometry, place.slot, hash, lengths, words);
+                table.mirror_group(place, group);
+            });
         };
         // Most slots are small; the larger buffer would cost more to zero.
         if geometry.slot_words <= 8 {

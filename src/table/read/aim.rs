@@ -17,7 +17,7 @@ use crate::storage::map::prefetch;
 
 use super::super::layout::DirectoryWord;
 use super::super::{Table, Writer};
-use super::line_of;
+use super::{line_of, slot_of};
 
 /// A hash, and the hash key that it was made with.
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +44,14 @@ impl Table {
             let home = group::home(hash, segment.groups.into());
             if let Ok(group) = self.group_at(segment, home) {
                 prefetch(&group[0]);
-                self.ask_for_home_slot(group, hash);
+                let control = self.mirror.control(segment.descriptor, home);
+                let matching = group::match_h2(control, group::h2(hash)).first();
+                let empty = || group::match_empty(control).nearest(group::home_slot(hash));
+                if let Some(slot) = matching.or_else(empty) {
+                    let slot = slot_of(&self.geometry, group, slot);
+                    prefetch(&slot[0]);
+                    prefetch(&slot[slot.len() - 1]);
+                }
             }
         }
         Aim { hash, clears: if self.epoch.unchanged(seen) { clears } else { u64::MAX } }

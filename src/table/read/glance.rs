@@ -25,11 +25,11 @@
 
 use std::sync::atomic::{Ordering, fence};
 
-use crate::error::Result;
-use crate::format::group::{self, SPILLED};
+use crate::format::group::{self, Probe, SPILLED};
 use crate::storage::map::prefetch;
 
 use super::super::layout::DirectoryWord;
+use super::super::mirror::UNKNOWN;
 use super::super::segment::key_is;
 use super::super::{Spilled, Table};
 use super::{Found, Slot, Wanted, control_line, lengths_of, slot_of};
@@ -39,19 +39,24 @@ pub(crate) enum Glance<const N: usize> {
     /// The slot, copied out.
     Here(Slot<N>),
     Absent,
-    /// The first group neither has the key nor ends the search.
-    Further(Further),
     /// The value, at least, is in the log: a pin is needed.
-    Spilled(Further),
+    Spilled(Trail),
     /// Something unusual: the lookup will find out.
+    Unsure,
+}
+
+/// Where a search leads that the mirror says.
+enum Followed {
+    /// To this slot of this group, perhaps.
+    To(u16, u16),
+    Absent,
     Unsure,
 }
 
 /// What is left to do after a glance.
 #[derive(Clone, Copy)]
 pub(crate) enum Rest {
-    Further(Further),
-    Spilled(Further),
+    Spilled(Trail),
     Unsure,
 }
 
@@ -60,16 +65,15 @@ impl<const N: usize> Glance<N> {
     #[inline(always)]
     pub(crate) fn rest(self) -> Rest {
         match self {
-            Glance::Further(from) => Rest::Further(from),
             Glance::Spilled(from) => Rest::Spilled(from),
             _ => Rest::Unsure,
         }
     }
 }
 
-/// Where a search goes on.
+/// Where something spilled was met.
 #[derive(Clone, Copy)]
-pub(crate) struct Further {
+pub(crate) struct Trail {
     hash: u64,
     /// The directory word.
     word: u64,
@@ -87,65 +91,72 @@ impl Table {
         };
         let segment = DirectoryWord::decode(word);
         let home = group::home(hash, segment.groups.into());
-        let Ok(group) = self.group_at(segment, home) else {
+        let control = self.mirror.control(segment.descriptor, home);
+        let (number, slot) = match group::match_h2(control, group::h2(hash)).first() {
+            Some(slot) => (home, slot),
+            None if group::match_empty(control).any() => return self.absent(seen),
+            None => match self.follow(segment, hash) {
+                Followed::To(number, slot) => (number.into(), slot.into()),
+                Followed::Absent => return self.absent(seen),
+                Followed::Unsure => return Glance::Unsure,
+            },
+        };
+        let Ok(group) = self.group_at(segment, number) else {
             return Glance::Unsure;
         };
-        self.ask_for_home_slot(group, hash);
         let line = control_line(group);
         let version = line[group::VERSION_AND_CRC].load(Ordering::Relaxed);
         fence(Ordering::Acquire);
-        if version & 1 == 1 || seen == 0 {
+        let control = line[group::CONTROL].load(Ordering::Relaxed);
+        if version & 1 == 1 || seen == 0 || group::byte(control, slot) != group::h2(hash) {
             return Glance::Unsure;
         }
-        let control = line[group::CONTROL].load(Ordering::Relaxed);
-        for slot in group::match_h2(control, group::h2(hash)) {
-            let fps = line[group::FINGERPRINTS].load(Ordering::Relaxed);
-            if group::byte(fps, slot) != group::fingerprint(hash) {
-                continue;
-            }
-            // A mark of something spilled makes a length longer than any slot.
-            let lengths = lengths_of(line, slot);
-            let (key_len, value_len) = (usize::from(lengths.key), usize::from(lengths.value));
-            if key_len != key.len() || key_len + value_len > self.geometry.payload() {
-                if key_len != key.len() || lengths.value & SPILLED == 0 {
-                    return Glance::Unsure;
-                }
-                // The address is on its way while the log is pinned.
-                let words = slot_of(&self.geometry, group, slot);
-                words.first().into_iter().chain(words.last()).for_each(prefetch);
-                return Glance::Spilled(Further { hash, word, seen });
-            }
-            let words = slot_of(&self.geometry, group, slot);
-            if !key_is(words, key) {
+        // A mark of something spilled makes a length longer than any slot.
+        let lengths = lengths_of(line, slot);
+        let (key_len, value_len) = (usize::from(lengths.key), usize::from(lengths.value));
+        let words = slot_of(&self.geometry, group, slot);
+        if key_len != key.len() || key_len + value_len > self.geometry.payload() {
+            if key_len != key.len() || lengths.value & SPILLED == 0 {
                 return Glance::Unsure;
             }
-            let mut copy = Slot { lengths, words: [0; N] };
-            copy.copy(words);
-            let same = self.is_unchanged_since(line, version, seen);
-            return if same { Glance::Here(copy) } else { Glance::Unsure };
+            // The address is on its way while the log is pinned.
+            words.first().into_iter().chain(words.last()).for_each(prefetch);
+            return Glance::Spilled(Trail { hash, word, seen });
         }
-        let ends = group::match_empty(control).any();
-        match self.is_unchanged_since(line, version, seen) {
-            true if ends => Glance::Absent,
-            true => Glance::Further(Further { hash, word, seen }),
+        if !key_is(words, key) {
+            return Glance::Unsure;
+        }
+        let mut copy = Slot { lengths, words: [0; N] };
+        copy.copy(words);
+        let same = self.is_unchanged_since(line, version, seen);
+        if same { Glance::Here(copy) } else { Glance::Unsure }
+    }
+
+    /// What it comes to that the mirror does not have the key.
+    #[inline(always)]
+    fn absent<const N: usize>(&self, seen: u64) -> Glance<N> {
+        match self.epoch.unchanged(seen) && seen != 0 {
+            true => Glance::Absent,
             false => Glance::Unsure,
         }
     }
 
-    /// Goes on where a glance ended that was made at that key.
+    /// Follows a search in the mirror behind its first group, which is full.
     #[inline(never)]
-    pub(crate) fn look_further<const N: usize, L: Spilled>(
-        &self,
-        key: &[u8],
-        from: Further,
-        out: &mut Slot<N>,
-    ) -> Result<Found> {
-        let Further { hash, word, seen } = from;
-        let segment = DirectoryWord::decode(word);
-        match self.search(segment, 1, &Wanted { key, hash, seen }, None::<&L>, out) {
-            Ok(found) => Ok(found),
-            Err(_) => self.lookup::<N, L>(key, None, out),
+    fn follow(&self, segment: DirectoryWord, hash: u64) -> Followed {
+        for number in Probe::new(hash, segment.groups.into()) {
+            let control = self.mirror.control(segment.descriptor, number);
+            if control == UNKNOWN {
+                return Followed::Unsure;
+            }
+            if let Some(slot) = group::match_h2(control, group::h2(hash)).first() {
+                return Followed::To(number as u16, slot as u16);
+            }
+            if group::match_empty(control).any() {
+                return Followed::Absent;
+            }
         }
+        Followed::Unsure
     }
 
     /// Looks once more where a glance met something spilled, under a pin that
@@ -156,11 +167,11 @@ impl Table {
     pub(crate) fn look_again<const N: usize, L: Spilled>(
         &self,
         key: &[u8],
-        from: Further,
+        from: Trail,
         log: &L,
         out: &mut Slot<N>,
     ) -> Option<Found> {
-        let Further { hash, word, seen } = from;
+        let Trail { hash, word, seen } = from;
         let segment = DirectoryWord::decode(word);
         self.search(segment, 0, &Wanted { key, hash, seen }, Some(log), out).ok()
     }

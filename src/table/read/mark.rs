@@ -199,6 +199,7 @@ impl Writer {
             fill_whole(slot_of(geometry, group, slot), key, value);
             if mark.change != Change::Overwrite {
                 set_control_line(line, slot, group::h2(hash), group::fingerprint(hash), lengths);
+                table.mirror_group(mark.place, line);
             } else if lengths_of(line, slot) != lengths {
                 set_length(line, group::VALUE_LENGTHS, slot, lengths.value);
             }
@@ -223,6 +224,7 @@ impl Writer {
         under_version(group, || {
             fill_whole(slot_of(geometry, group, slot), &[], &[]);
             set_control_line(line, slot, control, 0, Lengths { key: 0, value: 0 });
+            table.mirror_group(mark.place, line);
         });
         self.count(mark.place, -1, tombstone.into());
         self.publish_counts();

@@ -353,7 +353,6 @@ fn get_sized<const N: usize>(table: &Table, log: &Log, key: &[u8]) -> Result<Opt
         }
         Glance::Absent => Found::Absent,
         other => match other.rest() {
-            Rest::Further(from) => table.look_further::<N, Log>(key, from, &mut slot)?,
             Rest::Spilled(_) => Found::Spilled,
             Rest::Unsure => table.lookup::<N, Log>(key, None, &mut slot)?,
         },
