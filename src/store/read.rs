@@ -24,11 +24,9 @@ impl Store {
         if table.has_large_slots() {
             return self.get_large(table, key, Value::new);
         }
-        match table.glance::<SMALL>(key) {
-            Glance::Here(slot) => {
-                let (start, len) = (slot.lengths.value_start(), slot.lengths.value_len());
-                Ok(Some(Value::from_words(slot.words, start, len)))
-            }
+        let mut words = [0; SMALL];
+        match table.glance(key, &mut words) {
+            Glance::Here(len) => Ok(Some(Value::from_words(words, key.len(), len))),
             Glance::Absent => Ok(None),
             other => self.get_rest::<SMALL, _>(table, key, other.rest(), Value::new),
         }
@@ -45,8 +43,9 @@ impl Store {
         if table.has_large_slots() {
             return self.get_large(table, key, lend);
         }
-        match table.glance::<SMALL>(key) {
-            Glance::Here(slot) => Ok(slot.value().map(lend)),
+        let mut words = [0; SMALL];
+        match table.glance(key, &mut words) {
+            Glance::Here(len) => Ok(value_in(&words, key.len(), len).map(lend)),
             Glance::Absent => Ok(None),
             other => self.get_rest::<SMALL, _>(table, key, other.rest(), lend),
         }
@@ -60,8 +59,9 @@ impl Store {
         key: &[u8],
         lend: impl FnOnce(&[u8]) -> R,
     ) -> Result<Option<R>> {
-        match table.glance::<LARGE>(key) {
-            Glance::Here(slot) => Ok(slot.value().map(lend)),
+        let mut words = [0; LARGE];
+        match table.glance(key, &mut words) {
+            Glance::Here(len) => Ok(value_in(&words, key.len(), len).map(lend)),
             Glance::Absent => Ok(None),
             other => self.get_rest::<LARGE, _>(table, key, other.rest(), lend),
         }
@@ -194,7 +194,7 @@ impl Store {
     pub(crate) fn contains_key(&self, table: &Table, key: &[u8]) -> Result<bool> {
         // Nothing has to be copied out to say so.
         let mut nothing = Slot::<0>::new();
-        let found = match table.glance::<0>(key) {
+        let found = match table.glance::<0>(key, &mut []) {
             Glance::Here(_) => return Ok(true),
             Glance::Absent => return Ok(false),
             _ => table.lookup::<0, LogBytes<'_>>(key, None, &mut nothing),
@@ -218,6 +218,12 @@ impl Store {
             other => other,
         }
     }
+}
+
+/// The value in a slot that was copied out, behind a key of that length.
+#[inline(always)]
+fn value_in(words: &[u64], key: usize, len: usize) -> Option<&[u8]> {
+    bytemuck::cast_slice(words).get(key..key + len)
 }
 
 /// The value of a slot, wherever it stands.
@@ -250,7 +256,7 @@ mod tests {
         let store = crate::recovery::open(Arc::new(Memory::new()), &options).unwrap();
         let table = store.find_table(DEFAULT_TABLE).unwrap();
         store.insert(&table, b"key", &[1; 1_000]).unwrap();
-        let Rest::Spilled(from) = table.glance::<SMALL>(b"key").rest() else {
+        let Rest::Spilled(from) = table.glance::<SMALL>(b"key", &mut [0; SMALL]).rest() else {
             panic!("a value of 1,000 bytes is in the log");
         };
         change(&store, &table);

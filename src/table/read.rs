@@ -53,7 +53,6 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 use crate::error::{Error, Result};
 use crate::format::group::{self, Address, Geometry, Lengths, PAGE_WORDS, Probe, SLOTS, SPILLED};
 use crate::hash::Hasher;
-use crate::storage::map::prefetch;
 
 use super::arena::{Arena, LINE_WORDS};
 use super::layout::{DirectoryWord, ROOT_HEAD, RootWord, page_word, prefix_index};
@@ -80,19 +79,6 @@ impl<const N: usize> Slot<N> {
     #[inline]
     pub(crate) fn new() -> Slot<N> {
         Slot { lengths: Lengths { key: 0, value: 0 }, words: [0; N] }
-    }
-
-    /// Copies the words of a slot: as many as there are on both sides.
-    #[inline(always)]
-    fn copy(&mut self, words: &[AtomicU64]) {
-        if let Some(words) = words.first_chunk::<N>() {
-            // Without a look at how many are left.
-            self.words = std::array::from_fn(|i| words[i].load(Ordering::Relaxed).to_le());
-        } else {
-            for (to, from) in self.words.iter_mut().zip(words) {
-                *to = from.load(Ordering::Relaxed).to_le();
-            }
-        }
     }
 
     /// The value, if it stands in the slot.
@@ -301,21 +287,17 @@ impl Table {
         let (page, group) = self.geometry.page_of(number);
         let word = word_of(&self.arena, segment.descriptor, page / 2);
         let word = page_word(std::slice::from_ref(word), page % 2);
-        if word.is_unverified() {
+        let words = if word.is_frame() {
+            self.frames.words(word.number())
+        } else if word.is_unverified() {
             return Err(Stop::Unverified(segment.descriptor, page as u8));
-        }
-        match self.page_words(word) {
+        } else {
+            self.maps.words(word.number())
+        };
+        match words {
             Some(words) => Ok(group_of(&self.geometry, words, group)),
             None => Err(Stop::Changed),
         }
-    }
-
-    /// Asks for the slot of a group where the entry of a hash stands most likely.
-    #[inline(always)]
-    fn ask_for_home_slot(&self, group: &[AtomicU64], hash: u64) {
-        let slot = slot_of(&self.geometry, group, group::home_slot(hash));
-        prefetch(&slot[0]);
-        prefetch(&slot[slot.len() - 1]);
     }
 
     /// Whether neither a group nor the epoch has changed: what was loaded from
@@ -379,7 +361,7 @@ impl Table {
                 return Ok(Some(Found::Spilled));
             }
             out.lengths = lengths;
-            out.copy(words);
+            copy_out(words, &mut out.words);
             return if self.is_unchanged_since(control_line, version, wanted.seen) {
                 Ok(Some(Found::Here))
             } else {
@@ -450,6 +432,30 @@ fn slot_of<'a>(geometry: &Geometry, group: &'a [AtomicU64], slot: usize) -> &'a 
     // SAFETY: the eighth slot ends where its group does, and the number of a
     // slot is that of a byte of the control word.
     unsafe { group.get_unchecked(start..start + geometry.slot_words) }
+}
+
+/// Copies the words of a slot out: as many as there are on both sides.
+#[inline(always)]
+fn copy_out<const N: usize>(words: &[AtomicU64], out: &mut [u64; N]) {
+    const LESS: usize = SMALL - 1;
+    // Without a loop where slots have the usual lengths.
+    if let Some(words) = words.first_chunk::<N>() {
+        *out = std::array::from_fn(|i| words[i].load(Ordering::Relaxed).to_le());
+    } else if let (SMALL, Some(words), Some(out)) =
+        (N, words.first_chunk::<LESS>(), out.first_chunk_mut::<LESS>())
+    {
+        *out = std::array::from_fn(|i| words[i].load(Ordering::Relaxed).to_le());
+    } else {
+        *out = copy_of_any(words);
+    }
+}
+
+/// The same for slots of other lengths: apart, so that what is copied usually can
+/// stay in registers.
+#[inline(never)]
+fn copy_of_any<const N: usize>(words: &[AtomicU64]) -> [u64; N] {
+    let word = |i: usize| words.get(i).map_or(0, |word| word.load(Ordering::Relaxed).to_le());
+    std::array::from_fn(word)
 }
 
 /// The lengths of a slot.

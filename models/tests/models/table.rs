@@ -125,11 +125,12 @@ impl Table {
 
     /// Looks a key up with a glance, which sees all of a table of one group.
     pub(crate) fn glance_at(&self, key: u64) -> Seen {
-        match self.glance::<3>(&key.to_le_bytes()) {
+        let mut words = [0; 3];
+        match self.glance(&key.to_le_bytes(), &mut words) {
             Glance::Absent => Seen::Absent,
-            Glance::Here(slot) => {
-                assert_eq!(slot.words[0], key, "a slot of another key");
-                Seen::Value(slot.words[1], slot.words[2])
+            Glance::Here(_) => {
+                assert_eq!(words[0], key, "a slot of another key");
+                Seen::Value(words[1], words[2])
             }
             Glance::Unsure => Seen::Changes,
             Glance::Spilled(_) => panic!("inline values only"),

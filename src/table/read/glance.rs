@@ -32,12 +32,14 @@ use super::super::layout::DirectoryWord;
 use super::super::mirror::UNKNOWN;
 use super::super::segment::key_is;
 use super::super::{Spilled, Table};
-use super::{Found, Slot, Wanted, control_line, lengths_of, slot_of};
+use super::{Found, Slot, Wanted, control_line, copy_out, lengths_of, slot_of};
 
 /// What a glance came to.
-pub(crate) enum Glance<const N: usize> {
-    /// The slot, copied out.
-    Here(Slot<N>),
+#[derive(Clone, Copy)]
+pub(crate) enum Glance {
+    /// The slot has been copied out. The length of the value, which stands behind
+    /// the key.
+    Here(usize),
     Absent,
     /// The value, at least, is in the log: a pin is needed.
     Spilled(Trail),
@@ -60,7 +62,7 @@ pub(crate) enum Rest {
     Unsure,
 }
 
-impl<const N: usize> Glance<N> {
+impl Glance {
     /// What is left to do, if it was not enough.
     #[inline(always)]
     pub(crate) fn rest(self) -> Rest {
@@ -84,7 +86,7 @@ impl Table {
     /// Looks a key up if that is simple. `N` is 0 if the bytes are not wanted,
     /// or at least the words of a slot of this table.
     #[inline(always)]
-    pub(crate) fn glance<const N: usize>(&self, key: &[u8]) -> Glance<N> {
+    pub(crate) fn glance<const N: usize>(&self, key: &[u8], out: &mut [u64; N]) -> Glance {
         let seen = self.epoch.read();
         let Ok((hash, word)) = self.find_segment(key) else {
             return Glance::Unsure;
@@ -107,12 +109,19 @@ impl Table {
         let line = control_line(group);
         let version = line[group::VERSION_AND_CRC].load(Ordering::Relaxed);
         fence(Ordering::Acquire);
-        let control = line[group::CONTROL].load(Ordering::Relaxed);
-        if version & 1 == 1 || seen == 0 || group::byte(control, slot) != group::h2(hash) {
+        if version & 1 == 1 || seen == 0 {
             return Glance::Unsure;
         }
-        // A mark of something spilled makes a length longer than any slot.
+        // A mark of something spilled makes a length longer than any slot. Those of
+        // a slot without an entry are zero: only an empty key might stand there.
         let lengths = lengths_of(line, slot);
+        let is_full = || {
+            let control = line[group::CONTROL].load(Ordering::Relaxed);
+            group::byte(control, slot) == group::h2(hash)
+        };
+        if key.is_empty() && !is_full() {
+            return Glance::Unsure;
+        }
         let (key_len, value_len) = (usize::from(lengths.key), usize::from(lengths.value));
         let words = slot_of(&self.geometry, group, slot);
         if key_len != key.len() || key_len + value_len > self.geometry.payload() {
@@ -126,15 +135,14 @@ impl Table {
         if !key_is(words, key) {
             return Glance::Unsure;
         }
-        let mut copy = Slot { lengths, words: [0; N] };
-        copy.copy(words);
+        copy_out(words, out);
         let same = self.is_unchanged_since(line, version, seen);
-        if same { Glance::Here(copy) } else { Glance::Unsure }
+        if same { Glance::Here(value_len) } else { Glance::Unsure }
     }
 
     /// What it comes to that the mirror does not have the key.
     #[inline(always)]
-    fn absent<const N: usize>(&self, seen: u64) -> Glance<N> {
+    fn absent(&self, seen: u64) -> Glance {
         match self.epoch.unchanged(seen) && seen != 0 {
             true => Glance::Absent,
             false => Glance::Unsure,

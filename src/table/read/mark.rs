@@ -124,7 +124,7 @@ impl Table {
                 prefetch(&slot_words[slot_words.len() - 1]);
                 if key_len != key.len()
                     || key_len + value_len > self.geometry.payload()
-                    || !is_key_of(slot_words, key)
+                    || !key_is(slot_words, key)
                 {
                     return Seen::Unsure;
                 }
@@ -229,18 +229,6 @@ impl Writer {
         self.count(mark.place, -1, tombstone.into());
         self.publish_counts();
     }
-}
-
-/// Whether a slot's key is this one, which fits it: what most keys are without a
-/// loop.
-#[inline(always)]
-fn is_key_of(slot: &[AtomicU64], key: &[u8]) -> bool {
-    let (Some([a, b]), ([first, second], [])) = (slot.first_chunk::<2>(), key.as_chunks::<8>())
-    else {
-        return key_is(slot, key);
-    };
-    u64::from_le_bytes(*first) == a.load(Ordering::Relaxed)
-        && u64::from_le_bytes(*second) == b.load(Ordering::Relaxed)
 }
 
 /// Writes key and value into a slot that holds them whole, and zeros behind

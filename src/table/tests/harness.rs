@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::error::{Error, Result};
 use crate::format::BLOCK;
-use crate::format::group::{Address, Geometry, Shape};
+use crate::format::group::{Address, Geometry, Lengths, Shape};
 use crate::format::mutate::Random;
 use crate::storage::epoch::ReuseEpoch;
 use crate::storage::memory::Memory;
@@ -346,9 +346,9 @@ pub(super) fn get(table: &Table, log: &Log, key: &[u8]) -> Result<Option<Vec<u8>
 
 fn get_sized<const N: usize>(table: &Table, log: &Log, key: &[u8]) -> Result<Option<Vec<u8>>> {
     let mut slot = Slot::<N>::new();
-    let mut found = match table.glance::<N>(key) {
-        Glance::Here(here) => {
-            slot = here;
+    let mut found = match table.glance(key, &mut slot.words) {
+        Glance::Here(len) => {
+            slot.lengths = Lengths { key: key.len() as u16, value: len as u16 };
             Found::Here
         }
         Glance::Absent => Found::Absent,
