@@ -163,7 +163,7 @@ impl TableFile {
             map_run: header.free_map,
         };
         let depth = header.root_depth;
-        let writer = Writer::new(opening, blocks, frames.clone(), epoch.clone());
+        let writer = Writer::new(opening, blocks, frames.clone(), epoch);
         let no_memory = |error| Error::io("take memory for", "the directory", error);
         let mut writer = writer.map_err(no_memory)?;
         writer.attach_root(depth, &entries)?;

@@ -52,8 +52,9 @@ use super::map::Map;
 /// Bytes of the page that the number has for itself.
 const PAGE: usize = 4096;
 
-/// Counts how often a store began to reuse memory that readers may look at.
-#[derive(Debug)]
+/// Counts how often a store began to reuse memory that readers may look at. A
+/// clone is the same one: each table has one at hand.
+#[derive(Clone, Debug)]
 pub(crate) struct ReuseEpoch {
     page: Map,
 }

@@ -26,7 +26,9 @@ impl Store {
         }
         let mut words = [0; SMALL];
         match table.glance(key, &mut words) {
-            Glance::Here(len) => Ok(Some(Value::from_words(words, key.len(), len))),
+            Glance::Here(len) if key.len() + len <= SMALL * 8 => {
+                Ok(Some(Value::from_words(words, key.len(), len)))
+            }
             Glance::Absent => Ok(None),
             other => self.get_rest::<SMALL, _>(table, key, other.rest(), Value::new),
         }

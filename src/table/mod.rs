@@ -114,7 +114,7 @@ pub(crate) struct Table {
     mirror: Mirror,
     frames: Arc<Frames>,
     maps: Arc<BlockMaps>,
-    epoch: Arc<ReuseEpoch>,
+    epoch: ReuseEpoch,
     file: Arc<dyn File>,
     structure: Mutex<Allocator>,
     dropped: AtomicBool,
@@ -295,7 +295,7 @@ impl Writer {
         opening: Opening,
         blocks: Blocks,
         frames: Arc<Frames>,
-        epoch: Arc<ReuseEpoch>,
+        epoch: &ReuseEpoch,
     ) -> std::io::Result<Writer> {
         let (arena, allocator) = arena::new()?;
         let mirror = Mirror::new(opening.geometry.groups_per_segment)?;
@@ -309,7 +309,7 @@ impl Writer {
             mirror,
             frames,
             maps: blocks.maps().clone(),
-            epoch,
+            epoch: epoch.clone(),
             file: blocks.file().clone(),
             structure: Mutex::new(allocator),
             dropped: AtomicBool::new(false),

@@ -122,22 +122,23 @@ impl Table {
         if key.is_empty() && !is_full() {
             return Glance::Unsure;
         }
-        let (key_len, value_len) = (usize::from(lengths.key), usize::from(lengths.value));
         let words = slot_of(&self.geometry, group, slot);
-        if key_len != key.len() || key_len + value_len > self.geometry.payload() {
-            if key_len != key.len() || lengths.value & SPILLED == 0 {
-                return Glance::Unsure;
-            }
-            // The address is on its way while the log is pinned.
-            words.first().into_iter().chain(words.last()).for_each(prefetch);
-            return Glance::Spilled(Trail { hash, word, seen });
+        // Keys as long as a slot has room for, at most, are compared with one.
+        let fits = usize::from(lengths.key) == key.len() && key.len() <= words.len() * 8;
+        if !fits || !key_is(words, key) {
+            return match fits && self.is_absent(segment, hash, seen) {
+                true => Glance::Absent,
+                false => Glance::Unsure,
+            };
         }
-        if !key_is(words, key) {
-            return Glance::Unsure;
+        if lengths.value & SPILLED != 0 {
+            // The address is on its way while the log is pinned.
+            words.last().into_iter().for_each(prefetch);
+            return Glance::Spilled(Trail { hash, word, seen });
         }
         copy_out(words, out);
         let same = self.is_unchanged_since(line, version, seen);
-        if same { Glance::Here(value_len) } else { Glance::Unsure }
+        if same { Glance::Here(lengths.value.into()) } else { Glance::Unsure }
     }
 
     /// What it comes to that the mirror does not have the key.
@@ -147,6 +148,36 @@ impl Table {
             true => Glance::Absent,
             false => Glance::Unsure,
         }
+    }
+
+    /// Whether no entry on the way of a hash has the fifteen bits that control
+    /// lines have of it: then seven were those of another key.
+    #[inline(never)]
+    fn is_absent(&self, segment: DirectoryWord, hash: u64, seen: u64) -> bool {
+        for number in Probe::new(hash, segment.groups.into()) {
+            let control = self.mirror.control(segment.descriptor, number);
+            if group::match_h2(control, group::h2(hash)).any() {
+                let Ok(group) = self.group_at(segment, number) else {
+                    return false;
+                };
+                let line = control_line(group);
+                let version = line[group::VERSION_AND_CRC].load(Ordering::Relaxed);
+                fence(Ordering::Acquire);
+                let control = line[group::CONTROL].load(Ordering::Relaxed);
+                let fps = line[group::FINGERPRINTS].load(Ordering::Relaxed);
+                let is = |slot| group::byte(fps, slot) == group::fingerprint(hash);
+                if version & 1 == 1
+                    || group::match_h2(control, group::h2(hash)).find(|slot| is(*slot)).is_some()
+                    || !self.is_unchanged_since(line, version, seen)
+                {
+                    return false;
+                }
+            }
+            if group::match_empty(control).any() {
+                return self.epoch.unchanged(seen) && seen != 0;
+            }
+        }
+        false
     }
 
     /// Follows a search in the mirror behind its first group, which is full.

@@ -240,7 +240,7 @@ impl Store {
         let frames = Arc::new(Frames::new(setup.frames).unwrap());
         let epoch = Arc::new(ReuseEpoch::new().unwrap());
         let pool = Pool::new(frames.clone(), setup.limit);
-        let writer = Writer::new(opening, blocks, frames, epoch.clone()).unwrap();
+        let writer = Writer::new(opening, blocks, frames, &epoch).unwrap();
         let tables = BTreeMap::from([(TABLE, writer.table.clone())]);
         let ws = Workspace { pool, epoch, generation: 1, frozen: None, tables };
         Store { setup, writer, ws, log, storage, file, marks: 0, header: None }
