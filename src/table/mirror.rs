@@ -45,7 +45,12 @@
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::format::group::{self, Probe};
 use crate::storage::Map;
+use crate::storage::map::prefetch;
+
+use super::Table;
+use super::layout::DirectoryWord;
 
 /// Bytes of addresses for the mirror of a table: enough for thousands of
 /// millions of entries.
@@ -96,6 +101,14 @@ impl Mirror {
         self.word(line, group).map_or(UNKNOWN, |word| !word.load(Ordering::Relaxed))
     }
 
+    /// Asks memory for a copy.
+    #[inline(always)]
+    pub(crate) fn ask(&self, line: u32, group: usize) {
+        if let Some(word) = self.word(line, group) {
+            prefetch(word);
+        }
+    }
+
     /// Stores the copy of a control word. Under the version of the group, or
     /// where nobody looks yet.
     #[inline(always)]
@@ -123,10 +136,54 @@ impl Mirror {
     }
 }
 
+/// Where a search leads that goes by the mirror.
+pub(crate) enum Sought {
+    /// To this group and this slot of it, if to any: seven bits of the hash agree.
+    At(usize, usize),
+    /// The key is absent.
+    Absent,
+    /// To a group that has no copy.
+    Unknown(usize),
+}
+
+impl Table {
+    /// Searches a segment by the mirror. To be believed only if the epoch is
+    /// unchanged afterwards.
+    #[inline(always)]
+    pub(in crate::table) fn seek(&self, segment: DirectoryWord, hash: u64) -> Sought {
+        let home = group::home(hash, segment.groups.into());
+        let control = self.mirror.control(segment.descriptor, home);
+        match group::match_h2(control, group::h2(hash)).first() {
+            Some(slot) => Sought::At(home, slot),
+            None if group::match_empty(control).any() => Sought::Absent,
+            None => self.seek_further(segment, hash),
+        }
+    }
+
+    /// The same with a first group that is full, or has no copy.
+    #[inline(never)]
+    fn seek_further(&self, segment: DirectoryWord, hash: u64) -> Sought {
+        for number in Probe::new(hash, segment.groups.into()) {
+            let control = self.mirror.control(segment.descriptor, number);
+            if control == UNKNOWN {
+                return Sought::Unknown(number);
+            }
+            if let Some(slot) = group::match_h2(control, group::h2(hash)).first() {
+                return Sought::At(number, slot);
+            }
+            if group::match_empty(control).any() {
+                return Sought::Absent;
+            }
+        }
+        // A segment has an empty slot, but a late reader may see none.
+        Sought::Unknown(usize::MAX)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::group::{self, ALL_EMPTY};
+    use crate::format::group::ALL_EMPTY;
 
     #[test]
     fn what_has_no_copy_neither_matches_nor_ends_a_search() {

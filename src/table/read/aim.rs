@@ -4,7 +4,7 @@
 //! it does before it gets there (the writer lock, room in the log, the record
 //! with its checksum) takes about as long. So it aims first: hashes the key,
 //! asks for the control line, and does all that while the line is on its way.
-//! It asks for the home slot as well: two of three entries stand there.
+//! The mirror says which slot that is going to be.
 //!
 //! Nothing that is seen here is believed but the hash, and that only if the
 //! hash key is still the same when the lock is held: the number of clears says
@@ -41,20 +41,29 @@ impl Table {
             if let Some(cold) = self.arena.cold(segment.descriptor) {
                 prefetch(&cold[8]);
             }
-            let home = group::home(hash, segment.groups.into());
-            if let Ok(group) = self.group_at(segment, home) {
-                prefetch(&group[0]);
-                let control = self.mirror.control(segment.descriptor, home);
-                let matching = group::match_h2(control, group::h2(hash)).first();
-                let empty = || group::match_empty(control).nearest(group::home_slot(hash));
-                if let Some(slot) = matching.or_else(empty) {
-                    let slot = slot_of(&self.geometry, group, slot);
-                    prefetch(&slot[0]);
-                    prefetch(&slot[slot.len() - 1]);
-                }
-            }
+            self.ask_for_place(segment, hash);
         }
         Aim { hash, clears: if self.epoch.unchanged(seen) { clears } else { u64::MAX } }
+    }
+}
+
+impl Table {
+    /// Asks for the control line where the search for a hash begins, and for the
+    /// slot where the entry stands, or will, as far as the mirror says.
+    #[inline(always)]
+    pub(super) fn ask_for_place(&self, segment: DirectoryWord, hash: u64) {
+        let home = group::home(hash, segment.groups.into());
+        if let Ok(group) = self.group_at(segment, home) {
+            prefetch(&group[0]);
+            let control = self.mirror.control(segment.descriptor, home);
+            let matching = group::match_h2(control, group::h2(hash)).first();
+            let empty = || group::match_empty(control).nearest(group::home_slot(hash));
+            if let Some(slot) = matching.or_else(empty) {
+                let slot = slot_of(&self.geometry, group, slot);
+                prefetch(&slot[0]);
+                prefetch(&slot[slot.len() - 1]);
+            }
+        }
     }
 }
 

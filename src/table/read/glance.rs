@@ -29,7 +29,7 @@ use crate::format::group::{self, Probe, SPILLED};
 use crate::storage::map::prefetch;
 
 use super::super::layout::DirectoryWord;
-use super::super::mirror::UNKNOWN;
+use super::super::mirror::{Sought, UNKNOWN};
 use super::super::segment::key_is;
 use super::super::{Spilled, Table};
 use super::{Found, Slot, Wanted, control_line, copy_out, lengths_of, slot_of};
@@ -44,14 +44,6 @@ pub(crate) enum Glance {
     /// The value, at least, is in the log: a pin is needed.
     Spilled(Trail),
     /// Something unusual: the lookup will find out.
-    Unsure,
-}
-
-/// Where a search leads that the mirror says.
-enum Followed {
-    /// To this slot of this group, perhaps.
-    To(u16, u16),
-    Absent,
     Unsure,
 }
 
@@ -92,16 +84,10 @@ impl Table {
             return Glance::Unsure;
         };
         let segment = DirectoryWord::decode(word);
-        let home = group::home(hash, segment.groups.into());
-        let control = self.mirror.control(segment.descriptor, home);
-        let (number, slot) = match group::match_h2(control, group::h2(hash)).first() {
-            Some(slot) => (home, slot),
-            None if group::match_empty(control).any() => return self.absent(seen),
-            None => match self.follow(segment, hash) {
-                Followed::To(number, slot) => (number.into(), slot.into()),
-                Followed::Absent => return self.absent(seen),
-                Followed::Unsure => return Glance::Unsure,
-            },
+        let (number, slot) = match self.seek(segment, hash) {
+            Sought::At(number, slot) => (number, slot),
+            Sought::Absent => return self.absent(seen),
+            Sought::Unknown(_) => return Glance::Unsure,
         };
         let Ok(group) = self.group_at(segment, number) else {
             return Glance::Unsure;
@@ -156,6 +142,9 @@ impl Table {
     fn is_absent(&self, segment: DirectoryWord, hash: u64, seen: u64) -> bool {
         for number in Probe::new(hash, segment.groups.into()) {
             let control = self.mirror.control(segment.descriptor, number);
+            if control == UNKNOWN {
+                return false;
+            }
             if group::match_h2(control, group::h2(hash)).any() {
                 let Ok(group) = self.group_at(segment, number) else {
                     return false;
@@ -178,24 +167,6 @@ impl Table {
             }
         }
         false
-    }
-
-    /// Follows a search in the mirror behind its first group, which is full.
-    #[inline(never)]
-    fn follow(&self, segment: DirectoryWord, hash: u64) -> Followed {
-        for number in Probe::new(hash, segment.groups.into()) {
-            let control = self.mirror.control(segment.descriptor, number);
-            if control == UNKNOWN {
-                return Followed::Unsure;
-            }
-            if let Some(slot) = group::match_h2(control, group::h2(hash)).first() {
-                return Followed::To(number as u16, slot as u16);
-            }
-            if group::match_empty(control).any() {
-                return Followed::Absent;
-            }
-        }
-        Followed::Unsure
     }
 
     /// Looks once more where a glance met something spilled, under a pin that

@@ -7,10 +7,11 @@
 //!
 //! ```text
 //! hash, root word         ask for the directory word
-//! directory word          ask for the line of the descriptor
-//! page word               ask for the control line          <─┐ those that
-//! match                   ask for both lines of the slot      │ go on to the
-//! compare, copy, check    answer                             ─┘ next group
+//! directory word          ask for the line of the descriptor, and for the mirror
+//! mirror                  the key is absent: answer
+//!   page word             else ask for the control line and both lines of the slot
+//! control line            (the wait for memory) the key is absent: answer
+//! compare, copy, check    answer
 //! ```
 //!
 //! A chunk has as many keys as the core can wait for lines at once, about.
@@ -36,9 +37,12 @@ use crate::storage::map::prefetch;
 
 use super::super::Table;
 use super::super::layout::{DirectoryWord, PageWord, page_word};
+use super::super::mirror::Sought;
 use super::super::segment::key_is;
 use super::ahead::{Rest, Wait};
-use super::{Slot, Stop, Try, control_line, forked, group_of, lengths_of, line_of, slot_of};
+use super::{
+    Slot, Stop, Try, control_line, copy_out, forked, group_of, lengths_of, line_of, slot_of,
+};
 
 /// Keys that go through the steps side by side.
 pub(crate) const CHUNK: usize = 32;
@@ -53,14 +57,12 @@ pub(crate) enum Answer<'a, const N: usize> {
     Left,
 }
 
-/// What the control line has said.
-#[derive(Clone, Copy)]
+/// What the third step came to.
 enum Said {
-    /// The key may be in this slot and in no other.
-    Slot(usize),
+    /// The lines of the slot where the key may stand are on their way.
+    Asked,
     Absent,
-    /// The search goes on in the next group.
-    GoOn,
+    Left(Wait),
 }
 
 /// One key on its way.
@@ -71,10 +73,11 @@ struct Look<'a> {
     hash: u64,
     /// The directory word, then the line of the descriptor.
     line: &'a [AtomicU64],
-    probe: Probe,
+    segment: DirectoryWord,
+    /// The group that the key may stand in.
     group: &'a [AtomicU64],
     version: u64,
-    said: Said,
+    slot: usize,
 }
 
 /// The keys of a chunk that are still on their way, in the first places.
@@ -86,9 +89,8 @@ struct Looks<'a> {
 impl<'a> Looks<'a> {
     #[inline(always)]
     fn new() -> Looks<'a> {
-        let probe = Probe::new(0, 1);
-        let said = Said::GoOn;
-        let look = Look { key: 0, hash: 0, line: &[], probe, group: &[], version: 0, said };
+        let segment = DirectoryWord { descriptor: 0, groups: 0, depth: 0 };
+        let look = Look { key: 0, hash: 0, line: &[], segment, group: &[], version: 0, slot: 0 };
         Looks { looks: [look; CHUNK], len: 0 }
     }
 
@@ -182,31 +184,27 @@ impl Table {
         looks.step(|look| {
             self.ask_for_descriptor(look).is_ok() || rest.leave(look.key, Wait::Nothing)
         });
-        let mut clock = timed.then(|| (Instant::now(), looks.len));
-        while looks.len > 0 {
-            looks.step(|look| self.ask_for_group(look, rest));
-            looks.step(|look| {
-                let matched = self.match_group(look, window[look.key].as_ref(), seen);
-                matched.is_ok() || rest.leave(look.key, Wait::Nothing)
-            });
-            if let Some((start, pages)) = clock.take() {
-                self.asking.note_wait(start.elapsed(), pages);
-            }
-            looks.step(|look| {
-                match look.said {
-                    Said::GoOn => return true,
-                    Said::Absent => answer(look.key, Answer::Absent),
-                    Said::Slot(number) => {
-                        let key = window[look.key].as_ref();
-                        match self.copy_slot(look, number, key, seen, slot) {
-                            Ok(()) => answer(look.key, Answer::Here(slot)),
-                            Err(_) => return rest.leave(look.key, Wait::Nothing),
-                        }
-                    }
-                }
+        let mut goes_on = |key, said, rest: &mut Rest| match said {
+            Said::Asked => true,
+            Said::Absent => {
+                answer(key, Answer::Absent);
                 false
-            });
+            }
+            Said::Left(wait) => rest.leave(key, wait),
+        };
+        looks.step(|look| goes_on(look.key, self.ask_for_slot(look, rest, seen), rest));
+        let clock = timed.then(|| (Instant::now(), looks.len));
+        looks.step(|look| goes_on(look.key, self.match_group(look, seen), rest));
+        if let Some((start, pages)) = clock {
+            self.asking.note_wait(start.elapsed(), pages);
         }
+        looks.step(|look| {
+            match self.copy_slot(look, window[look.key].as_ref(), seen, slot) {
+                Ok(()) => answer(look.key, Answer::Here(slot)),
+                Err(_) => return rest.leave(look.key, Wait::Nothing),
+            }
+            false
+        });
     }
 
     /// The first step: hashes, root words.
@@ -235,63 +233,93 @@ impl Table {
     fn ask_for_descriptor<'a>(&'a self, look: &mut Look<'a>) -> Try<DirectoryWord> {
         let word = DirectoryWord::decode(look.line[0].load(Ordering::Acquire));
         look.line = line_of(&self.arena, word.descriptor);
-        look.probe = Probe::new(look.hash, word.groups.into());
+        look.segment = word;
         prefetch(&look.line[0]);
+        self.mirror.ask(word.descriptor, group::home(look.hash, word.groups.into()));
         Ok(word)
     }
 
-    /// The third step: the page word of the group that comes next.
+    /// The third step: the mirror, and the page word of the group that it names.
     #[inline(always)]
-    fn ask_for_group<'a>(&'a self, look: &mut Look<'a>, rest: &mut Rest) -> bool {
-        let Some(number) = look.probe.next() else {
-            return rest.leave(look.key, Wait::Nothing);
+    fn ask_for_slot<'a>(&'a self, look: &mut Look<'a>, rest: &Rest, seen: u64) -> Said {
+        let (number, slot) = match self.seek(look.segment, look.hash) {
+            Sought::At(number, slot) => (number, slot),
+            // Nothing that was followed to this has been used again since.
+            Sought::Absent if self.epoch.unchanged(seen) => return Said::Absent,
+            Sought::Absent => return Said::Left(Wait::Nothing),
+            Sought::Unknown(number) => (number, 0),
         };
         // Only a directory word from reused memory goes beyond these.
         if number >= self.geometry.groups_per_segment {
-            return rest.leave(look.key, Wait::Nothing);
+            return Said::Left(Wait::Nothing);
         }
         let (page, number) = self.geometry.page_of(number);
         let word = page_word(look.line, page);
         if rest.must_ask(word) {
-            return rest.leave(look.key, Wait::Page(word));
+            return Said::Left(Wait::Page(word));
         }
         let Some(words) = self.page_words(word) else {
-            return rest.leave(look.key, Wait::Nothing);
+            return Said::Left(Wait::Nothing);
         };
         look.group = group_of(&self.geometry, words, number);
         prefetch(&look.group[0]);
-        true
+        self.choose(look, slot);
+        Said::Asked
     }
 
-    /// The fourth step: the control line.
+    /// Asks for the slot where the key may stand.
     #[inline(always)]
-    fn match_group(&self, look: &mut Look<'_>, key: &[u8], seen: u64) -> Try<()> {
+    fn choose(&self, look: &mut Look<'_>, slot: usize) {
+        look.slot = slot;
+        let words = slot_of(&self.geometry, look.group, slot);
+        prefetch(&words[0]);
+        prefetch(&words[words.len() - 1]);
+    }
+
+    /// The fourth step: the control line. It nearly always says of the slot what
+    /// the mirror said, but with eight more bits of the hash.
+    #[inline(always)]
+    fn match_group<'a>(&'a self, look: &mut Look<'a>, seen: u64) -> Said {
         let line = control_line(look.group);
         look.version = line[group::VERSION_AND_CRC].load(Ordering::Relaxed);
         fence(Ordering::Acquire);
-        if look.version & 1 == 1 {
-            return Err(Stop::Changed);
-        }
         let control = line[group::CONTROL].load(Ordering::Relaxed);
         let fps = line[group::FINGERPRINTS].load(Ordering::Relaxed);
-        let wanted = group::fingerprint(look.hash);
-        let mut slots = group::match_h2(control, group::h2(look.hash)).filter(|slot| {
-            let lengths = lengths_of(line, *slot);
-            group::byte(fps, *slot) == wanted && lengths.key_len() == key.len()
-        });
-        if let Some(slot) = slots.next() {
-            look.said = Said::Slot(slot);
-            let words = slot_of(&self.geometry, look.group, slot);
-            prefetch(&words[0]);
-            prefetch(&words[words.len() - 1]);
-            return Ok(());
+        let (h2, fp) = (group::h2(look.hash), group::fingerprint(look.hash));
+        if group::byte(control, look.slot) == h2 && group::byte(fps, look.slot) == fp {
+            return Said::Asked;
         }
-        let ends = group::match_empty(control).any();
-        look.said = if ends { Said::Absent } else { Said::GoOn };
-        match self.is_unchanged_since(line, look.version, seen) {
-            true => Ok(()),
-            false => Err(Stop::Changed),
+        self.match_groups(look, seen)
+    }
+
+    /// The same where the seven bits were those of another key: group by group,
+    /// by the control lines alone.
+    #[cold]
+    fn match_groups<'a>(&'a self, look: &mut Look<'a>, seen: u64) -> Said {
+        for number in Probe::new(look.hash, look.segment.groups.into()) {
+            let Ok(group) = self.group_at(look.segment, number) else {
+                break;
+            };
+            let line = control_line(group);
+            let version = line[group::VERSION_AND_CRC].load(Ordering::Relaxed);
+            fence(Ordering::Acquire);
+            let control = line[group::CONTROL].load(Ordering::Relaxed);
+            let fps = line[group::FINGERPRINTS].load(Ordering::Relaxed);
+            let mut matching = group::match_h2(control, group::h2(look.hash));
+            let fp = group::fingerprint(look.hash);
+            if let Some(slot) = matching.find(|slot| group::byte(fps, *slot) == fp) {
+                (look.group, look.version) = (group, version);
+                self.choose(look, slot);
+                return Said::Asked;
+            }
+            if version & 1 == 1 || !self.is_unchanged_since(line, version, seen) {
+                break;
+            }
+            if group::match_empty(control).any() {
+                return Said::Absent;
+            }
         }
+        Said::Left(Wait::Nothing)
     }
 
     /// The last step: the slot that may hold the key. A single lookup goes on
@@ -300,24 +328,25 @@ impl Table {
     fn copy_slot<const N: usize>(
         &self,
         look: &Look<'_>,
-        slot: usize,
         key: &[u8],
         seen: u64,
         out: &mut Slot<N>,
     ) -> Try<()> {
         let line = control_line(look.group);
-        let lengths = lengths_of(line, slot);
-        if lengths.spilled() || lengths.key_len() != key.len() || !lengths.fit(&self.geometry) {
+        let lengths = lengths_of(line, look.slot);
+        if look.version & 1 == 1
+            || lengths.spilled()
+            || lengths.key_len() != key.len()
+            || !lengths.fit(&self.geometry)
+        {
             return Err(Stop::Changed);
         }
-        let words = slot_of(&self.geometry, look.group, slot);
+        let words = slot_of(&self.geometry, look.group, look.slot);
         if !key_is(words, key) {
             return Err(Stop::Changed);
         }
         out.lengths = lengths;
-        for (to, from) in out.words.iter_mut().zip(words) {
-            *to = from.load(Ordering::Relaxed).to_le();
-        }
+        copy_out(words, &mut out.words);
         match self.is_unchanged_since(line, look.version, seen) {
             true => Ok(()),
             false => Err(Stop::Changed),
@@ -347,25 +376,13 @@ impl Table {
             cold.inspect(|cold| prefetch(&cold[8])).is_some()
         });
         let mut unread = Vec::new();
-        let mut rest = Rest::default();
         looks.step(|look| {
             let pages = (0..MAX_SEGMENT_PAGES).map(|page| page_word(look.line, page));
             unread.extend(pages.filter(|word| word.is_unverified()).map(PageWord::number));
-            self.ask_for_group(look, &mut rest)
-        });
-        self.ask_for_blocks(unread);
-        looks.step(|look| {
-            let control = look.group[group::CONTROL].load(Ordering::Relaxed);
-            let matching = group::match_h2(control, group::h2(look.hash)).first();
-            if let Some(slot) = matching
-                .or_else(|| group::match_empty(control).nearest(group::home_slot(look.hash)))
-            {
-                let words = slot_of(&self.geometry, look.group, slot);
-                prefetch(&words[0]);
-                prefetch(&words[words.len() - 1]);
-            }
+            self.ask_for_place(look.segment, look.hash);
             false
         });
+        self.ask_for_blocks(unread);
     }
 
     /// Asks for the directory words; returns hashes whose page is not loaded.

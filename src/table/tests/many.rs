@@ -6,12 +6,15 @@
 //! tables of all kinds; keys that were left are counted; the file writes down
 //! what it was asked.
 
+use std::sync::atomic::Ordering;
+
 use crate::error::Error;
+use crate::format::group::{self, Probe};
 use crate::format::mutate::Random;
 use crate::table::layout::PageWord;
 
 use super::batches::{Operation, prepare};
-use super::harness::{Asked, Model, Setup, Store, change, get_many, key};
+use super::harness::{Asked, Model, Setup, Store, change, get, get_many, key};
 
 /// Compares both ways for these keys.
 fn compare(store: &Store, keys: &[Vec<u8>]) -> usize {
@@ -162,6 +165,45 @@ fn frames_are_never_asked_for() {
     store.writer.table.asking.set(1);
     assert!(compare(&store, &there[..200]) < 5);
     assert_eq!(asked(&store), []);
+}
+
+/// A glance once took a group whose page nobody had read for one without empty
+/// slots, went on behind it, and said that the key is absent.
+#[test]
+fn a_search_does_not_pass_over_a_page_that_nobody_has_read() {
+    let (there, _) = plain(30_000);
+    let mut store = store_with(&there, Setup::new(56));
+    // Keys whose home group is full, has an entry with the same seven bits, and
+    // lies on another page than the group behind it.
+    let goes_on = |key: &&Vec<u8>| {
+        let (writer, table) = (&store.writer, &store.writer.table);
+        let hash = writer.hash(key);
+        let word = table.route(hash).unwrap();
+        let mut way = Probe::new(hash, word.groups.into()).map(|at| table.geometry.page_of(at));
+        let ((page, home), (next, _)) = (way.next().unwrap(), way.next().unwrap());
+        let words = writer.read_page(table.descriptor(word.descriptor), page).unwrap();
+        let control = table.group(words, home)[group::CONTROL].load(Ordering::Relaxed);
+        let matching = group::match_h2(control, group::h2(hash));
+        page != next && !group::match_empty(control).any() && matching.count() > 0
+    };
+    let candidates: Vec<_> = there.iter().filter(goes_on).collect();
+    store.checkpoint();
+    let reopened = store.reopen();
+    let table = &reopened.writer.table;
+    let mut went_on = 0;
+    for key in candidates {
+        let hash = reopened.writer.hash(key);
+        let word = table.route(hash).unwrap();
+        let descriptor = table.descriptor(word.descriptor);
+        let mut pages = Probe::new(hash, word.groups.into()).map(|at| table.geometry.page_of(at).0);
+        reopened.writer.read_page(descriptor, pages.next().unwrap()).unwrap();
+        let next = pages.next().unwrap();
+        let unread = descriptor.page(next).is_unverified();
+        let found = get(table, &reopened.log, key).unwrap();
+        assert_eq!(found.as_deref(), Some(&key[..4]));
+        went_on += usize::from(unread && !descriptor.page(next).is_unverified());
+    }
+    assert!(went_on > 0, "no search went on behind a full group");
 }
 
 #[test]
