@@ -39,6 +39,7 @@ use crate::error::Result;
 use crate::format::group::{self, Probe, SLOTS};
 
 use super::layout::{DirectoryWord, PageWord};
+use super::mirror::UNKNOWN;
 use super::read::many::CHUNK;
 use super::read::near::Near;
 use super::segment::{Place, key_is, lengths};
@@ -214,10 +215,10 @@ impl Writer {
     /// What the group where the search begins says, if it is plain and says all.
     #[inline]
     fn look_at_home(&self, run: &Run, hash: u64, key: &[u8], home: &[AtomicU64]) -> Option<Found> {
-        let control = home.first()?.load(Ordering::Relaxed);
         let number = group::home(hash, run.word.groups.into());
-        let fps = home[group::FINGERPRINTS].load(Ordering::Relaxed);
+        let control = self.table.mirror.control(run.word.descriptor, number);
         for slot in group::match_h2(control, group::h2(hash)) {
+            let fps = home.get(group::FINGERPRINTS)?.load(Ordering::Relaxed);
             if group::byte(fps, slot) == group::fingerprint(hash) {
                 let lengths = lengths(home, slot);
                 let plain = !lengths.spilled() && lengths.fit(&self.table.geometry);
@@ -240,10 +241,14 @@ impl Writer {
         let mut deleted = None;
         for number in Probe::new(hash, run.word.groups.into()) {
             let (page, group) = table.geometry.page_of(number);
-            let words = table.group(self.read_page(descriptor, page)?, group);
-            let control = words[group::CONTROL].load(Ordering::Relaxed);
+            let words = || Ok(table.group(self.read_page(descriptor, page)?, group));
+            let control = match table.mirror.control(run.word.descriptor, number) {
+                UNKNOWN => words()?[group::CONTROL].load(Ordering::Relaxed),
+                control => control,
+            };
             for slot in group::match_h2(control, group::h2(hash)) {
-                let place = Place { descriptor: run.word.descriptor, page, group, slot };
+                let (place, words) =
+                    (Place { descriptor: run.word.descriptor, page, group, slot }, words()?);
                 if self.holds(words, place, hash, key, log)? {
                     return Ok(Found::Match(number, slot));
                 }

@@ -17,6 +17,7 @@ use crate::storage::map::prefetch;
 
 use super::super::Table;
 use super::super::layout::{DirectoryWord, PageWord, page_word};
+use super::super::mirror::UNKNOWN;
 use super::many::CHUNK;
 use super::{group_of, line_of, slot_of};
 
@@ -100,10 +101,14 @@ impl Table {
     fn bring_slots(&self, hashes: &[u64], near: &Near<'_>) -> bool {
         let mut unread = false;
         for (i, hash) in hashes.iter().enumerate() {
-            let (Some(control), Some(word)) = (near.homes[i].first(), near.words[i]) else {
+            let (Some(first), Some(word)) = (near.homes[i].first(), near.words[i]) else {
                 continue;
             };
-            let control = control.load(Ordering::Relaxed);
+            let home = group::home(*hash, word.groups.into());
+            let control = match self.mirror.control(word.descriptor, home) {
+                UNKNOWN => first.load(Ordering::Relaxed),
+                control => control,
+            };
             let matching = group::match_h2(control, group::h2(*hash)).first();
             let empty = || group::match_empty(control).nearest(group::home_slot(*hash));
             if let Some(slot) = matching.or_else(empty) {
@@ -192,10 +197,12 @@ impl Table {
                 Err(_) => unloaded.push(*hash),
             }
         }
-        for (word, place) in near.words.iter_mut().zip(places).take(hashes.len()) {
+        let found = near.words.iter_mut().zip(places).zip(hashes);
+        for ((word, place), hash) in found {
             *word = place.map(|word| DirectoryWord::decode(word.load(Ordering::Acquire)));
             if let Some(word) = word {
                 prefetch(&line_of(&self.arena, word.descriptor)[0]);
+                self.mirror.ask(word.descriptor, group::home(*hash, word.groups.into()));
                 self.arena.cold(word.descriptor).inspect(|cold| prefetch(&cold[8]));
             }
         }
