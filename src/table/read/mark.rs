@@ -29,6 +29,7 @@ use crate::format::group::{self, DELETED, EMPTY, Lengths, Probe, Shape};
 use crate::storage::map::{get_tail, prefetch};
 
 use super::super::layout::{DirectoryWord, page_word};
+use super::super::mirror::UNKNOWN;
 use super::super::segment::{Content, Place, key_is, under_version};
 use super::super::{Table, Writer};
 use super::{LARGE, control_line, group_of, lengths_of, line_of, slot_of, word_of};
@@ -111,7 +112,10 @@ impl Table {
                 Mark { place, frame, change }
             };
             let line = control_line(words);
-            let control = line[group::CONTROL].load(Ordering::Relaxed);
+            let control = self.mirror.control(segment.descriptor, number);
+            if control == UNKNOWN {
+                return Seen::Unsure;
+            }
             for slot in group::match_h2(control, group::h2(hash)) {
                 let fps = line[group::FINGERPRINTS].load(Ordering::Relaxed);
                 if group::byte(fps, slot) != group::fingerprint(hash) {
