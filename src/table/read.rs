@@ -37,8 +37,10 @@
 //! its chunk, a group in its page, a slot in its group. Numbers that come from
 //! shared memory are bounded first; each access says by what.
 //!
-//! The lookup of most keys is cut short by a [`glance`]. Many keys at once are looked up by [`many`], step by step side by side, and
-//! pages that are not in memory asked for by [`ahead`].
+//! The lookup of most keys is cut short by a [`glance`], which begins with the
+//! [mirror](super::mirror) of the control words. Many keys at once are looked up by
+//! [`many`], step by step side by side, and pages that are not in memory asked for
+//! by [`ahead`].
 
 pub(crate) mod ahead;
 pub(crate) mod aim;

@@ -9,19 +9,19 @@
 //! It makes the loads of the lookup, in its order and with its fences: what is
 //! said there of versions and the epoch holds here.
 //!
-//! It asks for the home slot of the key together with the control line, though
-//! that is for nothing if the key is absent or stands elsewhere. (Before entries
-//! had home slots the first slots of a group held most of them, and the processor
-//! learned to bring in what lies behind a control line; it no longer can.)
+//! It begins with the [mirror](crate::table::mirror), which nearly always is in the
+//! caches, and says at once that a key is absent, or where its slot is. So a miss
+//! waits for no memory, and a hit for its control line and its slot at the same
+//! time. Seven bits of the hash agree by chance in one of twenty searches for an
+//! absent key; then the control line's eight others settle it.
 //!
 //! # Why it is worth its lines
 //!
-//! The time of a get is that of two or three loads that miss the caches. A
-//! processor makes those of the next get meanwhile, if they come into its
-//! window: some 250 instructions, as measured, before the registers for their
-//! results run out. The general lookup took 366 instructions without the hash
-//! and no get ever overlapped the next one; cut down to half of that they do,
-//! and with the faster hash a get took 190 ns instead of 320.
+//! The time of a get is that of a load that misses the caches. A processor
+//! makes that of the next get meanwhile, if it comes into its window: some 250
+//! to 320 instructions, as measured, before the registers for their results run
+//! out. So each instruction less counts; and what is copied out goes where the
+//! caller wants it, in words that the compiler can see apart.
 
 use std::sync::atomic::{Ordering, fence};
 
