@@ -136,47 +136,49 @@ impl Mirror {
     }
 }
 
-/// Where a search leads that goes by the mirror.
+/// Where a search leads that goes by the mirror. Small enough for a register.
 pub(crate) enum Sought {
     /// To this group and this slot of it, if to any: seven bits of the hash agree.
-    At(usize, usize),
+    At(u16, u8),
     /// The key is absent.
     Absent,
     /// To a group that has no copy.
-    Unknown(usize),
+    Unknown(u16),
 }
 
 impl Table {
-    /// Searches a segment by the mirror. To be believed only if the epoch is
-    /// unchanged afterwards.
+    /// Searches the segment of a directory word by the mirror. To be believed only
+    /// if the epoch is unchanged afterwards.
     #[inline(always)]
-    pub(in crate::table) fn seek(&self, segment: DirectoryWord, hash: u64) -> Sought {
+    pub(in crate::table) fn seek(&self, word: u64, hash: u64) -> Sought {
+        let segment = DirectoryWord::decode(word);
         let home = group::home(hash, segment.groups.into());
         let control = self.mirror.control(segment.descriptor, home);
         match group::match_h2(control, group::h2(hash)).first() {
-            Some(slot) => Sought::At(home, slot),
+            Some(slot) => Sought::At(home as u16, slot as u8),
             None if group::match_empty(control).any() => Sought::Absent,
-            None => self.seek_further(segment, hash),
+            None => self.seek_further(word, hash),
         }
     }
 
     /// The same with a first group that is full, or has no copy.
     #[inline(never)]
-    fn seek_further(&self, segment: DirectoryWord, hash: u64) -> Sought {
+    fn seek_further(&self, word: u64, hash: u64) -> Sought {
+        let segment = DirectoryWord::decode(word);
         for number in Probe::new(hash, segment.groups.into()) {
             let control = self.mirror.control(segment.descriptor, number);
             if control == UNKNOWN {
-                return Sought::Unknown(number);
+                return Sought::Unknown(number as u16);
             }
             if let Some(slot) = group::match_h2(control, group::h2(hash)).first() {
-                return Sought::At(number, slot);
+                return Sought::At(number as u16, slot as u8);
             }
             if group::match_empty(control).any() {
                 return Sought::Absent;
             }
         }
         // A segment has an empty slot, but a late reader may see none.
-        Sought::Unknown(usize::MAX)
+        Sought::Unknown(u16::MAX)
     }
 }
 

@@ -84,8 +84,8 @@ impl Table {
             return Glance::Unsure;
         };
         let segment = DirectoryWord::decode(word);
-        let (number, slot) = match self.seek(segment, hash) {
-            Sought::At(number, slot) => (number, slot),
+        let (number, slot) = match self.seek(word, hash) {
+            Sought::At(number, slot) => (usize::from(number), usize::from(slot)),
             Sought::Absent => return self.absent(seen),
             Sought::Unknown(_) => return Glance::Unsure,
         };
@@ -112,7 +112,7 @@ impl Table {
         // Keys as long as a slot has room for, at most, are compared with one.
         let fits = usize::from(lengths.key) == key.len() && key.len() <= words.len() * 8;
         if !fits || !key_is(words, key) {
-            return match fits && self.is_absent(segment, hash, seen) {
+            return match fits && self.is_absent(word, hash, seen) {
                 true => Glance::Absent,
                 false => Glance::Unsure,
             };
@@ -139,7 +139,8 @@ impl Table {
     /// Whether no entry on the way of a hash has the fifteen bits that control
     /// lines have of it: then seven were those of another key.
     #[inline(never)]
-    fn is_absent(&self, segment: DirectoryWord, hash: u64, seen: u64) -> bool {
+    fn is_absent(&self, word: u64, hash: u64, seen: u64) -> bool {
+        let segment = DirectoryWord::decode(word);
         for number in Probe::new(hash, segment.groups.into()) {
             let control = self.mirror.control(segment.descriptor, number);
             if control == UNKNOWN {

@@ -242,12 +242,12 @@ impl Table {
     /// The third step: the mirror, and the page word of the group that it names.
     #[inline(always)]
     fn ask_for_slot<'a>(&'a self, look: &mut Look<'a>, rest: &Rest, seen: u64) -> Said {
-        let (number, slot) = match self.seek(look.segment, look.hash) {
-            Sought::At(number, slot) => (number, slot),
+        let (number, slot) = match self.seek(look.segment.encode(), look.hash) {
+            Sought::At(number, slot) => (number.into(), slot.into()),
             // Nothing that was followed to this has been used again since.
             Sought::Absent if self.epoch.unchanged(seen) => return Said::Absent,
             Sought::Absent => return Said::Left(Wait::Nothing),
-            Sought::Unknown(number) => (number, 0),
+            Sought::Unknown(number) => (number.into(), 0),
         };
         // Only a directory word from reused memory goes beyond these.
         if number >= self.geometry.groups_per_segment {
