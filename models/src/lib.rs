@@ -42,6 +42,10 @@
 //! | `directory::store_leaf`, `read::find_segment` | directory word | a key that is there is not found |
 //! | `directory::store_root_words` | root word | the same |
 //! | `directory::set_root`, `read::find_segment` | root | the same |
+//! | `segment::write_slot`, `erase_slot`: a copy with its control word | mirror, a removed entry | a lookup and a glance contradict each other |
+//! | `glance::absent`: the second look | mirror, a line used again | a key that is there is not found |
+//! | `Table::verify_page`, `mirror::set_unknown` | mirror, a checked page | a copy is not what its control word is |
+//! | `directory::new_descriptor`: copies are forgotten | mirror, a line loaded again | the same |
 //! | `pins::pin`, its drop, `advance`, `quiescent` | pins | a value ends under its reader |
 //! | `Writer::put`, `log::retire`, `while_it_changes`: their order | cleaner | bytes of a file's next life; damage where there is none |
 //! | `Store::insert`: the hash under the lock | clear, writers | an entry that is put and not found |
@@ -53,8 +57,10 @@
 //! # What is not shown
 //!
 //! * Some things are there twice, and only leaving out both fails: the fences of
-//!   `pins::advance` and `quiescent`. Others are implied: the `Acquire` with
-//!   which a pin loads the epoch, by the fence behind it.
+//!   `pins::advance` and `quiescent`; and whoever has checked a page looks at its
+//!   word and at the epoch again, and replaces no copy, any two of which would
+//!   do. Others are implied: the `Acquire` with which a pin loads the epoch, by
+//!   the fence behind it.
 //! * The checker takes sequentially consistent loads and stores for weaker ones;
 //!   the fences it knows. It remembers the last seven values of an atomic.
 //! * Writing to a file is no atomic store, and the file of a table is seen

@@ -1,6 +1,12 @@
 //! The table of mutations: what must not be left out, and which model notices.
 
+#[path = "waiting.rs"]
+mod waiting;
+
+use waiting::WAITING;
+
 /// A mutation of a protocol.
+#[derive(Clone, Copy)]
 pub struct Mutation {
     /// What is wrong with the protocol then.
     pub name: &'static str,
@@ -11,6 +17,7 @@ pub struct Mutation {
 }
 
 /// What a mutation changes.
+#[derive(Clone, Copy)]
 pub enum Place {
     /// A piece of a function of the library.
     Source {
@@ -44,17 +51,28 @@ const fn source(
 const SEGMENT: &str = "table/segment.rs";
 const READ: &str = "table/read.rs";
 const GLANCE: &str = "table/read/glance.rs";
-const SYNC: &str = "log/sync.rs";
-const SIGNALS: &str = "store/signals.rs";
 const PINS: &str = "storage/pins.rs";
 const LAYOUT: &str = "table/layout.rs";
 const DIRECTORY: &str = "table/directory.rs";
 const MAPS: &str = "table/maps.rs";
 const SCAN: &str = "table/scan.rs";
 const EPOCH: &str = "storage/epoch.rs";
+const MIRROR: &str = "table/mirror.rs";
+const TABLE: &str = "table/mod.rs";
 
 /// All of them.
-pub const MUTATIONS: &[Mutation] = &[
+pub const MUTATIONS: &[Mutation] = &{
+    let mut all = [MEMORY[0]; MEMORY.len() + WAITING.len()];
+    let mut i = 0;
+    while i < all.len() {
+        all[i] = if i < MEMORY.len() { MEMORY[i] } else { WAITING[i - MEMORY.len()] };
+        i += 1;
+    }
+    all
+};
+
+/// Those of protocols that need no lock.
+const MEMORY: &[Mutation] = &[
     source("epoch", "the epoch is read relaxed", EPOCH, "read", ("Acquire", "Relaxed")),
     source(
         "epoch",
@@ -143,166 +161,6 @@ pub const MUTATIONS: &[Mutation] = &[
         GLANCE,
         "glance",
         ("self.is_unchanged_since(line, version, seen)<<;", "true"),
-    ),
-    source(
-        "group commit",
-        "what is appended meanwhile is called durable",
-        SYNC,
-        "sync_files",
-        (
-            "this.durable.fetch_max(appended, Release);",
-            "this.durable.fetch_max(this.appended(), Release);",
-        ),
-    ),
-    source(
-        "group commit",
-        "a finished file is not synced",
-        SYNC,
-        "sync_files",
-        ("file.sync()", "if log.number == 1 { Ok(()) } else { file.sync() }"),
-    ),
-    source(
-        "group commit",
-        "the last file leaves the list",
-        SYNC,
-        "sync_files",
-        ("files.len().saturating_sub(1)", "files.len()"),
-    ),
-    source("group commit", "a leader wakes nobody", SYNC, "drop", ("self.log.wake(state);", "")),
-    source(
-        "group commit",
-        "what is durable is said before it is",
-        SYNC,
-        "begin",
-        (
-            "(self.appended(), self.rotated.load(Acquire))",
-            "{ self.durable.fetch_max(self.appended(), Release); (self.appended(), self.rotated.load(Acquire)) }",
-        ),
-    ),
-    source(
-        "group commit",
-        "who waits looks without the lock",
-        SYNC,
-        "wait_for_sync",
-        (
-            "state = self.sleep(state, bed(round), None);",
-            "drop(state); state = self.sleep(lock(&self.sync), bed(round), None);",
-        ),
-    ),
-    source(
-        "group commit",
-        "nobody sees to the next sync",
-        SYNC,
-        "wake",
-        ("self.synced[next].notify_one();", ""),
-    ),
-    source(
-        "three who sync",
-        "of those whom a sync covers one is woken",
-        SYNC,
-        "wake",
-        ("self.synced[ended].notify_all();", "self.synced[ended].notify_one();"),
-    ),
-    source(
-        "three who sync",
-        "whom a sync covers sleeps where one is woken",
-        SYNC,
-        "wait_for_sync",
-        ("bed(round)", "bed(round + 1)"),
-    ),
-    source(
-        "a crowd",
-        "nobody leads when the crowd is complete",
-        SYNC,
-        "wait_for_sync",
-        ("state.crowd.is_complete()", "false"),
-    ),
-    source(
-        "a crowd, and its time is over",
-        "who gathers does not look whether somebody has begun",
-        SYNC,
-        "gather",
-        ("state.round != round", "false"),
-    ),
-    source(
-        "three who fail",
-        "who finds the store poisoned goes in silence",
-        SYNC,
-        "wait_for_sync",
-        ("self.wake(state);", ""),
-    ),
-    source(
-        "a leader that fails",
-        "a failure does not poison",
-        SYNC,
-        "lead",
-        ("self.log.poison.set(error);", ""),
-    ),
-    source(
-        "a leader that fails",
-        "a leader that failed wakes nobody",
-        SYNC,
-        "drop",
-        ("self.log.wake(state);", "if !self.log.poison.is_set() { self.log.wake(state); }"),
-    ),
-    source(
-        "a leader that panics",
-        "a panic does not poison",
-        SYNC,
-        "drop",
-        ("self.log.poison.set(&\"a sync of the log panicked\");", ""),
-    ),
-    source(
-        "signals",
-        "the end of a checkpoint wakes nobody",
-        SIGNALS,
-        "ended",
-        ("self.changed.notify_all();", ""),
-    ),
-    source(
-        "signals",
-        "a request wakes nobody",
-        SIGNALS,
-        "want",
-        ("self.changed.notify_all();", ""),
-    ),
-    source(
-        "signals",
-        "the dirty frames are not published",
-        SIGNALS,
-        "ended",
-        ("self.set_dirty(dirty);", ""),
-    ),
-    source(
-        "signals, failing",
-        "a failure is not told",
-        SIGNALS,
-        "wait_for_room",
-        ("&state.failure", "&None"),
-    ),
-    source(
-        "signals, failing",
-        "a writer looks how many have ended after it has asked",
-        SIGNALS,
-        "slow_down",
-        (
-            "self.wait_for_room(ended)?;",
-            "let ended = self.state().ended + 0 * ended; self.wait_for_room(ended)?;",
-        ),
-    ),
-    source(
-        "signals, again",
-        "a writer does not ask again",
-        SIGNALS,
-        "wait_for_room",
-        ("before = self.want(&mut state);", "before = state.ended;"),
-    ),
-    source(
-        "signals, somebody else",
-        "a writer asks again and wakes nobody",
-        SIGNALS,
-        "wait_for_room",
-        ("before = self.want(&mut state);", "state.wanted = true;"),
     ),
     source("pins", "a pin has no fence", PINS, "pin", ("fence(SeqCst);", "")),
     source(
@@ -475,5 +333,74 @@ pub const MUTATIONS: &[Mutation] = &[
         "table/frames.rs",
         "reclaim",
         ("epoch.advance();", "self.free.push(self.retired[0].1);"),
+    ),
+    source(
+        "mirror",
+        "the copy of a control word is stored behind the even version",
+        SEGMENT,
+        "write_slot",
+        (
+            "under_version(group, || {
+            fill_slot(group, &table.geometry, place.slot, hash, lengths, content);
+            table.mirror_group(place, group);
+        });",
+            "under_version(group, || {
+            fill_slot(group, &table.geometry, place.slot, hash, lengths, content);
+        });
+            table.mirror_group(place, group);",
+        ),
+    ),
+    step("mirror, another thread", "another thread learns of an entry by a relaxed store"),
+    source(
+        "mirror, a removed entry",
+        "the copy of a control word is stored before the odd version",
+        SEGMENT,
+        "erase_slot",
+        (
+            "under_version(group, || {
+            clear_slot(group, &table.geometry, place.slot, byte);
+            table.mirror_group(place, group);
+        });",
+            "table.mirror.set(place.descriptor, 0, group::with_byte(control, place.slot, byte));
+            under_version(group, || clear_slot(group, &table.geometry, place.slot, byte));",
+        ),
+    ),
+    source(
+        "mirror, a line used again",
+        "a glance that finds nothing does not look at the epoch again",
+        GLANCE,
+        "absent",
+        ("self.epoch.unchanged(seen)", "true"),
+    ),
+    source(
+        "mirror, a checked page",
+        "who has checked a page does not look at its word again, and replaces copies",
+        TABLE,
+        "verify_page",
+        ("descriptor.page(page) == word", "true"),
+    ),
+    source(
+        "mirror, a checked page",
+        "who has checked a page does not look at its word again, and replaces copies",
+        MIRROR,
+        "set_unknown",
+        (
+            "let _ = word.compare_exchange(0, !control, Ordering::Relaxed, Ordering::Relaxed);",
+            "word.store(!control, Ordering::Relaxed);",
+        ),
+    ),
+    source(
+        "mirror, a line loaded again",
+        "a line that is used again keeps its copies",
+        DIRECTORY,
+        "new_descriptor",
+        ("self.mirror.forget(line);", ""),
+    ),
+    source(
+        "mirror, a line loaded again",
+        "who has checked a page looks neither at its word nor at the epoch again",
+        TABLE,
+        "verify_page",
+        ("descriptor.page(page) == word && self.epoch.unchanged(seen)", "true"),
     ),
 ];

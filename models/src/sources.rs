@@ -116,6 +116,22 @@ pub const SOURCES: &[Source] = &[
         replace: &[],
     },
     Source {
+        name: "table_mod_check",
+        file: "table/mod.rs",
+        functions: &["verify_page", "lost_block"],
+        before: "impl Table {\n",
+        after: "}\n",
+        replace: &[],
+    },
+    Source {
+        name: "table_mod_writer",
+        file: "table/mod.rs",
+        functions: &["read_page"],
+        before: "impl Writer {\n",
+        after: "}\n",
+        replace: &[],
+    },
+    Source {
         name: "table_directory",
         file: "table/directory.rs",
         functions: &[
@@ -197,9 +213,18 @@ pub const SOURCES: &[Source] = &[
     Source {
         name: "table_segment_methods",
         file: "table/segment.rs",
-        functions: &["impl Table: group", "impl Table: slot"],
+        functions: &["impl Table: group", "impl Table: slot", "mirror_group"],
         before: "impl Table {\n",
         after: "}\n",
         replace: &[],
     },
+    Source {
+        name: "table_segment_writer",
+        file: "table/segment.rs",
+        functions: &["group_of", "write_slot", "erase_slot"],
+        before: "impl Writer {\n",
+        after: "}\n",
+        replace: &[],
+    },
+    Source { name: "format_mod", file: "format/mod.rs", functions: &["u32_at", "u64_at"], ..WHOLE },
 ];

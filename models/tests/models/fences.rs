@@ -11,7 +11,9 @@ use swissdb_models::mutations::{MUTATIONS, Place};
 /// Fences that no model needs, and why.
 const OTHERS: &[(&str, &str, &str)] = &[
     ("storage/epoch.rs", "end", "ends all reading; nothing is used again after it"),
+    ("table/read/glance.rs", "is_absent", "the loads of read::search_group, which has a model"),
     ("table/read/many.rs", "match_group", "the loads of read::search_group, which has a model"),
+    ("table/read/many.rs", "match_groups", "the loads of read::search_group, which has a model"),
 ];
 
 #[test]

@@ -3,6 +3,13 @@
 pub(crate) const BLOCK: usize = 256;
 pub(crate) const ADDRESS_BYTES: usize = 24;
 
+mod fields {
+    //! The real ones.
+    include_source!("format_mod");
+}
+
+pub(crate) use fields::{u32_at, u64_at};
+
 #[allow(dead_code, unused, clippy::all)]
 pub(crate) mod group {
     //! The real one.

@@ -17,6 +17,7 @@ mod group_commit;
 mod harness;
 mod hash;
 mod log;
+mod mirror;
 mod mutant;
 mod pins;
 mod reuse;

@@ -4,15 +4,17 @@ pub(crate) use map::Map;
 
 pub(crate) mod map {
     //! Memory without a system.
+    use std::sync::Arc;
+
     use loom::sync::atomic::AtomicU64;
     use loom::sync::atomic::Ordering::Relaxed;
 
     /// Nothing, for there is no cache.
     pub(crate) fn prefetch<T>(_place: &T) {}
 
-    /// A mapping: words, and nothing else.
-    #[derive(Debug)]
-    pub(crate) struct Map(Vec<AtomicU64>);
+    /// A mapping: words, and nothing else. A clone is of the same ones.
+    #[derive(Clone, Debug)]
+    pub(crate) struct Map(Arc<[AtomicU64]>);
 
     impl Map {
         pub(crate) fn anonymous(bytes: usize) -> std::io::Result<Map> {

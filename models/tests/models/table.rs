@@ -2,14 +2,18 @@
 //!
 //! The readers' half is the real one, from the root to the slot: `table/read.rs`
 //! as it is, and the functions that it stands on. The writer's half is put
-//! together from the real steps, in the order in which the library takes them.
+//! together from the real steps, in the order in which the library takes them;
+//! how a slot is written or erased, and how a page is checked, are the real ones.
 
 use loom::sync::atomic::AtomicU64;
 use loom::sync::atomic::Ordering;
 use loom::sync::{Arc, Mutex, MutexGuard};
 
 use crate::error::{Error, Result};
-use crate::format::group::{self, Address, Geometry, Lengths, MAX_SLOT_WORDS};
+use crate::format::BLOCK;
+use crate::format::group::{
+    self, Address, Geometry, Lengths, MAX_SLOT_WORDS, PAGE_WORDS, PageRecord,
+};
 use crate::hash::Hasher;
 use crate::storage::epoch::ReuseEpoch;
 use crate::storage::map::{Map, copy_words, fill, load_bytes};
@@ -60,9 +64,14 @@ pub(crate) mod segment {
 mod real_functions {
     //! The real functions.
     #![allow(dead_code, unused, clippy::all)]
+    use super::segment::{clear_slot, fill_slot, under_version};
     use super::*;
+    use crate::format::group::{DELETED, EMPTY};
     include_source!("table_mod");
+    include_source!("table_mod_check");
+    include_source!("table_mod_writer");
     include_source!("table_segment_methods");
+    include_source!("table_segment_writer");
     mod directory {
         use super::*;
         include_source!("table_directory");
@@ -101,6 +110,15 @@ pub(crate) fn array_bits(depth: u8, leaves: &[Leaf]) -> u8 {
     leaves.iter().map(|leaf| leaf.depth).max().unwrap_or(depth) - depth
 }
 
+/// A slot of a segment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) descriptor: u32,
+    pub(crate) page: usize,
+    pub(crate) group: usize,
+    pub(crate) slot: usize,
+}
+
 /// A table, for readers.
 pub(crate) struct Table {
     pub(crate) path: std::path::PathBuf,
@@ -119,8 +137,11 @@ impl Table {
         panic!("every page of the directory is loaded");
     }
 
-    fn verify_page(&self, _: Descriptor<'_>, _: usize, _: PageWord) -> Result<()> {
-        panic!("every page is checked");
+    /// Reads a block of the file, which is what the mapping shows.
+    fn read_block(&self, bytes: &mut [u8; BLOCK], block: u32) -> Result<()> {
+        let words = self.maps.words(block).ok_or_else(|| self.lost_block(PageWord(block)))?;
+        load_bytes(words, 0, bytes);
+        Ok(())
     }
 
     /// Looks a key up with a glance, which sees all of a table of one group.
@@ -243,10 +264,10 @@ impl Writer {
         self.pool.take(&self.table.epoch, &keep, OWNER, 1).expect("a frame")
     }
 
-    /// Writes an entry into a slot of the current page, under its version:
-    /// `Writer::write_slot`.
+    /// Writes an entry into a slot of the first page.
     pub(crate) fn put(&self, slot: usize, key: u64, value: [u64; 2]) {
-        self.change(|group| self.fill(group, slot, key, value));
+        let hash = self.table.hasher().hash(&key.to_le_bytes());
+        self.put_hashed(slot, hash, key, value);
     }
 
     /// Changes the group of the current page under its version.
@@ -256,16 +277,18 @@ impl Writer {
 
     /// Puts an entry of this hash.
     pub(crate) fn put_hashed(&self, slot: usize, hash: u64, key: u64, value: [u64; 2]) {
-        self.change(|group| self.fill_hashed(group, slot, hash, key, value));
+        let lengths = Lengths { key: 8, value: 16 };
+        self.write_slot(self.place(slot), hash, lengths, &[key, value[0], value[1]]);
+    }
+
+    /// A slot of the first page.
+    pub(crate) fn place(&self, slot: usize) -> Place {
+        Place { descriptor: self.descriptor, page: 0, group: 0, slot }
     }
 
     /// Fills a slot that nobody looks at.
     pub(crate) fn fill(&self, group: &[AtomicU64], slot: usize, key: u64, value: [u64; 2]) {
         let hash = self.table.hasher().hash(&key.to_le_bytes());
-        self.fill_hashed(group, slot, hash, key, value);
-    }
-
-    fn fill_hashed(&self, group: &[AtomicU64], slot: usize, hash: u64, key: u64, value: [u64; 2]) {
         let lengths = Lengths { key: 8, value: 16 };
         let content = [key, value[0], value[1]];
         segment::fill_slot(group, &self.table.geometry, slot, hash, lengths, &content);
@@ -299,6 +322,52 @@ impl Writer {
         let (array, bits) = table.record(old.info().directory).array();
         table.store_leaf(array, bits, 0, &table.leaf(new));
         self.descriptor = new.line;
+    }
+
+    /// Puts a new segment in the place of the old one, whose line becomes the
+    /// descriptor of a segment that is loaded: `Writer::retire_segment`,
+    /// `Table::make_descriptors`. Returns the line.
+    pub(crate) fn replace_and_use_line_again(&mut self) -> u32 {
+        let line = self.descriptor;
+        self.replace_segment();
+        let table = &*self.table;
+        table.structure().retire(&table.epoch, line, DESCRIPTOR_LINES);
+        table.epoch.advance();
+        let mut lines = table.structure();
+        let again = table.new_descriptor(&mut lines).expect("a line");
+        assert_eq!(again.line, line, "another line");
+        again.set_page(0, PageWord::unverified_block(1));
+        line
+    }
+
+    /// Makes the page one of the file that nobody has checked, before anybody
+    /// looks: as in a table that was just opened.
+    pub(crate) fn as_opened(&self) {
+        let table = &*self.table;
+        let descriptor = table.descriptor(self.descriptor);
+        let mut bytes = [0; BLOCK];
+        load_bytes(table.page_words(descriptor.page(0)).expect("a frame"), 0, &mut bytes);
+        let record = PageRecord { table: 0, depth: 0, page: 0, generation: 1 };
+        descriptor.set_crc(0, group::seal(&mut bytes, &table.geometry, record));
+        let block = table.maps.words(0).expect("the first block");
+        for (word, bytes) in block.iter().zip(bytes.as_chunks::<8>().0) {
+            word.store(u64::from_ne_bytes(*bytes), Ordering::Relaxed);
+        }
+        table.mirror.forget(descriptor.line);
+        descriptor.set_page(0, PageWord::unverified_block(0));
+    }
+
+    /// Sees to it that the page is checked, as whoever changes it does first.
+    pub(crate) fn check_page(&self) {
+        self.read_page(self.table.descriptor(self.descriptor), 0).expect("a sound page");
+    }
+
+    /// The control word of the page's group, and its copy.
+    pub(crate) fn control_and_copy(&self) -> (u64, u64) {
+        let table = &*self.table;
+        let copy = table.mirror.control(self.descriptor, 0);
+        let words = table.page_words(table.descriptor(self.descriptor).page(0)).expect("a page");
+        (words[group::CONTROL].load(Ordering::Relaxed), copy)
     }
 
     /// Puts a new array in the place of the old one.
