@@ -236,7 +236,7 @@ impl Checkpoint<'_> {
     }
 
     fn wrote(&self, id: u16, captured: &Captured, crc: u32) -> Result<()> {
-        self.with_writer(id, |writer, _| writer.wrote(captured, crc))
+        self.with_writer(id, |writer, ws| writer.wrote(ws, captured, crc))
     }
 
     fn write_root_and_free_map(&mut self, i: usize) -> Result<()> {

@@ -11,7 +11,7 @@
 //!
 //! free --take--> dirty --checkpoint--> clean --evict--> retired --epoch--> free
 //!                  |                     '--write again--> dirty
-//!                  '--replaced while a checkpoint writes it--> superseded --> retired
+//!                  '--replaced before a checkpoint has written it--> superseded --> retired
 //! ```
 //!
 //! Invariants: a dirty frame has one block reserved for it in its table; a
@@ -107,7 +107,8 @@ pub(crate) struct Info {
     pub(crate) owner: Owner,
     /// The generation in which it became dirty, or was superseded.
     pub(crate) generation: u64,
-    /// The block with the same content, if it is clean.
+    /// The block with the same content, if it is clean; the one that the
+    /// checkpoint under way has written it to, if it is dirty; else 0.
     pub(crate) block: u32,
 }
 
@@ -297,7 +298,14 @@ impl Pool {
 
     /// A dirty frame that no checkpoint holds belongs to a new generation.
     pub(crate) fn renew(&mut self, frame: u32, generation: u64) {
-        self.infos[frame as usize].generation = generation;
+        let info = &mut self.infos[frame as usize];
+        *info = Info { generation, block: 0, ..*info };
+    }
+
+    /// The checkpoint under way has written a frame to that block; with 0, it
+    /// has failed.
+    pub(crate) fn written(&mut self, frame: u32, block: u32) {
+        self.infos[frame as usize].block = block;
     }
 
     /// A dirty frame has been written to a block.
@@ -331,7 +339,7 @@ impl Pool {
             State::Clean => self.clean -= 1,
             State::Free => debug_assert!(false, "a free frame is not retired"),
         }
-        info.state = State::Free;
+        (info.state, info.block) = (State::Free, 0);
         self.retired.push_back((epoch.read(), frame));
     }
 

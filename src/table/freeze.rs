@@ -5,8 +5,8 @@
 //! advances, so that pages written from now on are copies. Each pending
 //! directory page is *captured* (its segments' counts, where their pages are)
 //! either by the checkpoint, one at a time, or by a writer just before it
-//! changes that page. Captured frames are not changed or reused until the
-//! checkpoint has ended, so they are written without any lock.
+//! changes that page. Captured frames are not changed or reused until they are
+//! written, which therefore needs no lock.
 //!
 //! ```text
 //! freeze ──> pending ──capture──> captured ──hand out──> progress ──finish──> clean
@@ -17,6 +17,18 @@
 //! Blocks for what is handed out are taken from those reserved when it became
 //! dirty. After a failure they are given back, and everything belongs to the
 //! next checkpoint.
+//!
+//! # What is written is let go
+//!
+//! A page that was frozen is copied before it is changed, and where changes are
+//! spread all over a table, soon every page is there twice. Writers were slowed
+//! for that: in a table of half the write buffer, for most of each checkpoint.
+//! But as soon as a page was written nothing needs its frame but memory itself:
+//! so from then on it is changed in place, and one that was replaced before is
+//! given back. That its block is no more what memory says is noted
+//! ([`Frozen::gone`]): it dies when the checkpoint has ended, or is free if it has
+//! failed. States that wait may have borrowed the frame; while there are any,
+//! it stays.
 //!
 //! # Several states, one behind the other
 //!
@@ -107,6 +119,9 @@ pub(crate) struct Frozen {
     pending: Vec<u32>,
     captured: Vec<Captured>,
     progress: Vec<Progress>,
+    /// Blocks that were written, and of which the page was changed or replaced
+    /// since, in that generation, so that its frame was let go.
+    gone: Vec<(u64, u32)>,
     /// How far finishing has come.
     finished: usize,
     /// Whether live bytes were counted anew before.
@@ -180,6 +195,7 @@ impl Writer {
             pending: std::mem::take(&mut self.dirty),
             captured: Vec::new(),
             progress: Vec::new(),
+            gone: Vec::new(),
             finished: 0,
             recounted: std::mem::take(&mut self.recounted),
             inherited,
@@ -249,8 +265,10 @@ impl Writer {
         Some(captured)
     }
 
-    /// What was handed out last has been written, with these checksums.
-    pub(crate) fn wrote(&mut self, captured: &Captured, crc: u32) {
+    /// What was handed out last has been copied to be written, with these
+    /// checksums: its frames are not needed for that any more.
+    pub(crate) fn wrote(&mut self, ws: &mut Workspace, captured: &Captured, crc: u32) {
+        let alone = self.frozen.len() == 1;
         let Some(frozen) = self.frozen.front_mut() else {
             return;
         };
@@ -258,9 +276,28 @@ impl Writer {
             return;
         };
         progress.block.crc = crc;
-        for ((_, block), page) in progress.frames.iter_mut().zip(&captured.dirty) {
+        for ((frame, block), page) in progress.frames.iter_mut().zip(&captured.dirty) {
             block.crc = captured.page.segments[page.segment].pages[page.page].crc;
+            ws.pool.written(*frame, block.block);
+            let info = ws.pool.info(*frame);
+            if info.state == State::Superseded && alone {
+                frozen.gone.push((info.generation, block.block));
+                ws.pool.retire(&ws.epoch, *frame);
+            }
         }
+    }
+
+    /// A frozen page is about to be changed or replaced, of which the frame says
+    /// that it was written to this block, or to none. Says whether the frame may
+    /// be had at once: then that is the end of the block.
+    pub(super) fn let_go(&mut self, ws: &Workspace, block: u32) -> bool {
+        let [frozen] = self.frozen.make_contiguous() else {
+            return false;
+        };
+        if block != 0 {
+            frozen.gone.push((ws.generation, block));
+        }
+        block != 0
     }
 
     /// The entries of the root, when all directory pages have been written.

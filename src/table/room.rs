@@ -329,6 +329,9 @@ impl Writer {
         let info = *ws.pool.info(frame);
         match info.state {
             State::Dirty if ws.is_frozen(info.generation) => {
+                if self.let_go(ws, info.block) {
+                    return ws.pool.retire(&ws.epoch, frame);
+                }
                 ws.pool.supersede(frame, ws.generation);
             }
             State::Dirty => {

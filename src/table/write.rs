@@ -149,24 +149,31 @@ impl Writer {
         self.touch(ws, descriptor.info().directory)?;
         let word = descriptor.page(place.page);
         let state = word.is_frame().then(|| *ws.pool.info(word.number()));
-        match state.map(|info| (info.state, info.generation, info.block)) {
-            Some((State::Clean, _, block)) => {
-                self.blocks.reserve(&ws.epoch, 1)?;
-                self.blocks.die(block);
-                ws.pool.dirty_again(word.number(), ws.generation);
+        if let Some(info) = state
+            && info.state == State::Dirty
+            && !ws.is_frozen(info.generation)
+        {
+            ws.pool.renew(word.number(), ws.generation);
+        } else {
+            self.blocks.reserve(&ws.epoch, 1)?;
+            match state {
+                Some(info) if info.state == State::Clean => {
+                    self.blocks.die(info.block);
+                    ws.pool.dirty_again(word.number(), ws.generation);
+                }
+                Some(info) if self.let_go(ws, info.block) => {
+                    ws.pool.renew(word.number(), ws.generation);
+                }
+                _ => self.copy_page(ws, place, word)?,
             }
-            Some((_, generation, _)) if !ws.is_frozen(generation) => {
-                ws.pool.renew(word.number(), ws.generation);
-            }
-            _ => self.copy_page(ws, place, word)?,
         }
         descriptor.set_writable(place.page, ws.generation);
         Ok(())
     }
 
-    /// Copies a page from its block, or from a frame that a checkpoint holds.
+    /// Copies a page from its block, or from a frame that a checkpoint holds. A
+    /// block is reserved for the copy, and given back if that fails.
     fn copy_page(&mut self, ws: &mut Workspace, place: Place, word: PageWord) -> Result<()> {
-        self.blocks.reserve(&ws.epoch, 1)?;
         let page = place.page as u8;
         let owner = Owner { table: self.table.id, page, descriptor: place.descriptor };
         let Some(frame) = ws.take_frame(owner) else {

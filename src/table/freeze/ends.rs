@@ -1,7 +1,7 @@
 //! How a frozen state ends: it is durable, or it is thawed.
 //!
-//! When the headers are durable, the frames that were written become clean, or
-//! are given back if they were replaced meanwhile, a bite of them with each
+//! When the headers are durable, the frames that were written and not let go
+//! become clean, or are given back if they were replaced meanwhile, a bite of them with each
 //! holding of the writer lock. What a state behind this one inherits or borrows
 //! from it is noted there. A block whose page or directory page was replaced
 //! meanwhile dies with the first state that does not see it any more.
@@ -9,6 +9,7 @@
 //! If the checkpoint failed, everything is dirty again, and so is what the
 //! states behind it would have written: they need what it would have.
 
+use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 
 use crate::format::header::Run;
@@ -26,6 +27,12 @@ impl Writer {
             return false;
         };
         while frames > 0
+            && let Some((generation, block)) = frozen.gone.pop()
+        {
+            frames -= 1;
+            self.blocks.die_as_of(block, generation);
+        }
+        while frames > 0
             && let Some(progress) = frozen.progress.get_mut(frozen.finished)
         {
             while frames > 0
@@ -40,7 +47,7 @@ impl Writer {
                 frozen.finished += 1;
             }
         }
-        let more = frozen.finished < frozen.progress.len();
+        let more = frozen.finished < frozen.progress.len() || !frozen.gone.is_empty();
         self.frozen.push_front(frozen);
         more
     }
@@ -54,6 +61,10 @@ impl Writer {
             }
         }
         let info = *ws.pool.info(frame);
+        if info.block != block.block {
+            // It was let go, and may hold another page now.
+            return;
+        }
         if info.state == State::Superseded {
             self.blocks.die_as_of(block.block, info.generation);
             ws.pool.retire(&ws.epoch, frame);
@@ -88,6 +99,10 @@ impl Writer {
     /// the header is where these runs say. The next state, if there is one, is
     /// the one to be written now.
     pub(crate) fn finish(&mut self, ws: &mut Workspace, root: Run, map: Run, covered: u32) {
+        let gone = self.frozen.front_mut().map(|frozen| std::mem::take(&mut frozen.gone));
+        for (generation, block) in gone.into_iter().flatten() {
+            self.blocks.die_as_of(block, generation);
+        }
         self.blocks.settle(&ws.epoch, covered);
         (self.root_run, self.map_run) = (root, map);
         let Some(frozen) = self.frozen.pop_front() else {
@@ -119,10 +134,15 @@ impl Writer {
                 self.thaw_frame(ws, page.frame);
             }
         }
+        let gone: HashSet<u32> = frozen.gone.iter().map(|(_, block)| *block).collect();
         for progress in frozen.progress {
             for (frame, block) in progress.frames {
                 self.blocks.give_back(block.block);
+                if gone.contains(&block.block) {
+                    continue;
+                }
                 self.blocks.reserve_again();
+                ws.pool.written(frame, 0);
                 self.thaw_frame(ws, frame);
             }
             self.blocks.give_back(progress.block.block);

@@ -90,7 +90,7 @@ impl Store {
         let before: Vec<_> = captured.dirty.iter().map(|page| self.frame(page.frame)).collect();
         between(self);
         let directory = self.write_pages(at, &mut captured, &before);
-        self.writer.wrote(&captured, directory);
+        self.writer.wrote(&mut self.ws, &captured, directory);
         true
     }
 

@@ -196,3 +196,51 @@ fn a_table_in_a_tiny_pool_evicts_clean_frames_and_reads_them_back() {
     store.checkpoint();
     store.reopen().check(&model);
 }
+
+/// Pages were copied for changes until the checkpoint had ended, twice the
+/// table in the end, and writers were slowed for it.
+#[test]
+fn a_page_that_was_written_is_changed_where_it_is() {
+    for fails in [false, true] {
+        let (mut store, mut model) = (Store::new(Setup::new(56)), Model::new());
+        fill(&mut store, &mut model, 2000);
+        let (frozen, dirty) = (model.clone(), store.ws.pool.dirty());
+        let mut at = store.begin();
+        while store.step(&at, &mut |_| ()) {}
+        for key in model.keys().cloned().collect::<Vec<_>>() {
+            store.insert(&key, b"changed").unwrap();
+            model.insert(key, b"changed".to_vec());
+        }
+        assert_eq!((store.ws.pool.dirty(), store.ws.pool.superseded()), (dirty, 0));
+        store.write_root(&mut at).unwrap();
+        if fails {
+            store.give_up(at);
+        } else {
+            store.finish(at, &mut |_| ());
+            store.reopen().check(&frozen);
+        }
+        store.check(&model);
+        store.checkpoint();
+        store.check(&model);
+        store.reopen().check(&model);
+    }
+}
+
+#[test]
+fn a_frame_that_was_replaced_is_given_back_when_it_is_written() {
+    let (mut store, mut model) = (Store::new(Setup::new(56)), Model::new());
+    fill(&mut store, &mut model, 2000);
+    let (frozen, dirty) = (model.clone(), store.ws.pool.dirty());
+    let mut at = store.begin();
+    for key in model.keys().cloned().collect::<Vec<_>>() {
+        store.insert(&key, b"changed").unwrap();
+        model.insert(key, b"changed".to_vec());
+    }
+    assert_eq!((store.ws.pool.dirty(), store.ws.pool.superseded()), (2 * dirty, dirty));
+    while store.step(&at, &mut |_| ()) {}
+    assert_eq!((store.ws.pool.dirty(), store.ws.pool.superseded()), (dirty, 0));
+    store.write_root(&mut at).unwrap();
+    store.finish(at, &mut |_| ());
+    store.reopen().check(&frozen);
+    store.check(&model);
+}
