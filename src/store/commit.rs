@@ -16,13 +16,14 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crate::error::{Error, Result};
+use crate::format::BLOCK;
 use crate::format::group::Address;
 use crate::format::record::{OP_HEADER, Op, OpKind, RECORD_HEADER};
 use crate::log::{Poison, Room};
 use crate::options::Durability;
-use crate::table::Table;
 use crate::table::read::mark::Removal;
 use crate::table::write::{spilled_crc, spilled_part};
+use crate::table::{Table, Writer};
 
 use super::space::Behind;
 use super::{Core, LogBytes, Store};
@@ -293,17 +294,16 @@ impl Store {
         let logged = logged - core.checkpointed_bytes;
         if file != core.last_file {
             core.last_file = file;
+            core.log_share = self.log_share(core);
             let shares = if core.ws.frozen.is_some() { 1 } else { 2 };
-            let late = logged >= shares * self.log_share(core);
+            let late = logged >= shares * core.log_share;
             self.space.set_behind(Behind::Checkpoint, late);
             self.space.ended_file();
         }
         if core.ws.frozen.is_some() {
             return;
         }
-        let least = self.options.log_share().0;
-        if dirty >= self.signals.wanted_at() || (logged >= least && logged >= self.log_share(core))
-        {
+        if dirty >= self.signals.wanted_at() || logged >= core.log_share {
             self.signals.request();
         }
     }
@@ -317,12 +317,16 @@ impl Store {
         replayed + total.saturating_sub(core.checkpointed_bytes)
     }
 
-    /// The bytes of log after which a checkpoint is due: as many as the tables
-    /// have, within bounds.
+    /// The bytes of log after which a checkpoint is due: as many as the store
+    /// has, in tables and alive in the log, within bounds. A checkpoint writes
+    /// up to all of its pages, whatever was logged, and syncs; so the larger
+    /// a store is, the more has to be logged for it. Costs a step for each log
+    /// file with live entries, so it is found once for each file.
     fn log_share(&self, core: &Core) -> u64 {
         let (least, most) = self.options.log_share();
         let blocks = core.writers().map(|w| u64::from(w.blocks.allocated())).sum::<u64>();
-        (blocks * 4096).clamp(least, most)
+        let spilled = core.writers().map(Writer::live_total).sum::<u64>();
+        (blocks * BLOCK as u64 + spilled).clamp(least, most)
     }
 
     /// Waits until a commit is durable, if each commit has to be.

@@ -93,6 +93,9 @@ pub(crate) struct Core {
     pub(crate) checkpointed_commit: u64,
     /// The log file that the last commit went to.
     pub(crate) last_file: u32,
+    /// The bytes of log after which a checkpoint is due, as of when that file
+    /// was begun.
+    pub(crate) log_share: u64,
     /// Kept from one batch to the next.
     pub(crate) steps: Steps,
 }
