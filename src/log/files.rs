@@ -146,13 +146,13 @@ impl LogFile {
     }
 
     /// Brings what was let go back: for readers of values, and ahead of the
-    /// writer, who has gone on meanwhile.
-    pub(super) fn take_back(&self, let_go: Range<u64>) {
+    /// writer, who has gone on meanwhile, if it writes through the mapping.
+    pub(super) fn take_back(&self, let_go: Range<u64>, by_calls: bool) {
         if let_go.is_empty() {
             return;
         }
         self.map.populate_read(let_go.start as usize, (let_go.end - let_go.start) as usize);
-        if self.stated_end().is_none() {
+        if !by_calls && self.stated_end().is_none() {
             self.map.populate_write(self.end() as usize, (WINDOW / 2) as usize);
         }
     }

@@ -129,6 +129,8 @@ pub(crate) struct Log {
     /// file whose activation is durable.
     rotated: AtomicU32,
     settled: AtomicU32,
+    /// Whether most of what was appended last was written by calls.
+    by_calls: AtomicBool,
     sync: Mutex<SyncState>,
     synced: [Condvar; 2],
     work: Mutex<Work>,
@@ -241,6 +243,7 @@ impl Log {
             durable: AtomicU64::new(0),
             rotated: AtomicU32::new(0),
             settled: AtomicU32::new(0),
+            by_calls: AtomicBool::new(options.append_by_call),
             sync: Mutex::default(),
             synced: Default::default(),
             work: Mutex::new(Work::new()),

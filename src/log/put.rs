@@ -82,7 +82,8 @@ fn write(to: &Writable, way: Way, bytes: &[u8], offset: u64) -> io::Result<()> {
     }
 }
 
-/// Writes a record at an offset.
+/// Writes a record at an offset. With one operation the checksum of its value may
+/// be known.
 ///
 /// # Errors
 ///
@@ -93,7 +94,7 @@ pub(super) fn put_record(
     way: Way,
     offset: u64,
     header: &RecordHeader,
-    ops: &[Op<'_>],
+    (ops, known): (&[Op<'_>], Option<u32>),
     buffer: &mut [u8; BUFFER],
 ) -> io::Result<()> {
     if padded(u64::from(header.length)) <= BUFFER as u64 {
@@ -103,7 +104,10 @@ pub(super) fn put_record(
             ops.iter().try_for_each(|op| {
                 pieces.push(&op.encode_header())?;
                 pieces.push(op.key)?;
-                pieces.push(op.value)
+                match known {
+                    Some(crc) => pieces.push_known(op.value, crc),
+                    None => pieces.push(op.value),
+                }
             })
         })
     }
@@ -283,6 +287,16 @@ impl Pieces<'_> {
         }
         self.buffer[self.filled..self.filled + bytes.len()].copy_from_slice(bytes);
         self.filled += bytes.len();
+        Ok(())
+    }
+
+    /// Writes bytes whose checksum is known.
+    fn push_known(&mut self, bytes: &[u8], crc: u32) -> io::Result<()> {
+        self.flush()?;
+        write(self.to, self.way, bytes, self.at)?;
+        self.at += bytes.len() as u64;
+        let known = crc32fast::Hasher::new_with_initial_len(crc, bytes.len() as u64);
+        self.crc.combine(&known);
         Ok(())
     }
 

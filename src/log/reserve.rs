@@ -127,11 +127,14 @@ impl Log {
     pub(super) fn fill_reserve(&self, go_on: &GoOn<'_>) -> Result<()> {
         let max_file = self.options.max_file;
         loop {
+            let asked = self.is_asked_for_file();
             let size = {
                 let mut next = lock(&self.next);
                 next.refill_reserve(max_file);
                 let size = (next.grown / 4).clamp(MIN_FILE.min(max_file), max_file);
-                if !next.reserve.lacks(size) {
+                // Larger files than there are can wait.
+                let enough = asked && next.reserve.is_whole();
+                if enough || !next.reserve.lacks(size) {
                     return Ok(());
                 }
                 size

@@ -58,6 +58,10 @@ const ASK_AT: u64 = 128 << 10;
 /// What is kept of the active file for urgent records, in bytes.
 const RESERVE: u64 = 64 << 10;
 
+/// From this length on, for each of its operations, a record is written by a
+/// call in all stores.
+const LONG: u64 = 48 << 10;
+
 /// The same if all of it is.
 const ALL: u64 = u64::MAX / 2;
 
@@ -113,6 +117,8 @@ pub(crate) struct Appender {
     way: Way,
     /// How far the active file is mapped for writing, or need not be.
     populated: u64,
+    /// Bytes of long records since it was looked at what to map ahead.
+    long: u64,
     /// Whether the file after the active one has been asked for.
     asked: bool,
     /// Bytes appended since the log was opened.
@@ -139,6 +145,7 @@ impl Appender {
             poke_at: offset,
             way,
             populated: if way == Way::Mapping { offset } else { u64::MAX },
+            long: 0,
             asked: false,
             total: 0,
             user: 0,
@@ -234,7 +241,20 @@ impl Appender {
     /// same: `Io`, and nothing has changed.
     #[inline]
     pub(crate) fn append(&mut self, ops: &[Op<'_>]) -> Result<Placed> {
-        self.append_by(self.way, ops)
+        let length = length(ops);
+        let way = self.way_of(length, ops.len());
+        self.append_by(way, length, (ops, None))
+    }
+
+    /// The same for one operation, with the checksum of its value if that is known.
+    ///
+    /// # Errors
+    ///
+    /// As [`append`](Appender::append).
+    pub(crate) fn append_one(&mut self, op: &Op<'_>, known: Option<u32>) -> Result<Placed> {
+        let length = RECORD_HEADER as u64 + op.encoded_len();
+        let way = self.way_of(length, 1);
+        self.append_by(way, length, (std::slice::from_ref(op), known))
     }
 
     /// The same for a record whose effect is there already, so that it cannot
@@ -244,7 +264,7 @@ impl Appender {
     ///
     /// `Poisoned`, or what now poisons the store.
     pub(crate) fn append_surely(&mut self, ops: &[Op<'_>]) -> Result<Placed> {
-        self.append_by(Way::Mapping, ops)
+        self.append_by(Way::Mapping, length(ops), (ops, None))
     }
 
     /// The same for so many operations that are encoded already.
@@ -253,7 +273,8 @@ impl Appender {
     ///
     /// As [`append`](Appender::append).
     pub(crate) fn append_encoded(&mut self, body: &[u8], count: usize) -> Result<Placed> {
-        let (way, length) = (self.way, (RECORD_HEADER + body.len()) as u64);
+        let length = (RECORD_HEADER + body.len()) as u64;
+        let way = self.way_of(length, count);
         self.append_record(way, (length, count), |to, at, header, buffer| {
             put_encoded(to, way, at, header, body, buffer)
         })
@@ -315,11 +336,25 @@ impl Appender {
         }
     }
 
+    /// How a record of that many bytes and operations is written.
     #[inline]
-    fn append_by(&mut self, way: Way, ops: &[Op<'_>]) -> Result<Placed> {
-        let length = ops.iter().fold(RECORD_HEADER as u64, |sum, op| sum + op.encoded_len());
+    fn way_of(&mut self, length: u64, ops: usize) -> Way {
+        if length < LONG * ops as u64 {
+            return self.way;
+        }
+        self.long += length;
+        Way::Call
+    }
+
+    #[inline]
+    fn append_by(
+        &mut self,
+        way: Way,
+        length: u64,
+        (ops, known): (&[Op<'_>], Option<u32>),
+    ) -> Result<Placed> {
         self.append_record(way, (length, ops.len()), |to, at, header, buffer| {
-            put_record(to, way, at, header, ops, buffer)
+            put_record(to, way, at, header, (ops, known), buffer)
         })
     }
 
@@ -421,7 +456,14 @@ impl Appender {
         if self.populated < log.size && self.offset + WINDOW / 2 >= self.populated {
             let from = self.populated.max(self.offset);
             self.populated = (from + WINDOW).min(log.size);
-            self.log.ask_to_populate(Populate { file: log.clone(), from, to: self.populated });
+            // Who writes by calls needs nothing mapped, and what is mapped is
+            // filled with zeros before.
+            let by_calls = std::mem::take(&mut self.long) >= WINDOW / 4;
+            self.log.by_calls.store(by_calls, Relaxed);
+            if !by_calls {
+                let to = self.populated;
+                self.log.ask_to_populate(Populate { file: log.clone(), from, to });
+            }
         }
         self.set_poke();
     }
@@ -450,6 +492,12 @@ impl Appender {
         }
         error
     }
+}
+
+/// The length of a record with these operations.
+#[inline]
+fn length(ops: &[Op<'_>]) -> u64 {
+    ops.iter().fold(RECORD_HEADER as u64, |sum, op| sum + op.encoded_len())
 }
 
 /// Writes the activation of a prepared file and makes it known. It is durable

@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use crate::error::{Error, Result};
 use crate::format::BLOCK;
-use crate::format::group::Address;
+use crate::format::group::{Address, Shape};
 use crate::format::record::{OP_HEADER, Op, OpKind, RECORD_HEADER};
 use crate::log::{Poison, Room};
 use crate::options::Durability;
@@ -97,10 +97,11 @@ impl Store {
             return Err(Error::ReadOnly);
         };
         let ready = writer.prepare_insert(ws, hash, op.key, &log)?;
+        let (spilled, known) = spilled_of(&writer.table, op);
         let unfinished = Unfinished(&self.poison);
-        let placed = appender.append(std::slice::from_ref(op))?;
+        let placed = appender.append_one(op, known)?;
         let key_at = placed.offset + (RECORD_HEADER + OP_HEADER) as u32;
-        let address = address_of(&writer.table, hash, op, placed.file, key_at);
+        let address = spilled.map(|spilled| spilled.address(hash, placed.file, key_at));
         writer.put(ready, hash, op.key, op.value, address);
         unfinished.end();
         writer.assert_place(ready);
@@ -339,6 +340,34 @@ impl Store {
     }
 }
 
+/// The spilled part of an operation.
+struct Spilled {
+    /// Where it begins, counted from the key, and its length.
+    start: usize,
+    len: usize,
+    crc: u32,
+}
+
+impl Spilled {
+    /// Its address, where the key is there in a log file.
+    fn address(&self, hash: u64, file: u32, key_at: u32) -> Address {
+        let (start, len) = (self.start as u32, self.len as u32);
+        Address { hash, len, crc: self.crc, file, offset: key_at + start }
+    }
+}
+
+/// The spilled part of an operation, and the checksum of its value if that part
+/// is the value: the record needs it, too.
+fn spilled_of(table: &Table, op: &Op<'_>) -> (Option<Spilled>, Option<u32>) {
+    let shape = table.geometry.shape(op.key.len(), op.value.len());
+    let Some((start, len)) = spilled_part(shape, op.key.len(), op.value.len()) else {
+        return (None, None);
+    };
+    let crc = spilled_crc(shape, op.key, op.value);
+    let of_value = (shape == Shape::ValueSpilled).then_some(crc);
+    (Some(Spilled { start, len, crc }), of_value)
+}
+
 /// The address of the spilled part of an operation that is in the log.
 pub(crate) fn address_of(
     table: &Table,
@@ -347,10 +376,8 @@ pub(crate) fn address_of(
     file: u32,
     key_at: u32,
 ) -> Option<Address> {
-    let shape = table.geometry.shape(op.key.len(), op.value.len());
-    let (start, len) = spilled_part(shape, op.key.len(), op.value.len())?;
-    let crc = spilled_crc(shape, op.key, op.value);
-    Some(Address { hash, len: len as u32, crc, file, offset: key_at + start as u32 })
+    let (spilled, _) = spilled_of(table, op);
+    spilled.map(|spilled| spilled.address(hash, file, key_at))
 }
 
 #[cold]
