@@ -270,11 +270,18 @@ fn clean_while_due(cleaner: &mut Cleaner, store: &Store) -> Result<()> {
             break;
         }
         if balance.wants_checkpoint() {
-            // Its end leads to another look.
+            if balance.is_late() {
+                store.space.set_behind(Behind::Checkpoint, true);
+            }
+            // Its end ends the waiting, and leads to another look.
             store.signals.request();
             break;
         }
-        store.space.set_behind(Behind::Cleaner, balance.is_past_bound());
+        if !balance.wants_cleaning() {
+            break;
+        }
+        let behind = balance.is_past_bound() || balance.is_late();
+        store.space.set_behind(Behind::Cleaner, behind);
         if !cleaner.step(store, &balance, Zeal::Upkeep)? {
             break;
         }

@@ -4,8 +4,9 @@
 //! variable until there is something to do, and does three things: it syncs
 //! when the oldest undurable byte has waited for the sync interval, it prepares
 //! the next file while the active one fills, and it maps the next stretch of
-//! the active file for writing, so that appending does not fault (a store that
-//! appends by system calls does without). Nothing
+//! the active file for writing, so that appending does not fault (while most of
+//! what is appended is written by system calls, it does without; that stretch
+//! is mapped between two pieces of zeros, too). Nothing
 //! depends on it for correctness: whoever needs a file or a sync and finds no
 //! keeper does the work itself.
 //!
@@ -173,6 +174,11 @@ impl Log {
             drop(work);
             self.wake.notify_all();
         }
+    }
+
+    /// Whoever asked for a file was heard.
+    pub(super) fn heard(&self) {
+        lock(&self.work).prepare = false;
     }
 
     /// Whether a file was asked for and is not being prepared yet.

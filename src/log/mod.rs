@@ -86,9 +86,10 @@ use crate::storage::Storage;
 use crate::storage::pins::{self, Protected};
 
 pub(crate) use self::poison::Poison;
+pub(crate) use self::put::Placed;
 pub(crate) use self::scan::Replayed;
 pub(crate) use self::values::HeldFiles;
-pub(crate) use self::writer::{Appender, Placed, Room};
+pub(crate) use self::writer::{Appender, Room};
 
 /// The size of the first log file in bytes, and the least of all.
 pub(crate) const MIN_FILE: u64 = 1 << 20;

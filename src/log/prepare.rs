@@ -218,6 +218,7 @@ impl Log {
     /// Prepares an ordinary next file if there is none: for the keeper.
     pub(super) fn prepare_ahead(&self) -> Result<()> {
         self.poison.check()?;
+        self.heard();
         let mut next = lock(&self.next);
         if next.preparing || next.ready.is_some() {
             return Ok(());

@@ -21,7 +21,7 @@
 //! file is prepared before that. Whatever becomes a spare fills it up then.
 //!
 //! The keeper makes the reserve, after the file ahead, and larger ones when
-//! files have grown. A store that comes to rest makes it small again
+//! files have grown, as long as nobody asks for the next file. A store that comes to rest makes it small again
 //! ([`small`](super::small)). It is removed when the store is closed or
 //! compacted, and recycled after a crash like everything else that was
 //! prepared. Guarded by the lock of the next file.

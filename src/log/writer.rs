@@ -43,7 +43,9 @@ use std::sync::atomic::Ordering::{Relaxed, Release};
 use super::files::{LogFile, Writable};
 use super::keeper::Populate;
 use super::prepare::Fresh;
-use super::put::{BUFFER, Way, compose, put_composed, put_encoded, put_record, take_back};
+use super::put::{
+    BUFFER, Placed, Way, compose, length, put_composed, put_encoded, put_record, take_back,
+};
 use super::{Log, WINDOW, lock};
 use crate::error::{Error, Result};
 use crate::format::record::{
@@ -58,10 +60,6 @@ const ASK_AT: u64 = 128 << 10;
 /// What is kept of the active file for urgent records, in bytes.
 const RESERVE: u64 = 64 << 10;
 
-/// From this length on, for each of its operations, a record is written by a
-/// call in all stores.
-const LONG: u64 = 48 << 10;
-
 /// The same if all of it is.
 const ALL: u64 = u64::MAX / 2;
 
@@ -74,17 +72,6 @@ pub(crate) enum Room {
     /// It cannot: give the writer lock back, call [`Log::wait_for_file`] and
     /// try again.
     Wait,
-}
-
-/// Where a record was put.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Placed {
-    /// The number of the file.
-    pub(crate) file: u32,
-    /// Where the record begins in it, in bytes.
-    pub(crate) offset: u32,
-    /// Its commit number.
-    pub(crate) commit: u64,
 }
 
 /// A record that is put together, and not in the log yet.
@@ -117,7 +104,8 @@ pub(crate) struct Appender {
     way: Way,
     /// How far the active file is mapped for writing, or need not be.
     populated: u64,
-    /// Bytes of long records since it was looked at what to map ahead.
+    /// Bytes that were written another way since it was looked at what to map
+    /// ahead.
     long: u64,
     /// Whether the file after the active one has been asked for.
     asked: bool,
@@ -242,7 +230,7 @@ impl Appender {
     #[inline]
     pub(crate) fn append(&mut self, ops: &[Op<'_>]) -> Result<Placed> {
         let length = length(ops);
-        let way = self.way_of(length, ops.len());
+        let way = self.way.of(length, ops.len());
         self.append_by(way, length, (ops, None))
     }
 
@@ -253,7 +241,7 @@ impl Appender {
     /// As [`append`](Appender::append).
     pub(crate) fn append_one(&mut self, op: &Op<'_>, known: Option<u32>) -> Result<Placed> {
         let length = RECORD_HEADER as u64 + op.encoded_len();
-        let way = self.way_of(length, 1);
+        let way = self.way.of(length, 1);
         self.append_by(way, length, (std::slice::from_ref(op), known))
     }
 
@@ -274,7 +262,7 @@ impl Appender {
     /// As [`append`](Appender::append).
     pub(crate) fn append_encoded(&mut self, body: &[u8], count: usize) -> Result<Placed> {
         let length = (RECORD_HEADER + body.len()) as u64;
-        let way = self.way_of(length, count);
+        let way = self.way.of(length, count);
         self.append_record(way, (length, count), |to, at, header, buffer| {
             put_encoded(to, way, at, header, body, buffer)
         })
@@ -336,16 +324,6 @@ impl Appender {
         }
     }
 
-    /// How a record of that many bytes and operations is written.
-    #[inline]
-    fn way_of(&mut self, length: u64, ops: usize) -> Way {
-        if length < LONG * ops as u64 {
-            return self.way;
-        }
-        self.long += length;
-        Way::Call
-    }
-
     #[inline]
     fn append_by(
         &mut self,
@@ -379,6 +357,9 @@ impl Appender {
 
         let placed = Placed { file: self.current.log.number, offset: self.offset as u32, commit };
         self.advance(length, count);
+        if way != self.way {
+            self.long += length;
+        }
         Ok(placed)
     }
 
@@ -492,12 +473,6 @@ impl Appender {
         }
         error
     }
-}
-
-/// The length of a record with these operations.
-#[inline]
-fn length(ops: &[Op<'_>]) -> u64 {
-    ops.iter().fold(RECORD_HEADER as u64, |sum, op| sum + op.encoded_len())
 }
 
 /// Writes the activation of a prepared file and makes it known. It is durable

@@ -16,7 +16,6 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crate::error::{Error, Result};
-use crate::format::BLOCK;
 use crate::format::group::{Address, Shape};
 use crate::format::record::{OP_HEADER, Op, OpKind, RECORD_HEADER};
 use crate::log::{Poison, Room};
@@ -325,9 +324,8 @@ impl Store {
     /// file with live entries, so it is found once for each file.
     fn log_share(&self, core: &Core) -> u64 {
         let (least, most) = self.options.log_share();
-        let blocks = core.writers().map(|w| u64::from(w.blocks.allocated())).sum::<u64>();
         let spilled = core.writers().map(Writer::live_total).sum::<u64>();
-        (blocks * BLOCK as u64 + spilled).clamp(least, most)
+        (core.table_bytes() + spilled).clamp(least, most)
     }
 
     /// Waits until a commit is durable, if each commit has to be.
