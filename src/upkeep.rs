@@ -83,6 +83,9 @@ pub(crate) fn keep(store: &Store) {
                 // Its end leads to another look, and that to here.
                 if !ask_for_checkpoint(store) {
                     upkeep.rest(store);
+                    // What a reader holds is let go later.
+                    let held = store.log.usage().retired > 0 && !over(store);
+                    idle = held.then_some(IDLE);
                 }
                 continue;
             }
@@ -138,6 +141,7 @@ impl Upkeep {
     fn rest(&mut self, store: &Store) {
         let one = store.compacting.try_lock();
         if !over(store) && one.is_ok() {
+            store.log.tidy_now();
             // What fails leaves the store as large as it is.
             let _ = self.rest.come(store);
         }
