@@ -61,7 +61,7 @@
 
 use std::collections::VecDeque;
 use std::sync::MutexGuard;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{Acquire, Release};
 use std::time::{Duration, Instant};
 
 use super::crowd::Crowd;
@@ -299,7 +299,7 @@ impl Leader<'_> {
             let path = || this.storage.path(&log_file_name(log.number));
             let let_go = if this.options.append_by_call { 0..0 } else { log.let_go() };
             file.sync().map_err(|error| Error::io("sync", path(), error))?;
-            log.take_back(let_go, this.by_calls.load(Relaxed));
+            log.take_back(let_go);
         }
         let mut state = lock(&this.sync);
         state.unsynced.drain(..files.len().saturating_sub(1));

@@ -441,6 +441,7 @@ impl Appender {
             // filled with zeros before.
             let by_calls = std::mem::take(&mut self.long) >= WINDOW / 4;
             self.log.by_calls.store(by_calls, Relaxed);
+            log.set_by_calls(by_calls);
             if !by_calls {
                 let to = self.populated;
                 self.log.ask_to_populate(Populate { file: log.clone(), from, to });
