@@ -164,43 +164,6 @@ fn small_at_rest(db: &Db, device: &Device) -> Result<(), String> {
     at_most("blocks in use", used, user * 9 / 5 + 32 * 4096)
 }
 
-/// A log file that a reader held while the store came to rest used to stay until
-/// the next commit.
-#[test]
-fn a_store_that_came_to_rest_beside_a_reader_becomes_small_when_that_one_is_done() {
-    let device = Device::endless();
-    let options = Options::new().payload(48).max_log_file(LARGE);
-    let db = options.open_on(Arc::new(device.clone())).expect("create a store");
-    (0..60_000).for_each(|i| db.insert(key(i), value(i, 32)).expect("insert"));
-    db.insert(b"long", value(1, 1_000)).expect("insert");
-    let (go, wait) = mpsc::channel::<()>();
-    let (began, begun) = mpsc::channel();
-    let reader = db.clone();
-    let thread = std::thread::spawn(move || {
-        reader.get_with(b"long", |_| {
-            began.send(()).expect("tell");
-            wait.recv().expect("wait");
-        })
-    });
-    begun.recv().expect("the reader has begun");
-    db.remove(b"long").expect("remove");
-    // At rest: the log goes on in a small file, and nothing happens any more.
-    let state = || (db.stats().checkpoints, device.used());
-    let mut last = (state(), Instant::now());
-    eventually(|| {
-        if state() != last.0 {
-            last = (state(), Instant::now());
-        }
-        let small = db.stats().log_files.last().is_some_and(|file| file.bytes == FILE);
-        let quiet = small && last.1.elapsed() > Duration::from_millis(1_500);
-        quiet.then_some(()).ok_or(format!("checkpoints and bytes: {:?}", last.0))
-    });
-    assert!(db.stats().log_space.retired > 0, "the reader holds nothing");
-    go.send(()).expect("let the reader go on");
-    thread.join().expect("the reader").expect("get_with");
-    eventually(|| small_at_rest(&db, &device));
-}
-
 /// The lives of stores of several sizes: filled, left alone, overwritten, left
 /// alone.
 #[test]
