@@ -27,16 +27,24 @@
 //! Let *slack* be the length of one ordinary log file (64 MiB by default).
 //!
 //! * Dead and held bytes together above half of what is alive, plus slack: the
-//!   upkeep thread cleans, or asks for a checkpoint if most of it is held.
+//!   upkeep thread cleans.
+//! * The same with the *fresh* ones: of the files in which nothing is alive and
+//!   which no checkpoint has passed, what is more than the tables take (at least
+//!   64 MiB). It asks for a checkpoint if that gives most of it back.
 //! * Dead bytes above what is alive, plus slack: each commit also waits until
 //!   the cleaner has gone through three bytes for each one appended, 100 ms at
 //!   most.
+//! * All of them above that by twice the log between two checkpoints of a
+//!   store that has nothing alive in it: the same, or each commit waits for
+//!   the checkpoint.
 //! * Four files ended since somebody looked, or twice the log between two
 //!   checkpoints and none ends: each commit waits for that, 100 ms at most.
 //!
 //! So garbage stays below half of the log plus a constant: the slack, those
-//! files, the log of three times between two checkpoints, the active file and
-//! those that are prepared and kept.
+//! files, three times the log between two checkpoints, as it were if nothing
+//! were alive in it, the active file and those that are prepared and kept. That
+//! checkpoints of a store with much alive in its log are further apart adds
+//! nothing to it.
 //!
 //! # What may go wrong
 //!
@@ -106,6 +114,11 @@ pub(crate) struct Balance {
     pub(crate) dead: u64,
     /// Sealed files that only wait for a checkpoint.
     pub(crate) held: u64,
+    /// Sealed files without live entries that no checkpoint has passed.
+    pub(crate) fresh: u64,
+    /// What there may be of these: the log between two checkpoints if nothing
+    /// were alive in it.
+    between: u64,
     candidates: Vec<Candidate>,
     slack: u64,
 }
@@ -113,12 +126,31 @@ pub(crate) struct Balance {
 impl Balance {
     /// Whether there is so much garbage that something should be done.
     pub(crate) fn is_due(&self) -> bool {
-        self.dead + self.held > self.alive / 2 + self.slack
+        self.garbage() > self.alive / 2 + self.slack
+    }
+
+    fn garbage(&self) -> u64 {
+        self.dead + self.waiting()
+    }
+
+    /// What a checkpoint gives back, without what there may be of it.
+    fn waiting(&self) -> u64 {
+        self.held + self.fresh.saturating_sub(self.between)
     }
 
     /// Whether a checkpoint gives more back than cleaning.
     pub(crate) fn wants_checkpoint(&self) -> bool {
-        self.held >= self.dead
+        self.waiting() >= self.dead
+    }
+
+    /// Whether cleaning is due, where no checkpoint is.
+    pub(crate) fn wants_cleaning(&self) -> bool {
+        self.dead + self.held > self.alive / 2 + self.slack
+    }
+
+    /// Whether writers have to wait for what gives most of it back.
+    pub(crate) fn is_late(&self) -> bool {
+        self.garbage() > self.alive + self.slack + 2 * self.between
     }
 
     /// Whether writers have to wait for the cleaner.
@@ -169,13 +201,16 @@ impl Zeal {
 impl Cleaner {
     /// Weighs the log.
     pub(crate) fn balance(&mut self, store: &Store) -> Balance {
-        let (live, passed) = {
+        let (live, passed, tables) = {
             let core = store.core_to_look();
-            (live_bytes(core.writers().map(|writer| &writer.live)), core.checkpointed_commit)
+            let live = live_bytes(core.writers().map(|writer| &writer.live));
+            (live, core.checkpointed_commit, core.table_bytes())
         };
         let (files, held) = (store.log.files(), store.snapshots.files());
         self.seen.retain(|number, _| files.iter().any(|file| file.number == *number));
-        let mut balance = Balance { slack: store.options.max_log_file, ..Balance::default() };
+        let (least, most) = store.options.log_share();
+        let (slack, between) = (store.options.max_log_file, tables.clamp(least, most));
+        let mut balance = Balance { slack, between, ..Balance::default() };
         for file in &files {
             if held.contains(&file.number) {
                 // Snapshots need it as it is, whatever is alive in it.
@@ -208,7 +243,8 @@ impl Cleaner {
             return;
         }
         if live == 0 {
-            balance.held += if file.last_commit <= passed { size } else { 0 };
+            let passed = file.last_commit <= passed;
+            *(if passed { &mut balance.held } else { &mut balance.fresh }) += size;
             return;
         }
         balance.dead += size - footprint;
@@ -391,15 +427,33 @@ mod tests {
     }
 
     #[test]
-    fn garbage_is_what_no_entry_needs_and_no_checkpoint_waits_for() {
+    fn garbage_is_what_no_entry_needs() {
         let cleaner = Cleaner::default();
         let mut balance = Balance { slack: 100, ..Balance::default() };
         cleaner.weigh(&mut balance, &file(1, 1000, 10, false), 300, 50);
         cleaner.weigh(&mut balance, &file(2, 1000, 20, false), 0, 50);
         cleaner.weigh(&mut balance, &file(3, 1000, 60, false), 0, 50);
         cleaner.weigh(&mut balance, &file(4, 1000, 90, true), 200, 50);
-        assert_eq!((balance.alive, balance.dead, balance.held), (500, 700, 1000));
+        assert_eq!((balance.alive, balance.dead), (500, 700));
+        assert_eq!((balance.held, balance.fresh), (1000, 1000));
         assert!(balance.is_due() && balance.wants_checkpoint() && balance.is_past_bound());
+        // 2700 of garbage; beside what is alive and the slack, 2100.
+        assert!(Balance { between: 699, ..balance.clone() }.is_late());
+        assert!(!Balance { between: 700, ..balance.clone() }.is_late());
+    }
+
+    #[test]
+    fn files_that_a_checkpoint_would_let_go_ask_for_one_and_for_no_cleaning() {
+        let balance = Balance { alive: 1000, dead: 150, slack: 100, ..Balance::default() };
+        assert!(!balance.is_due());
+        let balance = Balance { fresh: 500, ..balance };
+        assert!(balance.is_due() && balance.wants_checkpoint() && !balance.wants_cleaning());
+        let usual = Balance { between: 500, ..balance.clone() };
+        assert!(!usual.is_due(), "a table of that size has as much log");
+        let balance = Balance { dead: 550, ..balance };
+        assert!(!balance.wants_checkpoint() && !balance.wants_cleaning());
+        let balance = Balance { dead: 601, ..balance };
+        assert!(!balance.wants_checkpoint() && balance.wants_cleaning());
     }
 
     #[test]

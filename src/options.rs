@@ -150,8 +150,9 @@ impl Options {
         self
     }
 
-    /// Bytes of log between two checkpoints: at least, and at most. 64 MiB and
-    /// 1 GiB with log files of 64 MiB; smaller files are to be recycled sooner.
+    /// Bytes of log between two checkpoints: at least, and at most; in between,
+    /// as many as the store has. 64 MiB and 1 GiB with log files of 64 MiB;
+    /// smaller files are to be recycled sooner.
     pub(crate) fn log_share(&self) -> (u64, u64) {
         let file = self.max_log_file;
         ((4 * file).clamp(4 << 20, 64 << 20), 16 * file)

@@ -72,7 +72,9 @@ pub struct Stats {
     /// The last one of them.
     pub last_checkpoint: Option<CheckpointStats>,
     /// Bytes of log that are not part of the table files yet: appended since the
-    /// last checkpoint began. After a crash the next opening replays them.
+    /// last checkpoint began. After a crash the next opening replays them. The
+    /// next checkpoint is due, at the latest, when they are as many as the store
+    /// has in tables and alive in the log, at least 64 MiB, at most 1 GiB.
     pub log_since_checkpoint: u64,
     /// Writes that were slowed down since the store was opened, because the
     /// write buffer was filling up.

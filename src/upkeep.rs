@@ -83,6 +83,9 @@ pub(crate) fn keep(store: &Store) {
                 // Its end leads to another look, and that to here.
                 if !ask_for_checkpoint(store) {
                     upkeep.rest(store);
+                    // What a reader holds is let go later.
+                    let held = store.log.usage().retired > 0 && !over(store);
+                    idle = held.then_some(IDLE);
                 }
                 continue;
             }
@@ -138,6 +141,7 @@ impl Upkeep {
     fn rest(&mut self, store: &Store) {
         let one = store.compacting.try_lock();
         if !over(store) && one.is_ok() {
+            store.log.tidy_now();
             // What fails leaves the store as large as it is.
             let _ = self.rest.come(store);
         }
@@ -270,11 +274,18 @@ fn clean_while_due(cleaner: &mut Cleaner, store: &Store) -> Result<()> {
             break;
         }
         if balance.wants_checkpoint() {
-            // Its end leads to another look.
+            if balance.is_late() {
+                store.space.set_behind(Behind::Checkpoint, true);
+            }
+            // Its end ends the waiting, and leads to another look.
             store.signals.request();
             break;
         }
-        store.space.set_behind(Behind::Cleaner, balance.is_past_bound());
+        if !balance.wants_cleaning() {
+            break;
+        }
+        let behind = balance.is_past_bound() || balance.is_late();
+        store.space.set_behind(Behind::Cleaner, behind);
         if !cleaner.step(store, &balance, Zeal::Upkeep)? {
             break;
         }

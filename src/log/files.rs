@@ -79,6 +79,8 @@ struct Progress {
     finished: AtomicBool,
     /// Below this offset no page is in the page tables as a written one.
     let_go: AtomicU64,
+    /// Whether most of what was appended last was written by calls.
+    by_calls: AtomicBool,
 }
 
 impl LogFile {
@@ -93,7 +95,8 @@ impl LogFile {
         let last_commit = AtomicU64::new(activation.last_commit);
         let (end, finished) = (AtomicU64::new(end), AtomicBool::new(false));
         let let_go = AtomicU64::new(0);
-        let progress = Progress { end, last_commit, finished, let_go };
+        let by_calls = AtomicBool::new(false);
+        let progress = Progress { end, last_commit, finished, let_go, by_calls };
         LogFile { number, salt, size, activation, map, trimmed: AtomicU64::new(0), progress }
     }
 
@@ -145,14 +148,20 @@ impl LogFile {
         start..whole
     }
 
+    /// Whether most of what was appended last was written by calls, so that
+    /// nothing need be mapped for writing.
+    pub(super) fn set_by_calls(&self, yes: bool) {
+        self.progress.by_calls.store(yes, Relaxed);
+    }
+
     /// Brings what was let go back: for readers of values, and ahead of the
-    /// writer, who has gone on meanwhile.
+    /// writer, who has gone on meanwhile, if it writes through the mapping.
     pub(super) fn take_back(&self, let_go: Range<u64>) {
         if let_go.is_empty() {
             return;
         }
         self.map.populate_read(let_go.start as usize, (let_go.end - let_go.start) as usize);
-        if self.stated_end().is_none() {
+        if !self.progress.by_calls.load(Relaxed) && self.stated_end().is_none() {
             self.map.populate_write(self.end() as usize, (WINDOW / 2) as usize);
         }
     }

@@ -4,8 +4,9 @@
 //! variable until there is something to do, and does three things: it syncs
 //! when the oldest undurable byte has waited for the sync interval, it prepares
 //! the next file while the active one fills, and it maps the next stretch of
-//! the active file for writing, so that appending does not fault (a store that
-//! appends by system calls does without). Nothing
+//! the active file for writing, so that appending does not fault (while most of
+//! what is appended is written by system calls, it does without; that stretch
+//! is mapped between two pieces of zeros, too). Nothing
 //! depends on it for correctness: whoever needs a file or a sync and finds no
 //! keeper does the work itself.
 //!
@@ -56,6 +57,12 @@ pub(super) struct Populate {
     pub(super) to: u64,
 }
 
+impl Populate {
+    fn run(self) {
+        self.file.map.populate_write(self.from as usize, (self.to - self.from) as usize);
+    }
+}
+
 /// One thing to do.
 enum Task {
     Stop,
@@ -79,9 +86,7 @@ impl Log {
         loop {
             match self.next_task() {
                 Task::Stop => return,
-                Task::Populate(Populate { file, from, to }) => {
-                    file.map.populate_write(from as usize, (to - from) as usize);
-                }
+                Task::Populate(populate) => populate.run(),
                 // Whoever needs the file meets the error, if it persists.
                 Task::Prepare => drop(self.prepare_ahead()),
                 Task::Sync => self.sync_when_due(),
@@ -145,13 +150,17 @@ impl Log {
         drop(self.sync_to(u64::MAX));
     }
 
-    /// For somebody in the background who is at something long: syncs if it
-    /// is time, and says if the log is being closed.
+    /// For somebody in the background who is at something long: does what
+    /// cannot wait, and says if the log is being closed.
     pub(super) fn breathe(&self) -> Result<()> {
         self.sync_when_due();
-        if lock(&self.work).stop {
+        let mut work = lock(&self.work);
+        if work.stop {
             return Err(Error::Closed { why: "the store is being closed" });
         }
+        let populate = work.populate.take();
+        drop(work);
+        populate.into_iter().for_each(Populate::run);
         Ok(())
     }
 
@@ -167,6 +176,16 @@ impl Log {
         }
     }
 
+    /// Whoever asked for a file was heard.
+    pub(super) fn heard(&self) {
+        lock(&self.work).prepare = false;
+    }
+
+    /// Whether a file was asked for and is not being prepared yet.
+    pub(super) fn is_asked_for_file(&self) -> bool {
+        lock(&self.work).prepare
+    }
+
     /// Asks for the next file to be prepared.
     #[cold]
     pub(super) fn ask_for_file(&self) {
@@ -177,7 +196,7 @@ impl Log {
     /// Maps the first stretch of a new file for writing, where records are
     /// written through the mapping.
     pub(super) fn populate_first(&self, map: &Map) {
-        if !self.options.append_by_call {
+        if !self.by_calls.load(Relaxed) {
             map.populate_write(0, WINDOW as usize);
         }
     }

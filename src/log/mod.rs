@@ -86,9 +86,10 @@ use crate::storage::Storage;
 use crate::storage::pins::{self, Protected};
 
 pub(crate) use self::poison::Poison;
+pub(crate) use self::put::Placed;
 pub(crate) use self::scan::Replayed;
 pub(crate) use self::values::HeldFiles;
-pub(crate) use self::writer::{Appender, Placed, Room};
+pub(crate) use self::writer::{Appender, Room};
 
 /// The size of the first log file in bytes, and the least of all.
 pub(crate) const MIN_FILE: u64 = 1 << 20;
@@ -129,6 +130,8 @@ pub(crate) struct Log {
     /// file whose activation is durable.
     rotated: AtomicU32,
     settled: AtomicU32,
+    /// Whether most of what was appended last was written by calls.
+    by_calls: AtomicBool,
     sync: Mutex<SyncState>,
     synced: [Condvar; 2],
     work: Mutex<Work>,
@@ -241,6 +244,7 @@ impl Log {
             durable: AtomicU64::new(0),
             rotated: AtomicU32::new(0),
             settled: AtomicU32::new(0),
+            by_calls: AtomicBool::new(options.append_by_call),
             sync: Mutex::default(),
             synced: Default::default(),
             work: Mutex::new(Work::new()),

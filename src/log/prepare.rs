@@ -218,6 +218,7 @@ impl Log {
     /// Prepares an ordinary next file if there is none: for the keeper.
     pub(super) fn prepare_ahead(&self) -> Result<()> {
         self.poison.check()?;
+        self.heard();
         let mut next = lock(&self.next);
         if next.preparing || next.ready.is_some() {
             return Ok(());
@@ -283,6 +284,7 @@ impl Log {
     pub(super) fn prepare_first(&self) -> Result<Fresh> {
         let fresh = self.prepare(MIN_FILE, self.options.max_file, &pace::ALL)?;
         lock(&self.next).grown = fresh.size;
+        self.populate_first(&fresh.map);
         Ok(fresh)
     }
 
@@ -370,7 +372,6 @@ impl Log {
         let renamed = self.storage.rename(TEMPORARY, &log_file_name(number));
         renamed.map_err(|error| self.refused("rename", TEMPORARY, error))?;
         self.sync_directory()?;
-        self.populate_first(&map);
         Ok(Fresh { number, salt, size, map, file, reserved: false })
     }
 
@@ -433,6 +434,7 @@ impl Preparing<'_> {
     /// Hands a file over, while there is more to prepare.
     fn finish_before(&self, fresh: Fresh) {
         self.give_up_ready();
+        self.log.populate_first(&fresh.map);
         lock(&self.log.next).ready = Some(fresh);
         self.log.prepared.notify_all();
     }

@@ -21,7 +21,7 @@
 //! file is prepared before that. Whatever becomes a spare fills it up then.
 //!
 //! The keeper makes the reserve, after the file ahead, and larger ones when
-//! files have grown. A store that comes to rest makes it small again
+//! files have grown, as long as nobody asks for the next file. A store that comes to rest makes it small again
 //! ([`small`](super::small)). It is removed when the store is closed or
 //! compacted, and recycled after a crash like everything else that was
 //! prepared. Guarded by the lock of the next file.
@@ -127,11 +127,14 @@ impl Log {
     pub(super) fn fill_reserve(&self, go_on: &GoOn<'_>) -> Result<()> {
         let max_file = self.options.max_file;
         loop {
+            let asked = self.is_asked_for_file();
             let size = {
                 let mut next = lock(&self.next);
                 next.refill_reserve(max_file);
                 let size = (next.grown / 4).clamp(MIN_FILE.min(max_file), max_file);
-                if !next.reserve.lacks(size) {
+                // Larger files than there are can wait.
+                let enough = asked && next.reserve.is_whole();
+                if enough || !next.reserve.lacks(size) {
                     return Ok(());
                 }
                 size

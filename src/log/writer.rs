@@ -43,7 +43,9 @@ use std::sync::atomic::Ordering::{Relaxed, Release};
 use super::files::{LogFile, Writable};
 use super::keeper::Populate;
 use super::prepare::Fresh;
-use super::put::{BUFFER, Way, compose, put_composed, put_encoded, put_record, take_back};
+use super::put::{
+    BUFFER, Placed, Way, compose, length, put_composed, put_encoded, put_record, take_back,
+};
 use super::{Log, WINDOW, lock};
 use crate::error::{Error, Result};
 use crate::format::record::{
@@ -70,17 +72,6 @@ pub(crate) enum Room {
     /// It cannot: give the writer lock back, call [`Log::wait_for_file`] and
     /// try again.
     Wait,
-}
-
-/// Where a record was put.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Placed {
-    /// The number of the file.
-    pub(crate) file: u32,
-    /// Where the record begins in it, in bytes.
-    pub(crate) offset: u32,
-    /// Its commit number.
-    pub(crate) commit: u64,
 }
 
 /// A record that is put together, and not in the log yet.
@@ -113,6 +104,9 @@ pub(crate) struct Appender {
     way: Way,
     /// How far the active file is mapped for writing, or need not be.
     populated: u64,
+    /// Bytes that were written another way since it was looked at what to map
+    /// ahead.
+    long: u64,
     /// Whether the file after the active one has been asked for.
     asked: bool,
     /// Bytes appended since the log was opened.
@@ -139,6 +133,7 @@ impl Appender {
             poke_at: offset,
             way,
             populated: if way == Way::Mapping { offset } else { u64::MAX },
+            long: 0,
             asked: false,
             total: 0,
             user: 0,
@@ -234,7 +229,20 @@ impl Appender {
     /// same: `Io`, and nothing has changed.
     #[inline]
     pub(crate) fn append(&mut self, ops: &[Op<'_>]) -> Result<Placed> {
-        self.append_by(self.way, ops)
+        let length = length(ops);
+        let way = self.way.of(length, ops.len());
+        self.append_by(way, length, (ops, None))
+    }
+
+    /// The same for one operation, with the checksum of its value if that is known.
+    ///
+    /// # Errors
+    ///
+    /// As [`append`](Appender::append).
+    pub(crate) fn append_one(&mut self, op: &Op<'_>, known: Option<u32>) -> Result<Placed> {
+        let length = RECORD_HEADER as u64 + op.encoded_len();
+        let way = self.way.of(length, 1);
+        self.append_by(way, length, (std::slice::from_ref(op), known))
     }
 
     /// The same for a record whose effect is there already, so that it cannot
@@ -244,7 +252,7 @@ impl Appender {
     ///
     /// `Poisoned`, or what now poisons the store.
     pub(crate) fn append_surely(&mut self, ops: &[Op<'_>]) -> Result<Placed> {
-        self.append_by(Way::Mapping, ops)
+        self.append_by(Way::Mapping, length(ops), (ops, None))
     }
 
     /// The same for so many operations that are encoded already.
@@ -253,7 +261,8 @@ impl Appender {
     ///
     /// As [`append`](Appender::append).
     pub(crate) fn append_encoded(&mut self, body: &[u8], count: usize) -> Result<Placed> {
-        let (way, length) = (self.way, (RECORD_HEADER + body.len()) as u64);
+        let length = (RECORD_HEADER + body.len()) as u64;
+        let way = self.way.of(length, count);
         self.append_record(way, (length, count), |to, at, header, buffer| {
             put_encoded(to, way, at, header, body, buffer)
         })
@@ -316,10 +325,14 @@ impl Appender {
     }
 
     #[inline]
-    fn append_by(&mut self, way: Way, ops: &[Op<'_>]) -> Result<Placed> {
-        let length = ops.iter().fold(RECORD_HEADER as u64, |sum, op| sum + op.encoded_len());
+    fn append_by(
+        &mut self,
+        way: Way,
+        length: u64,
+        (ops, known): (&[Op<'_>], Option<u32>),
+    ) -> Result<Placed> {
         self.append_record(way, (length, ops.len()), |to, at, header, buffer| {
-            put_record(to, way, at, header, ops, buffer)
+            put_record(to, way, at, header, (ops, known), buffer)
         })
     }
 
@@ -344,6 +357,9 @@ impl Appender {
 
         let placed = Placed { file: self.current.log.number, offset: self.offset as u32, commit };
         self.advance(length, count);
+        if way != self.way {
+            self.long += length;
+        }
         Ok(placed)
     }
 
@@ -421,7 +437,15 @@ impl Appender {
         if self.populated < log.size && self.offset + WINDOW / 2 >= self.populated {
             let from = self.populated.max(self.offset);
             self.populated = (from + WINDOW).min(log.size);
-            self.log.ask_to_populate(Populate { file: log.clone(), from, to: self.populated });
+            // Who writes by calls needs nothing mapped, and what is mapped is
+            // filled with zeros before.
+            let by_calls = std::mem::take(&mut self.long) >= WINDOW / 4;
+            self.log.by_calls.store(by_calls, Relaxed);
+            log.set_by_calls(by_calls);
+            if !by_calls {
+                let to = self.populated;
+                self.log.ask_to_populate(Populate { file: log.clone(), from, to });
+            }
         }
         self.set_poke();
     }

@@ -189,6 +189,7 @@ fn create(storage: Arc<dyn Storage>, options: &Options, lock: Option<Lock>) -> R
         checkpointed_bytes: 0,
         checkpointed_commit: 0,
         last_file: 0,
+        log_share: 0,
         steps: Default::default(),
     };
     let options = options.clone();
@@ -311,6 +312,7 @@ impl Opened {
             checkpointed_bytes: 0,
             checkpointed_commit: 0,
             last_file: 0,
+            log_share: 0,
             steps: Default::default(),
         };
         let mut starts = Vec::new();

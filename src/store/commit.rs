@@ -16,13 +16,13 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crate::error::{Error, Result};
-use crate::format::group::Address;
+use crate::format::group::{Address, Shape};
 use crate::format::record::{OP_HEADER, Op, OpKind, RECORD_HEADER};
 use crate::log::{Poison, Room};
 use crate::options::Durability;
-use crate::table::Table;
 use crate::table::read::mark::Removal;
 use crate::table::write::{spilled_crc, spilled_part};
+use crate::table::{Table, Writer};
 
 use super::space::Behind;
 use super::{Core, LogBytes, Store};
@@ -96,10 +96,11 @@ impl Store {
             return Err(Error::ReadOnly);
         };
         let ready = writer.prepare_insert(ws, hash, op.key, &log)?;
+        let (spilled, known) = spilled_of(&writer.table, op);
         let unfinished = Unfinished(&self.poison);
-        let placed = appender.append(std::slice::from_ref(op))?;
+        let placed = appender.append_one(op, known)?;
         let key_at = placed.offset + (RECORD_HEADER + OP_HEADER) as u32;
-        let address = address_of(&writer.table, hash, op, placed.file, key_at);
+        let address = spilled.map(|spilled| spilled.address(hash, placed.file, key_at));
         writer.put(ready, hash, op.key, op.value, address);
         unfinished.end();
         writer.assert_place(ready);
@@ -293,17 +294,16 @@ impl Store {
         let logged = logged - core.checkpointed_bytes;
         if file != core.last_file {
             core.last_file = file;
+            core.log_share = self.log_share(core);
             let shares = if core.ws.frozen.is_some() { 1 } else { 2 };
-            let late = logged >= shares * self.log_share(core);
+            let late = logged >= shares * core.log_share;
             self.space.set_behind(Behind::Checkpoint, late);
             self.space.ended_file();
         }
         if core.ws.frozen.is_some() {
             return;
         }
-        let least = self.options.log_share().0;
-        if dirty >= self.signals.wanted_at() || (logged >= least && logged >= self.log_share(core))
-        {
+        if dirty >= self.signals.wanted_at() || logged >= core.log_share {
             self.signals.request();
         }
     }
@@ -317,12 +317,15 @@ impl Store {
         replayed + total.saturating_sub(core.checkpointed_bytes)
     }
 
-    /// The bytes of log after which a checkpoint is due: as many as the tables
-    /// have, within bounds.
+    /// The bytes of log after which a checkpoint is due: as many as the store
+    /// has, in tables and alive in the log, within bounds. A checkpoint writes
+    /// up to all of its pages, whatever was logged, and syncs; so the larger
+    /// a store is, the more has to be logged for it. Costs a step for each log
+    /// file with live entries, so it is found once for each file.
     fn log_share(&self, core: &Core) -> u64 {
         let (least, most) = self.options.log_share();
-        let blocks = core.writers().map(|w| u64::from(w.blocks.allocated())).sum::<u64>();
-        (blocks * 4096).clamp(least, most)
+        let spilled = core.writers().map(Writer::live_total).sum::<u64>();
+        (core.table_bytes() + spilled).clamp(least, most)
     }
 
     /// Waits until a commit is durable, if each commit has to be.
@@ -335,6 +338,34 @@ impl Store {
     }
 }
 
+/// The spilled part of an operation.
+struct Spilled {
+    /// Where it begins, counted from the key, and its length.
+    start: usize,
+    len: usize,
+    crc: u32,
+}
+
+impl Spilled {
+    /// Its address, where the key is there in a log file.
+    fn address(&self, hash: u64, file: u32, key_at: u32) -> Address {
+        let (start, len) = (self.start as u32, self.len as u32);
+        Address { hash, len, crc: self.crc, file, offset: key_at + start }
+    }
+}
+
+/// The spilled part of an operation, and the checksum of its value if that part
+/// is the value: the record needs it, too.
+fn spilled_of(table: &Table, op: &Op<'_>) -> (Option<Spilled>, Option<u32>) {
+    let shape = table.geometry.shape(op.key.len(), op.value.len());
+    let Some((start, len)) = spilled_part(shape, op.key.len(), op.value.len()) else {
+        return (None, None);
+    };
+    let crc = spilled_crc(shape, op.key, op.value);
+    let of_value = (shape == Shape::ValueSpilled).then_some(crc);
+    (Some(Spilled { start, len, crc }), of_value)
+}
+
 /// The address of the spilled part of an operation that is in the log.
 pub(crate) fn address_of(
     table: &Table,
@@ -343,10 +374,8 @@ pub(crate) fn address_of(
     file: u32,
     key_at: u32,
 ) -> Option<Address> {
-    let shape = table.geometry.shape(op.key.len(), op.value.len());
-    let (start, len) = spilled_part(shape, op.key.len(), op.value.len())?;
-    let crc = spilled_crc(shape, op.key, op.value);
-    Some(Address { hash, len: len as u32, crc, file, offset: key_at + start as u32 })
+    let (spilled, _) = spilled_of(table, op);
+    spilled.map(|spilled| spilled.address(hash, file, key_at))
 }
 
 #[cold]

@@ -35,6 +35,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::error::{Error, Result};
+use crate::format::BLOCK;
 use crate::format::group::Address;
 use crate::format::record::{Position, log_file_name};
 use crate::log::{Appender, Log, Poison};
@@ -93,6 +94,9 @@ pub(crate) struct Core {
     pub(crate) checkpointed_commit: u64,
     /// The log file that the last commit went to.
     pub(crate) last_file: u32,
+    /// The bytes of log after which a checkpoint is due, as of when that file
+    /// was begun.
+    pub(crate) log_share: u64,
     /// Kept from one batch to the next.
     pub(crate) steps: Steps,
 }
@@ -110,6 +114,12 @@ impl Core {
     /// The tables that are there.
     pub(crate) fn writers(&self) -> impl Iterator<Item = &Writer> {
         self.tables.iter().flatten().map(|writer| &**writer)
+    }
+
+    /// What the table files take on the device, in bytes.
+    pub(crate) fn table_bytes(&self) -> u64 {
+        let blocks = self.writers().map(|writer| u64::from(writer.blocks.allocated()));
+        blocks.sum::<u64>() * BLOCK as u64
     }
 
     /// The bytes of a log file that are alive, in all tables.

@@ -71,6 +71,11 @@ impl Writer {
         }
     }
 
+    /// The live bytes of all log files. What is not known counts for nothing.
+    pub(crate) fn live_total(&self) -> u64 {
+        self.live.values().filter(|live| **live < LIVE_UNKNOWN).sum()
+    }
+
     /// Whether the live bytes of some log file are not known.
     pub(crate) fn needs_recount(&self) -> bool {
         self.live.values().any(|live| *live >= LIVE_UNKNOWN)

@@ -135,6 +135,27 @@ fn batches_and_single_writes_share_the_bound() {
 }
 
 #[test]
+fn long_values_that_are_overwritten_and_removed_give_their_space_back() {
+    let mut random = Random::new(905);
+    let mut store = Watched::new(Device::endless(), 56);
+    // As long as those that are written by calls; a tenth of a file, or more.
+    let length = |random: &mut Random| 100_000 + random.below(50_000) as usize;
+    for n in 0..1_200 {
+        let i = if n < 200 { n } else { mostly_hot(&mut random, 200) };
+        let length = length(&mut random);
+        store.put(i, length);
+        store.check(AT_WORK);
+    }
+    eventually(|| store.within(AT_REST));
+    (0..200).filter(|i| i % 4 != 0).for_each(|i| store.remove(i));
+    eventually(|| store.within(AT_REST));
+    store.assert_whole();
+    (0..200).filter(|i| i % 4 == 0).for_each(|i| store.remove(i));
+    assert_eq!((store.alive, store.db.len()), (0, 0));
+    finish(store);
+}
+
+#[test]
 fn deleting_everything_gives_everything_back() {
     let mut store = Watched::new(Device::endless(), 56);
     let empty = store.device.tables();

@@ -95,6 +95,21 @@ fn an_idle_store_lets_go_of_the_log_since_its_last_checkpoint() {
 }
 
 #[test]
+fn a_store_whose_values_are_in_the_log_is_checkpointed_the_less_often_the_larger_it_is() {
+    for length in [1_024, 60_000] {
+        let mut store = Watched::new(Device::endless(), 56);
+        while store.alive < 48 * FILE {
+            store.put(store.serial, length);
+        }
+        // After 4 MiB, and then each 16, which is the most. It would be twelve
+        // if what is in the log did not count. (More than three where this
+        // thread was held up for seconds.)
+        let checkpoints = store.db.stats().checkpoints;
+        assert!(checkpoints <= 5, "{checkpoints} checkpoints, values of {length} bytes");
+    }
+}
+
+#[test]
 fn a_store_that_is_never_written_to_never_writes() {
     let store = Watched::new(Device::endless(), 56);
     let before = store.db.stats();

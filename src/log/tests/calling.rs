@@ -1,6 +1,7 @@
 //! Appending by write calls instead of through the mapping.
 
 use super::faulty::Faulty;
+use super::put::Way;
 use super::*;
 
 const BY_CALL: LogOptions = LogOptions { append_by_call: true, ..OPTIONS };
@@ -43,6 +44,34 @@ fn a_full_device_refuses_a_record_and_the_next_one_takes_its_place() {
     let all = contents(&open.log, from, open.appender.position());
     assert_eq!(all[1], (b"key".to_vec(), b"value".to_vec()));
     assert_eq!((all.len(), open.log.appended()), (2, 2));
+}
+
+/// In a log that is written through the mapping as a rule.
+#[test]
+fn long_records_are_written_by_calls_and_leave_the_others_alone() {
+    let storage = Faulty::new();
+    let mut open = Open::create(storage.clone());
+    let from = open.appender.position();
+    open.put(b"before", b"1");
+    let long = vec![7; 100_000];
+    let at = open.appender.position();
+    // Only a call can say that the device is full.
+    storage.set(|state| state.full_writes = 1);
+    let refused = open.append(&[insert(b"key", &long)]);
+    assert!(refused.is_err_and(|error| error.is_full()));
+    assert_eq!(open.appender.position(), at);
+    storage.set(|state| state.full_writes = 1);
+    let batch = vec![insert(b"key", b"short"); 4_000];
+    assert!(Way::Mapping.of(100_000, batch.len()) == Way::Mapping);
+    open.append(&batch).expect("many short operations are written through the mapping");
+    storage.set(|state| state.full_writes = 0);
+    let known = Some(crate::format::crc32(&long, 0));
+    open.appender.append_one(&insert(b"known", &long), known).expect("append");
+    open.put(b"unknown", &long);
+    let all = contents(&open.log, from, open.appender.position());
+    let last: Vec<_> = all[all.len() - 2..].iter().map(|(key, _)| key.as_slice()).collect();
+    assert_eq!((all.len(), last), (4_003, vec![&b"known"[..], b"unknown"]));
+    assert!(all[4_001].1 == long && all[4_002].1 == long);
 }
 
 #[test]
