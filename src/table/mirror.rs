@@ -95,6 +95,11 @@ impl Mirror {
         self.words.words().get(line as usize * self.stride + group)
     }
 
+    /// Whether there is room for the copy of a group.
+    pub(crate) fn has_room_for(&self, line: u32, group: usize) -> bool {
+        self.word(line, group).is_some()
+    }
+
     /// The control word of a group, or [`UNKNOWN`].
     #[inline(always)]
     pub(crate) fn control(&self, line: u32, group: usize) -> u64 {
