@@ -32,7 +32,7 @@ use crate::options::Options;
 use crate::snapshot::{Snapshot, SnapshotTable};
 use crate::storage::files::Files;
 use crate::storage::{Access, Storage};
-use crate::target::{Scaffold, Target, parent};
+use crate::target::{Scaffold, Target};
 use crate::verify::verify_on;
 
 /// Bytes that are copied between two reports, about; each entry counts
@@ -96,29 +96,13 @@ type Tell<'a> = &'a mut dyn FnMut(&BackupProgress) -> ControlFlow<()>;
 
 /// Copies a store to a new one in the directory `dest`.
 pub(crate) fn backup(handle: &Arc<Handle>, dest: &Path, tell: Tell<'_>) -> Result<BackedUp> {
-    refuse_inside(handle, dest)?;
-    let scaffold = Scaffold::new(dest)?;
+    let scaffold = Scaffold::new(dest, &handle.store.storage.path(""))?;
     let files = Arc::new(Files::new(scaffold.path()));
     let backed_up = backup_on(handle, files, tell)?;
     if backed_up.finished {
         scaffold.finish(dest)?;
     }
     Ok(backed_up)
-}
-
-/// Refuses a copy among the files of the store itself.
-fn refuse_inside(handle: &Handle, dest: &Path) -> Result<()> {
-    let store = handle.store.storage.path("");
-    // A store in memory has no directory.
-    let real = (std::fs::canonicalize(&store), std::fs::canonicalize(parent(dest)));
-    if let (Ok(store), Ok(place)) = real
-        && place.starts_with(&store)
-    {
-        let (dest, store) = (dest.display(), store.display());
-        let text = format!("{dest} is inside the store {store}; make the backup elsewhere");
-        return Err(Error::invalid(text));
-    }
-    Ok(())
 }
 
 /// Copies a store to a storage on which nothing is yet.

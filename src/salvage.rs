@@ -109,7 +109,7 @@ pub struct SalvageProgress {
 /// # Errors
 ///
 /// [`Error::InvalidArgument`] if `dest`, or `dest` with `.tmp` behind it,
-/// exists; [`Error::NotFound`] if there is nothing of a store in `source`;
+/// exists, or `dest` lies inside `source`; [`Error::NotFound`] if there is nothing of a store in `source`;
 /// [`Error::Locked`] if it is open for writing; [`Error::Version`] if a newer
 /// program wrote it; [`Error::Io`] from writing. Damage, and blocks that cannot
 /// be read, are no error. After an error there is no `dest`.
@@ -120,11 +120,11 @@ pub fn salvage(
     progress: impl FnMut(&SalvageProgress) -> ControlFlow<()>,
 ) -> Result<SalvageReport> {
     let dest = dest.as_ref();
-    let source = Arc::new(Files::new(source.as_ref()));
-    source.list("").map_err(|_| logs::nothing(&*source))?;
-    let scaffold = Scaffold::new(dest)?;
+    let files = Arc::new(Files::new(source.as_ref()));
+    files.list("").map_err(|_| logs::nothing(&*files))?;
+    let scaffold = Scaffold::new(dest, source.as_ref())?;
     let target = Arc::new(Files::new(scaffold.path()));
-    let report = options.salvage_on(source, target, progress)?;
+    let report = options.salvage_on(files, target, progress)?;
     if report.finished {
         scaffold.finish(dest)?;
     }

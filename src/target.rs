@@ -39,8 +39,10 @@ pub(crate) struct Scaffold {
 }
 
 impl Scaffold {
-    /// Makes the directory for a new store `dest`, if nothing is in the way.
-    pub(crate) fn new(dest: &Path) -> Result<Scaffold> {
+    /// Makes the directory for a new store `dest`, if nothing is in the way and
+    /// it does not lie in the `source`.
+    pub(crate) fn new(dest: &Path, source: &Path) -> Result<Scaffold> {
+        refuse_inside(dest, source)?;
         let Some(name) = dest.file_name() else {
             return Err(Error::invalid(format!("{} is no name for a new store", dest.display())));
         };
@@ -89,8 +91,22 @@ impl Drop for Scaffold {
     }
 }
 
+/// Refuses a new store among the files of the one that it is made from.
+fn refuse_inside(dest: &Path, source: &Path) -> Result<()> {
+    // A store in memory has no directory.
+    let real = (std::fs::canonicalize(source), std::fs::canonicalize(parent(dest)));
+    if let (Ok(source), Ok(place)) = real
+        && place.starts_with(&source)
+    {
+        let (dest, source) = (dest.display(), source.display());
+        let text = format!("{dest} is inside the store {source}; make the new store elsewhere");
+        return Err(Error::invalid(text));
+    }
+    Ok(())
+}
+
 /// The directory that a path names something in.
-pub(crate) fn parent(path: &Path) -> &Path {
+fn parent(path: &Path) -> &Path {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     parent.unwrap_or(Path::new("."))
 }

@@ -12,37 +12,23 @@ mod ends;
 #[path = "backup/moments.rs"]
 mod moments;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use swissdb::{Db, HashKind, Options, TableOptions};
 
-use crate::support::{Model, assert_clean, key, value};
-
-/// All tables with their entries.
-type Contents = BTreeMap<String, Model>;
+use crate::support::{State, assert_clean, key, state_of, value};
 
 fn options() -> Options {
     Options::new().max_log_file(1 << 20).write_buffer(4 << 20)
 }
 
-/// What a store holds.
-fn contents(db: &Db) -> Contents {
-    let table = |name: String| {
-        let table = db.table(&name).expect("a table");
-        let entries = table.iter().map(|entry| entry.expect("an entry"));
-        (name, entries.map(|(key, value)| (key.into_vec(), value.into_vec())).collect())
-    };
-    db.tables().expect("tables").into_iter().map(table).collect()
-}
-
 /// What a copy holds, which must be undamaged and closed.
-fn contents_of_copy(path: &Path) -> Contents {
+fn state_of_copy(path: &Path) -> State {
     let report = swissdb::verify(path).expect("verify the copy");
     assert!(report.is_clean(), "the copy is damaged: {report}");
     assert_eq!(report.checked.log_records, 0, "the copy was closed");
     let db = Options::new().read_only(true).create(false).open(path).expect("open the copy");
-    contents(&db)
+    state_of(&db)
 }
 
 /// Some entries of every kind in three tables, one of them empty.
@@ -66,10 +52,10 @@ fn a_copy_has_the_tables_slots_hashes_and_entries_of_the_store() {
     let backed_up = db.backup(place.path().join("copy")).expect("a backup");
     assert!(backed_up.finished);
     assert_eq!(backed_up.commit, db.snapshot().expect("a snapshot").commit());
-    let before = contents(&db);
+    let before = state_of(&db);
     assert_eq!(backed_up.tables, 3);
     assert_eq!(backed_up.entries, before.values().map(|table| table.len() as u64).sum::<u64>());
-    assert!(contents_of_copy(&place.path().join("copy")) == before, "the copy differs");
+    assert!(state_of_copy(&place.path().join("copy")) == before, "the copy differs");
     let copy = Db::open(place.path().join("copy")).expect("open the copy");
     let kinds = |db: &Db| -> Vec<_> {
         let tables = db.stats().tables;
@@ -140,8 +126,8 @@ fn a_store_open_for_reading_is_copied_and_not_changed() {
     let reader = Options::new().read_only(true).open(killed.path()).expect("open for reading");
     let backed_up = reader.backup(place.path().join("copy")).expect("a backup");
     assert!(backed_up.finished);
-    let copied = contents_of_copy(&place.path().join("copy"));
-    assert!(copied == contents(&store), "the copy differs");
+    let copied = state_of_copy(&place.path().join("copy"));
+    assert!(copied == state_of(&store), "the copy differs");
     drop(reader);
     assert!(crate::support::files_below(killed.path()) == before, "the store was changed");
 }

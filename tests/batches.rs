@@ -8,21 +8,12 @@
 //! them and after the store was opened anew, after a kill. And the allocator says that a
 //! batch takes no memory that the one before it took.
 
-use swissdb::{Batch, Options, Table};
+use swissdb::{Batch, Options};
 
 use crate::rot::allocations::requests;
-use crate::support::{Model, Random, TestStore, assert_holds, assert_same, key, value};
+use crate::support::{Model, Random, TestStore, assert_holds, assert_table_holds, key, value};
 
 const TABLES: [&str; 2] = ["one", "two"];
-
-fn assert_table_holds(table: &Table, model: &Model) {
-    assert_eq!(table.len(), model.len() as u64);
-    let entries = table.iter().map(|entry| entry.expect("an entry"));
-    assert_same(entries.map(|(k, v)| (k.into_vec(), v.into_vec())), model);
-    for (key, value) in model {
-        assert_eq!(table.get(key).expect("get").as_deref(), Some(&value[..]));
-    }
-}
 
 fn assert_all_hold(store: &TestStore, models: &[Model; 3]) {
     assert_holds(store, &models[0]);

@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use swissdb::{Cursor, Db, Error, Options, Scan, Value};
+use swissdb::{Cursor, Db, Error, Options, Scan};
 
-use crate::support::{Model, Random, TestStore, assert_same, key, show, value};
+use crate::support::{Model, Random, TestStore, assert_same, key, pairs, show, value};
 
 /// Stores of one segment and of many, of inline and of spilled entries.
 fn stores() -> Vec<TestStore> {
@@ -71,11 +71,6 @@ fn resume(
     }
 }
 
-fn pairs(scan: impl Iterator<Item = swissdb::Result<(Value, Value)>>) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let entries = scan.map(|entry| entry.expect("an entry"));
-    entries.map(|(key, value)| (key.into_vec(), value.into_vec())).collect()
-}
-
 #[test]
 fn a_scan_resumed_after_every_entry_brings_each_once() {
     for mut store in stores() {
@@ -93,8 +88,8 @@ fn a_scan_from_the_start_brings_what_an_iteration_brings() {
     for store in stores() {
         let model = filled(&store, 2_000);
         let scan = store.iter_from(Cursor::start()).expect("iter_from");
-        assert_same(pairs(scan).into_iter(), &model);
-        assert_same(pairs(store.iter()).into_iter(), &model);
+        assert_same(pairs(scan), &model);
+        assert_same(pairs(store.iter()), &model);
     }
 }
 
@@ -236,7 +231,7 @@ fn a_cursor_of_another_table_is_refused() {
     other.insert("b", "2").expect("insert");
     let cursor = store.iter_from(Cursor::start()).expect("iter_from").cursor();
     assert!(matches!(other.iter_from(cursor).err(), Some(Error::InvalidArgument { .. })));
-    let found = pairs(other.iter_from(Cursor::start()).expect("iter_from"));
+    let found: Vec<_> = pairs(other.iter_from(Cursor::start()).expect("iter_from")).collect();
     assert_eq!(found, [(b"b".to_vec(), b"2".to_vec())]);
     let parts = other.scan_partitions(3).into_iter().flat_map(pairs);
     assert_eq!(parts.collect::<Vec<_>>(), found);
@@ -326,7 +321,8 @@ fn parts_scanned_by_threads_beside_a_writer_bring_what_stays_once() {
         let scanning = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             for n in [1, 2, 3, 4, 2, 3] {
                 let parts = store.scan_partitions(n).into_iter();
-                let threads: Vec<_> = parts.map(|part| scope.spawn(|| pairs(part))).collect();
+                let threads: Vec<_> =
+                    parts.map(|part| scope.spawn(|| pairs(part).collect::<Vec<_>>())).collect();
                 let mut seen = Model::new();
                 for (key, value) in threads.into_iter().flat_map(|t| t.join().expect("a scan")) {
                     let twice = seen.insert(key.clone(), value);

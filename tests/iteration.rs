@@ -11,7 +11,7 @@ use std::ops::Deref;
 
 use swissdb::Options;
 
-use crate::support::{Model, TestStore, assert_same, key, show, value};
+use crate::support::{Model, TestStore, assert_same, key, pairs, show, value};
 
 /// How entries are taken from an iterator.
 #[derive(Debug, Clone, Copy)]
@@ -130,13 +130,11 @@ fn an_iterator_that_ended_stays_ended() {
 #[test]
 fn iterators_are_independent_and_may_be_left() {
     for store in stores(200) {
-        let mut first = store.iter().map(|entry| entry.expect("an entry"));
+        let mut first = pairs(store.iter());
         let started: Vec<_> = first.by_ref().take(50).collect();
         assert_eq!(store.iter().take(3).count(), 3);
-        let second = store.iter().map(|entry| entry.expect("an entry"));
-        assert_same(second.map(|(k, v)| (k.into_vec(), v.into_vec())), &model(200));
-        let rest = started.into_iter().chain(first);
-        assert_same(rest.map(|(k, v)| (k.into_vec(), v.into_vec())), &model(200));
+        assert_same(pairs(store.iter()), &model(200));
+        assert_same(started.into_iter().chain(first), &model(200));
     }
 }
 

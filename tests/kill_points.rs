@@ -7,17 +7,13 @@
 //! nothing else; it must verify, take a change, and close. Recovery itself is
 //! killed at each of its operations in the same way.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use swissdb::storage::memory::Memory;
 use swissdb::{Batch, Db, Error, Options};
 
-use crate::support::{Gate, Model, assert_clean, key, seed_of_the_run, value};
-
-/// All tables of a store with their entries.
-type State = BTreeMap<String, Model>;
+use crate::support::{Gate, Model, State, assert_clean, key, seed_of_the_run, state_of, value};
 
 /// One step of a scenario: what it does to the store, and to what it holds.
 type Step = Box<dyn Fn(&Db, &mut State) -> swissdb::Result<()>>;
@@ -57,15 +53,6 @@ fn some(points: &[Point], stride: usize) -> impl Iterator<Item = &Point> {
 }
 
 /// What a store holds, in all its tables.
-fn state_of(db: &Db) -> State {
-    let names = db.tables().expect("tables");
-    let table = |name: String| {
-        let entries = db.table(&name).expect("table").iter().map(|entry| entry.expect("an entry"));
-        (name, entries.map(|(key, value)| (key.into_vec(), value.into_vec())).collect())
-    };
-    names.into_iter().map(table).collect()
-}
-
 /// Fails unless this point is one of the allowed states, and a whole store.
 fn check(point: &Point, allowed: &[State]) {
     // Reading alone, which changes nothing, comes to the same.

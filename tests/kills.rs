@@ -16,7 +16,7 @@ use std::process::{Command, Stdio};
 
 use swissdb::{Batch, Db, Options};
 
-use crate::support::{Model, Random, assert_clean, key, value};
+use crate::support::{Model, Random, assert_clean, key, pairs, value};
 
 /// Tells a child which store it writes, and from which change on.
 const STORE: &str = "SWISSDB_TEST_CHILD_STORE";
@@ -131,11 +131,7 @@ fn a_killed_process_loses_no_change_that_had_returned() {
 
         let db = options().open(directory.path()).expect("open after the kill");
         assert_clean(&db);
-        let found: Model = db
-            .iter()
-            .map(|entry| entry.expect("an entry"))
-            .map(|(key, value)| (key.into_vec(), value.into_vec()))
-            .collect();
+        let found: Model = pairs(db.iter()).collect();
         assert!(
             found == model || found == with_one_more,
             "round {round}: not the state after change {last} or {}",

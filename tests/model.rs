@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use swissdb::{Batch, Options, Table, TableOptions};
 
-use crate::support::{TestStore, assert_same, seed_of_the_run, show, value};
+use crate::support::{TestStore, assert_same, pairs, seed_of_the_run, show, value};
 
 /// The tables of a case: the default one and two others.
 const TABLES: usize = 3;
@@ -196,9 +196,7 @@ impl Pair {
                 assert_eq!(found.as_deref().map(show), Some(show(value)), "of {}", show(key));
                 assert!(found.as_deref() == Some(value), "all of {}", show(key));
             }
-            let entries = table.iter().map(|entry| entry.expect("an entry"));
-            let expected = expected.clone().into_iter().collect();
-            assert_same(entries.map(|(k, v)| (k.into_vec(), v.into_vec())), &expected);
+            assert_same(pairs(table.iter()), &expected.clone().into_iter().collect());
         }
     }
 }

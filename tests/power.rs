@@ -32,9 +32,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::disk::Image;
-use crate::support::{Model, Random};
+use crate::support::{Model, Random, State};
 
-use story::{Deeds, Settings, State, Story};
+use story::{Deeds, Settings, Story};
 use watchdog::Watchdog;
 
 /// Images that the long form checks at least.

@@ -12,11 +12,11 @@ mod fork;
 
 use std::path::Path;
 
-use swissdb::{Db, Error, Options, Value, inspect};
+use swissdb::{Db, Error, Options, inspect};
 
 use crate::cli::tool::Place;
 use crate::support::peer::{Peer, hear, role, say};
-use crate::support::{Model, TestStore, assert_clean, assert_same, files_below, key, value};
+use crate::support::{Model, TestStore, assert_clean, assert_same, files_below, key, pairs, value};
 
 /// Tells a child which store is meant.
 const STORE: &str = "SWISSDB_TEST_STORE";
@@ -30,10 +30,6 @@ fn entry(i: u64) -> (Vec<u8>, Vec<u8>) {
 
 fn model() -> Model {
     (0..ENTRIES).map(entry).collect()
-}
-
-fn owned((key, value): (Value, Value)) -> (Vec<u8>, Vec<u8>) {
-    (key.into_vec(), value.into_vec())
 }
 
 fn fill(db: &Db) {
@@ -90,7 +86,7 @@ fn check(db: &Db) {
         let (key, value) = entry(i);
         assert_eq!(db.get(&key).expect("get").as_deref(), Some(&value[..]), "entry {i}");
     }
-    assert_same(db.iter().map(|entry| entry.expect("an entry")).map(owned), &model());
+    assert_same(pairs(db.iter()), &model());
     assert!(matches!(db.insert("k", "v"), Err(Error::ReadOnly)));
     assert_clean(db);
 }

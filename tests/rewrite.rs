@@ -20,7 +20,9 @@ use swissdb::{
     Db, Error, HashKind, Options, Payload, RewriteProgress, Rewritten, TableOptions, TableStats,
 };
 
-use crate::support::{Model, TestStore, assert_clean, assert_holds, assert_same, key, value};
+use crate::support::{
+    Model, TestStore, assert_clean, assert_holds, assert_same, key, pairs, value,
+};
 
 /// Goes on, whatever happens.
 pub fn go_on(_: &RewriteProgress) -> ControlFlow<()> {
@@ -222,8 +224,7 @@ fn named_tables_change_and_the_others_stay() {
         assert_holds(&store, &model);
         for name in ["wide", "other"] {
             let table = store.table(name).expect("table");
-            let entries = table.iter().map(|entry| entry.expect("an entry"));
-            assert_same(entries.map(|(k, v)| (k.into_vec(), v.into_vec())), &model);
+            assert_same(pairs(table.iter()), &model);
         }
     }
     // The next id is still known.

@@ -18,8 +18,8 @@ use swissdb::{Db, Error, Options, SalvageProgress, SalvageReport, TableOptions, 
 use tempfile::TempDir;
 
 use crate::support::{
-    Model, Random, TestStore, assert_clean, assert_same, copy_directory, files_below, key, show,
-    value,
+    Model, Random, TestStore, assert_clean, assert_same, copy_directory, files_below, key, pairs,
+    show, value,
 };
 
 const BLOCK: u64 = 4096;
@@ -127,11 +127,7 @@ impl Story {
         let mut found = BTreeMap::new();
         for name in db.tables().expect("tables") {
             let table = db.table(&name).expect("a table");
-            let model: Model = table
-                .iter()
-                .map(|entry| entry.expect("an entry"))
-                .map(|(key, value)| (key.into_vec(), value.into_vec()))
-                .collect();
+            let model: Model = pairs(table.iter()).collect();
             entries += model.len() as u64;
             let known = TABLES.iter().find(|known| **known == name).copied();
             for (key, value) in &model {

@@ -46,6 +46,13 @@ fn assert_default(snapshot: &Snapshot, model: &Model) {
     assert_sees(snapshot.table("default").expect("the default table"), model);
 }
 
+/// Fails unless each of these snapshots sees what was there when it was taken.
+fn assert_unchanged(taken: &[(Snapshot, Model)]) {
+    for (snapshot, model) in taken {
+        assert_default(snapshot, model);
+    }
+}
+
 /// A value of any size around what fits a slot.
 fn any_value(random: &mut Random) -> Vec<u8> {
     let length = match random.below(8) {
@@ -107,9 +114,7 @@ fn snapshots_taken_at_random_stay_what_they_were() {
                 assert_default(snapshot, model);
             }
         }
-        for (snapshot, model) in &snapshots {
-            assert_default(snapshot, model);
-        }
+        assert_unchanged(&snapshots);
         assert_clean(&store);
         assert_holds(&store, &model);
         snapshots.clear();

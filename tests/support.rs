@@ -25,13 +25,16 @@ use std::sync::Arc;
 use swissdb::storage::Storage;
 use swissdb::storage::files::Files;
 use swissdb::storage::memory::Memory;
-use swissdb::{Db, Options, TableStats};
+use swissdb::{Db, Options, Table, TableStats, Value};
 use tempfile::TempDir;
 
 pub use gate::Gate;
 
-/// The entries a store should hold.
+/// The entries a table should hold.
 pub type Model = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// All tables of a store with their entries.
+pub type State = BTreeMap<String, Model>;
 
 /// Above this many entries the files are not verified again after closing.
 const VERIFY_TWICE: u64 = 20_000;
@@ -177,8 +180,35 @@ pub fn assert_holds(db: &Db, model: &Model) {
         let found = db.get(key).expect("get");
         assert_eq!(found.as_deref(), Some(&value[..]), "value of {}", show(key));
     }
-    let entries = db.iter().map(|entry| entry.expect("an entry"));
-    assert_same(entries.map(|(key, value)| (key.into_vec(), value.into_vec())), model);
+    assert_same(pairs(db.iter()), model);
+}
+
+/// The same of another table.
+pub fn assert_table_holds(table: &Table, model: &Model) {
+    let name = table.name();
+    assert_eq!(table.len(), model.len() as u64, "entries of {name}");
+    for (key, value) in model {
+        let found = table.get(key).expect("get");
+        assert_eq!(found.as_deref(), Some(&value[..]), "value of {} in {name}", show(key));
+    }
+    assert_same(pairs(table.iter()), model);
+}
+
+/// The entries of an iteration, none of which may be damaged.
+pub fn pairs(
+    entries: impl Iterator<Item = swissdb::Result<(Value, Value)>>,
+) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> {
+    let entries = entries.map(|entry| entry.expect("an entry"));
+    entries.map(|(key, value)| (key.into_vec(), value.into_vec()))
+}
+
+/// All that a store holds.
+pub fn state_of(db: &Db) -> State {
+    let table = |name: String| {
+        let entries = pairs(db.table(&name).expect("a table").iter()).collect();
+        (name, entries)
+    };
+    db.tables().expect("tables").into_iter().map(table).collect()
 }
 
 /// Fails unless an iteration yields exactly the entries of the model.

@@ -1,21 +1,11 @@
 //! Named tables: each its own keys, slots and file, and batches that span
 //! them and are there whole or not at all.
 
-use swissdb::{Batch, Error, HashKind, Options, Table, TableOptions};
+use swissdb::{Batch, Error, HashKind, Options, TableOptions};
 
 use crate::support::{
-    Model, TestStore, assert_clean, assert_holds, assert_same, key, table_stats, value,
+    Model, TestStore, assert_clean, assert_holds, assert_table_holds, key, table_stats, value,
 };
-
-/// Fails unless a table holds exactly the entries of the model.
-fn assert_table_holds(table: &Table, model: &Model) {
-    assert_eq!(table.len(), model.len() as u64, "entries of {}", table.name());
-    for (key, value) in model {
-        assert_eq!(table.get(key).expect("get").as_deref(), Some(&value[..]));
-    }
-    let entries = table.iter().map(|entry| entry.expect("an entry"));
-    assert_same(entries.map(|(k, v)| (k.into_vec(), v.into_vec())), model);
-}
 
 /// The names of the tables of a store.
 fn names(store: &TestStore) -> Vec<String> {

@@ -16,6 +16,7 @@ use clap::Args;
 use plotters::prelude::*;
 use swissdb::{Db, Options};
 
+use crate::chart;
 use crate::data::{key, value};
 use crate::{Outcome, Place};
 
@@ -115,14 +116,9 @@ fn fill(db: &Db, from: u64, to: u64) -> Outcome<Vec<(u64, f64)>> {
 
 /// Draws the curve and the band.
 fn plot(points: &[(u64, f64)], from: u64, to: u64, path: &Path) -> Outcome {
-    let area = SVGBackend::new(path, (1_000, 500)).into_drawing_area();
-    area.fill(&WHITE)?;
+    let sheet = chart::sheet(path, (1_000, 500))?;
     let sizes = (from as f64..to as f64).log_scale();
-    let mut chart = ChartBuilder::on(&area)
-        .caption("swissdb: utilisation while filling", ("sans-serif", 20))
-        .margin(15)
-        .x_label_area_size(40)
-        .y_label_area_size(50)
+    let mut chart = chart::titled(&sheet, "swissdb: utilisation while filling", 50)
         .build_cartesian_2d(sizes, 0.4..0.9)?;
     chart
         .configure_mesh()
@@ -137,6 +133,6 @@ fn plot(points: &[(u64, f64)], from: u64, to: u64, path: &Path) -> Outcome {
     }
     let curve = points.iter().map(|&(entries, share)| (entries as f64, share));
     chart.draw_series(LineSeries::new(curve, BLUE))?;
-    area.present()?;
+    sheet.present()?;
     Ok(())
 }

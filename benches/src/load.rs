@@ -19,11 +19,11 @@ use std::time::Instant;
 
 use clap::Args;
 use hdrhistogram::Histogram;
-use plotters::coord::Shift;
 use plotters::prelude::*;
 use serde::Serialize;
 use swissdb::{Db, Durability, Options, Stats};
 
+use crate::chart::{self, Sheet};
 use crate::data::{key, mix, value};
 use crate::summary::print_json;
 use crate::{Outcome, Place};
@@ -296,25 +296,21 @@ fn nanos(nanos: f64) -> String {
 
 /// Draws both parts of the picture.
 fn plot(curves: &[Curve], entries: u64, path: &Path) -> Outcome {
-    let area = SVGBackend::new(path, (1_000, 900)).into_drawing_area();
-    area.fill(&WHITE)?;
-    let (upper, lower) = area.split_vertically(450);
+    let sheet = chart::sheet(path, (1_000, 900))?;
+    let (upper, lower) = sheet.split_vertically(450);
     let slowest = curves.iter().map(|(_, _, times)| times.all.max()).max().unwrap_or(0);
     let top = (slowest as f64 * 2.0).max(1e4);
     percentiles(&upper, curves, top)?;
     worst(&lower, curves, entries, top)?;
-    area.present()?;
+    sheet.present()?;
     Ok(())
 }
 
 /// Percentiles: at `x` stands what one operation in `x` exceeds.
-fn percentiles(area: &DrawingArea<SVGBackend, Shift>, curves: &[Curve], top: f64) -> Outcome {
+fn percentiles(sheet: &Sheet, curves: &[Curve], top: f64) -> Outcome {
     let most = curves.iter().map(|(_, _, times)| times.all.len()).max().unwrap_or(0);
-    let mut chart = ChartBuilder::on(area)
-        .caption("swissdb: every insert from empty, readers beside it", ("sans-serif", 20))
-        .margin(15)
-        .x_label_area_size(40)
-        .y_label_area_size(60)
+    let title = "swissdb: every insert from empty, readers beside it";
+    let mut chart = chart::titled(sheet, title, 60)
         .build_cartesian_2d((2.0..(most as f64).max(100.0)).log_scale(), (50.0..top).log_scale())?;
     chart
         .configure_mesh()
@@ -327,34 +323,15 @@ fn percentiles(area: &DrawingArea<SVGBackend, Shift>, curves: &[Curve], top: f64
         let points = steps.take_while(|x| *x <= all.len() as f64);
         let points = points.map(|x| (x, all.value_at_quantile(1.0 - 1.0 / x).max(50) as f64));
         let last = (all.len() as f64, all.max() as f64);
-        let series = LineSeries::new(points.chain([last]), *colour);
-        let colour = *colour;
-        chart
-            .draw_series(series)?
-            .label(*name)
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 20, y)], colour));
+        let curve = chart.draw_series(LineSeries::new(points.chain([last]), *colour))?;
+        chart::name(curve, *name, *colour);
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
-        .background_style(WHITE)
-        .border_style(BLACK)
-        .draw()?;
-    Ok(())
+    chart::legend(&mut chart)
 }
 
 /// The slowest operation of each part of the run.
-fn worst(
-    area: &DrawingArea<SVGBackend, Shift>,
-    curves: &[Curve],
-    entries: u64,
-    top: f64,
-) -> Outcome {
-    let mut chart = ChartBuilder::on(area)
-        .caption("the slowest in each hundredth of the run", ("sans-serif", 20))
-        .margin(15)
-        .x_label_area_size(40)
-        .y_label_area_size(60)
+fn worst(sheet: &Sheet, curves: &[Curve], entries: u64, top: f64) -> Outcome {
+    let mut chart = chart::titled(sheet, "the slowest in each hundredth of the run", 60)
         .build_cartesian_2d(0.0..entries as f64, (50.0..top).log_scale())?;
     chart
         .configure_mesh()

@@ -27,6 +27,7 @@
 //!
 //! These programs do not know how the store works: they use its public face.
 
+mod chart;
 mod child;
 mod cold;
 mod commits;

@@ -28,6 +28,7 @@ mod replay;
 mod table_file;
 mod window;
 
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
@@ -54,6 +55,9 @@ const LONG_LOG: u64 = 8 << 20;
 
 /// Opens or creates a store.
 pub(crate) fn open(storage: Arc<dyn Storage>, options: &Options) -> Result<Store> {
+    if !options.create && !options.read_only {
+        find_store(&*storage)?;
+    }
     let lock = take_lock(&*storage, options)?;
     let names = list(&*storage, "")?;
     if !names.contains(&table_file(DEFAULT_TABLE)) {
@@ -71,18 +75,38 @@ pub(crate) fn open(storage: Arc<dyn Storage>, options: &Options) -> Result<Store
     Ok(store)
 }
 
+/// Refuses a directory in which no store is, before a lock file is made there.
+fn find_store(storage: &dyn Storage) -> Result<()> {
+    let is_there = list(storage, "")?.contains(&table_file(DEFAULT_TABLE));
+    if is_there || !is_unborn(storage)? { Ok(()) } else { Err(no_store(storage)) }
+}
+
 fn take_lock(storage: &dyn Storage, options: &Options) -> Result<Option<Lock>> {
     if options.create && !options.read_only {
-        storage
-            .create_directory("")
-            .map_err(|error| Error::io("create", storage.path(""), error))?;
+        storage.create_directory("").map_err(|error| match error.kind() {
+            ErrorKind::AlreadyExists => no_directory(storage),
+            _ => Error::io("create", storage.path(""), error),
+        })?;
     }
     match storage.lock(!options.read_only) {
         Ok(LockOutcome::Held(lock)) => Ok(Some(lock)),
         Ok(LockOutcome::Busy(pid)) => Err(Error::Locked { path: storage.path(""), pid }),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(no_store(storage)),
-        Err(error) => Err(Error::io("lock", storage.path(""), error)),
+        Err(error) => Err(not_there(storage, "lock", "", error)),
     }
+}
+
+/// Why something could not be done with a directory of the store.
+fn not_there(storage: &dyn Storage, doing: &'static str, name: &str, error: io::Error) -> Error {
+    match error.kind() {
+        ErrorKind::NotFound => no_store(storage),
+        ErrorKind::NotADirectory => no_directory(storage),
+        _ => Error::io(doing, storage.path(name), error),
+    }
+}
+
+fn no_directory(storage: &dyn Storage) -> Error {
+    let path = storage.path("");
+    Error::NotFound { what: format!("store at {}, which is no directory", path.display()) }
 }
 
 fn no_store(storage: &dyn Storage) -> Error {
@@ -90,10 +114,7 @@ fn no_store(storage: &dyn Storage) -> Error {
 }
 
 fn list(storage: &dyn Storage, directory: &str) -> Result<Vec<String>> {
-    storage.list(directory).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => no_store(storage),
-        _ => Error::io("list", storage.path(directory), error),
-    })
+    storage.list(directory).map_err(|error| not_there(storage, "list", directory, error))
 }
 
 /// The write buffer in bytes: as set, or a share of the memory there is.

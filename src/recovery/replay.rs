@@ -40,7 +40,6 @@ pub(super) struct Replay<'a> {
     store: &'a Store,
     /// What must be done before the first write; `None` for a reader.
     ready: Option<Ready>,
-    filling: Filling,
     starts: Vec<Start>,
     /// Tables that operations name and that are not there.
     missing: BTreeSet<u16>,
@@ -61,10 +60,10 @@ impl Replay<'_> {
         end: &LogEnd,
         files: Vec<String>,
     ) -> Result<()> {
+        let _filling = Filling::begin(store, end.bytes);
         let mut replay = Replay {
             store,
             ready,
-            filling: Filling::begin(&store.frames, end.bytes),
             starts,
             missing: BTreeSet::new(),
             dropped: BTreeSet::new(),
@@ -188,11 +187,7 @@ impl Replay<'_> {
 
     /// Runs a checkpoint if many pages are dirty.
     fn make_room(&mut self) -> Result<()> {
-        let (dirty, used) = {
-            let pool = &self.store.core_to_look().ws.pool;
-            (pool.dirty(), pool.used())
-        };
-        self.filling.note(used);
+        let dirty = self.store.core_to_look().ws.pool.dirty();
         if !self.store.options.read_only && dirty >= self.store.signals.wanted_at() {
             self.make_ready()?;
             checkpoint_exclusively(self.store, false)?;

@@ -26,7 +26,7 @@ mod ahead;
 use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
-use std::sync::OnceLock;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 use std::thread::Thread;
 
@@ -45,14 +45,14 @@ pub(crate) struct Frames {
     /// Frames that were used once, now and then.
     used: AtomicUsize,
     /// Who makes ready what writers need next.
-    worker: OnceLock<Thread>,
+    worker: Mutex<Option<Thread>>,
 }
 
 impl Frames {
     /// Room for `frames` frames; memory is taken when they are first used.
     pub(crate) fn new(frames: usize) -> io::Result<Frames> {
         let map = Map::anonymous(frames * PAGE_WORDS * 8)?;
-        Ok(Frames { map, used: AtomicUsize::new(0), worker: OnceLock::new() })
+        Ok(Frames { map, used: AtomicUsize::new(0), worker: Mutex::new(None) })
     }
 
     /// The words of a frame, if there is one of that number.
@@ -167,11 +167,6 @@ impl Pool {
         self.dirty + self.clean
     }
 
-    /// Frames that were used once, the first ones.
-    pub(crate) fn used(&self) -> usize {
-        self.infos.len()
-    }
-
     /// Frames there could be at most.
     pub(crate) fn capacity(&self) -> usize {
         self.frames.capacity()
@@ -210,7 +205,7 @@ impl Pool {
     }
 
     /// Takes a frame for a dirty page. Its bytes are whatever they were: zero, if
-    /// it is not among those [used](Pool::used) before.
+    /// it was never used before.
     pub(crate) fn take(
         &mut self,
         epoch: &ReuseEpoch,

@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use swissdb::{BackupProgress, BackupStep, Db, Error, Options};
 
-use super::{contents, contents_of_copy, fill, options};
+use super::{fill, options, state_of_copy};
 use crate::disk::{Disk, Fault, Kind};
 use crate::failing::mounted::Mount;
 use crate::support::peer::{self, Peer};
-use crate::support::{Random, TestStore, assert_clean, key, value};
+use crate::support::{Random, TestStore, assert_clean, key, state_of, value};
 
 fn go_on(_: &BackupProgress) -> ControlFlow<()> {
     ControlFlow::Continue(())
@@ -106,14 +106,14 @@ fn a_backup_that_was_killed_is_never_taken_for_a_store() {
         let (store, dest) = (place.path().join("store"), place.path().join("copy"));
         let db = options().open(&store).expect("create");
         fill(&db, 3_000);
-        let before = contents(&db);
+        let before = state_of(&db);
         db.close().expect("close");
         let role = format!("{at} {}", place.path().display());
         let mut child = Peer::start::<&str>("backup::ends::a_process_that_backs_up", &role, &[]);
         let said = child.next();
         child.kill();
         let db = Db::open(&store).expect("open what was backed up");
-        assert!(contents(&db) == before, "the store was changed");
+        assert!(state_of(&db) == before, "the store was changed");
         match said.as_deref() {
             Some("under way") => {
                 assert!(!dest.exists(), "killed at report {at}: there is a copy");
@@ -126,7 +126,7 @@ fn a_backup_that_was_killed_is_never_taken_for_a_store() {
             Some("done") => assert!(!place.path().join("copy.tmp").exists()),
             other => panic!("the process said {other:?}"),
         }
-        assert!(contents_of_copy(&dest) == before, "the copy differs");
+        assert!(state_of_copy(&dest) == before, "the copy differs");
     }
 }
 
@@ -180,7 +180,7 @@ fn a_damaged_store_is_not_backed_up() {
 fn a_backup_to_a_full_device_is_an_error_and_leaves_nothing() {
     let store = TestStore::in_memory(options());
     fill(&store, 4_000);
-    let before = contents(&store);
+    let before = state_of(&store);
     let mut refused = 0;
     for capacity in [100 << 10, 1 << 20, 2 << 20, 3 << 20, 5 << 20, 64 << 20] {
         let disk = Disk::new(capacity);
@@ -194,13 +194,13 @@ fn a_backup_to_a_full_device_is_an_error_and_leaves_nothing() {
                 assert!(backed_up.finished);
                 let copy = Disk::boot(&disk.crash(), 1);
                 let copy = options().open_on(Arc::new(copy)).expect("open the copy");
-                assert!(contents(&copy) == before, "the copy differs");
+                assert!(state_of(&copy) == before, "the copy differs");
             }
         }
         assert_eq!(disk.bus_errors(), 0);
     }
     assert!((3..6).contains(&refused), "{refused} backups were refused");
-    assert!(contents(&store) == before, "the store was changed");
+    assert!(state_of(&store) == before, "the store was changed");
     let mount = match Mount::tmpfs() {
         Ok(mount) => mount,
         Err(why) => return eprintln!("skipped: no tmpfs can be mounted here: {why}"),
@@ -217,7 +217,7 @@ fn a_backup_to_a_full_device_is_an_error_and_leaves_nothing() {
 fn a_copy_survives_power_loss_as_soon_as_it_is_made_and_failing_calls_end_it() {
     let store = TestStore::in_memory(options());
     fill(&store, 1_500);
-    let before = contents(&store);
+    let before = state_of(&store);
     let (mut random, mut nth, mut failed) = (Random::new(1_102), 1, 0);
     loop {
         let disk = Disk::new(nth);
@@ -232,7 +232,7 @@ fn a_copy_survives_power_loss_as_soon_as_it_is_made_and_failing_calls_end_it() {
             let copy = Disk::boot(&disk.crash(), nth);
             let copy: Arc<dyn swissdb::storage::Storage> = Arc::new(copy);
             let copy = Options::new().open_on(copy).expect("open the copy");
-            assert!(contents(&copy) == before, "{failure:?}: the copy differs");
+            assert!(state_of(&copy) == before, "{failure:?}: the copy differs");
             assert_clean(&copy);
         }
         if failure.is_none() {
@@ -242,5 +242,5 @@ fn a_copy_survives_power_loss_as_soon_as_it_is_made_and_failing_calls_end_it() {
     }
     eprintln!("{failed} backups failed, up to call {nth}");
     assert!(failed > 3, "{failed} backups failed");
-    assert!(contents(&store) == before, "the store was changed");
+    assert!(state_of(&store) == before, "the store was changed");
 }

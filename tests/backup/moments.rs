@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use swissdb::{Batch, Db};
 
-use super::{Contents, contents_of_copy, options};
-use crate::support::{Model, TestStore, value};
+use super::{options, state_of_copy};
+use crate::support::{Model, State, TestStore, value};
 
 const WRITERS: u64 = 3;
 /// Entries of a writer in each table.
@@ -94,7 +94,7 @@ fn write(db: &Db, writer: u64, done: &AtomicBool, steps: &AtomicU64) {
 
 /// Fails unless a copy is the store between two commits. Says how far each
 /// writer was.
-fn assert_one_moment(copy: &Contents) -> Vec<u64> {
+fn assert_one_moment(copy: &State) -> Vec<u64> {
     let get = |table: &str, key: &[u8]| number(copy[table].get(key).map(Vec::as_slice));
     let steps: Vec<u64> = (0..WRITERS).map(|writer| get("default", &counter(writer))).collect();
     let mut expected = BTreeMap::from([("default", Model::new()), ("second", Model::new())]);
@@ -145,7 +145,7 @@ fn a_copy_made_while_others_write_is_the_store_between_two_commits() {
             let before = written.load(Ordering::Relaxed);
             let backed_up = store.backup(&dest).expect("a backup");
             meanwhile += written.load(Ordering::Relaxed) - before;
-            let copy = contents_of_copy(&dest);
+            let copy = state_of_copy(&dest);
             let entries: usize = copy.values().map(Model::len).sum();
             assert_eq!((backed_up.finished, backed_up.entries), (true, entries as u64));
             let steps = assert_one_moment(&copy);

@@ -74,6 +74,11 @@ fn wrong_arguments_are_errors() {
         (&["get", "db", "key", "more"], "more"),
         (&["scan", "--limit", "-1", "db"], "--limit"),
         (&["scan", "--limit", "many", "db"], "--limit"),
+        (&["scan", "--limit", "1e3", "db"], "\"1e3\" is no number of entries"),
+        (&["inspect", "db", "block", "-1"], "\"-1\""),
+        (&["put", "--write-buffer", "-1", "db", "key", "value"], "\"-1\" is no size"),
+        (&["compact", "--table", "default", "db"], "--slot-payload"),
+        (&["scan", "--table", "absent", "db"], "choose one with --table: default"),
         (&["scan", "--raw", "--json", "db"], "--raw"),
         (&["put", "--value-b64", "db", "key"], "VALUE"),
         (&["put", "--write-buffer", "lots", "db", "key", "value"], "\"lots\" is no size"),
@@ -119,6 +124,15 @@ fn what_is_no_store_is_left_alone() {
         place.run(command).error("file");
     }
     assert_eq!(fs::read(place.path("file")).unwrap(), b"text");
+    for command in [&["get", "file", "key"][..], &["checkpoint", "file"], &["load", "file"]] {
+        place.run(command).error("there is no store at file, which is no directory");
+    }
+    fs::create_dir(place.path("photos")).unwrap();
+    for command in [&["dump", "photos"][..], &["del", "photos", "key"], &["compact", "photos"]] {
+        place.run(command).error("there is no store at photos");
+    }
+    place.run(&["map", "photos"]).error("photos has no table file at all");
+    assert_eq!(fs::read_dir(place.path("photos")).unwrap().count(), 0);
 }
 
 #[test]
@@ -283,6 +297,7 @@ fn salvage_rebuilds_a_damaged_store_and_says_whether_anything_was_lost() {
     assert_eq!(place.run(&["dump", "saved"]).yes().text().lines().count(), 1991);
     assert_eq!(fs::read(&table).unwrap(), bytes);
     place.run(&["salvage", "db", "saved"]).error("exists");
+    place.run(&["salvage", "db", "db/saved"]).error("is inside the store");
     place.run(&["salvage", "nowhere", "new"]).error("there is no store");
     for file in fs::read_dir(place.path("db").join("log")).unwrap() {
         fs::remove_file(file.unwrap().path()).unwrap();

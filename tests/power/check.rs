@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex};
 
 use swissdb::{Db, Options};
 
-use super::story::{Point, State, Story, SumWrapping, reopen};
+use super::story::{Point, Story, SumWrapping, reopen};
 use super::watchdog::Watchdog;
 use crate::disk::{Call, Disk, Image};
-use crate::support::{Model, Random, assert_clean, key, show};
+use crate::support::{Model, Random, State, assert_clean, key, show, state_of};
 
 /// The states that an image may hold: those after so many steps.
 #[derive(Clone)]
@@ -74,16 +74,6 @@ pub fn try_print_of(db: &Db) -> swissdb::Result<u128> {
 /// The print of all that a store holds.
 pub fn print_of(db: &Db) -> u128 {
     try_print_of(db).unwrap_or_else(|error| panic!("the store cannot be read: {error}"))
-}
-
-/// All that a store holds.
-pub fn state_of(db: &Db) -> State {
-    let table = |name: String| {
-        let table = db.table(&name).expect("a table");
-        let entries = table.iter().map(|entry| entry.expect("an entry"));
-        (name, entries.map(|(key, value)| (key.into_vec(), value.into_vec())).collect())
-    };
-    db.tables().expect("tables").into_iter().map(table).collect()
 }
 
 /// Opens a store, or fails with what it says.

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use swissdb::storage::{Access, Storage};
 use swissdb::{Db, Options};
 
-use super::check::{self, open};
+use super::check::open;
 use crate::disk::{Call, Disk, Image, Kind};
 use crate::support::{assert_clean, value};
 

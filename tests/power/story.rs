@@ -9,10 +9,7 @@ use swissdb::{Batch, Db, Durability, Options, Result};
 
 use super::check::{Allowed, open, print_of_entry, print_of_table};
 use crate::disk::{Call, Disk, Image, Kind, Moment};
-use crate::support::{Model, Random, key, value};
-
-/// All tables of a store with their entries.
-pub type State = BTreeMap<String, Model>;
+use crate::support::{Model, Random, State, key, value};
 
 /// The tables that come and go.
 const TABLES: [&str; 3] = ["one", "two", "three"];

@@ -12,7 +12,9 @@ use swissdb::storage::Storage;
 use swissdb::{Db, Options, Payload};
 
 use crate::disk::{Disk, Fault, Image, Kind};
-use crate::support::{Model, assert_clean, assert_holds, assert_same, seed_of_the_run, value};
+use crate::support::{
+    Model, assert_clean, assert_holds, assert_same, pairs, seed_of_the_run, value,
+};
 
 use super::{go_on, mixed, stats_of};
 
@@ -78,9 +80,7 @@ fn check(db: &Db, model: &Model, name: &str) -> usize {
     assert_clean(db);
     assert_holds(db, model);
     let other = db.table("other").expect("table");
-    let entries = other.iter().map(|entry| entry.expect("an entry"));
-    let model: Model = model.clone().into_iter().take(50).collect();
-    assert_same(entries.map(|(k, v)| (k.into_vec(), v.into_vec())), &model);
+    assert_same(pairs(other.iter()), &model.clone().into_iter().take(50).collect());
     payload
 }
 

@@ -12,7 +12,7 @@ use swissdb::storage::memory::Memory;
 use swissdb::{Batch, Db, Options, Result, TableOptions};
 
 /// The entries of all tables.
-pub type State = BTreeMap<String, BTreeMap<Vec<u8>, Vec<u8>>>;
+pub use crate::support::State;
 
 /// A store, and what it held.
 pub struct Made {

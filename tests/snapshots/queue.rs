@@ -13,8 +13,8 @@ use std::sync::{Arc, Mutex};
 
 use swissdb::{Error, Options, Snapshot};
 
-use super::assert_default;
 use super::waiting::{STEPS, WAITING, is_page};
+use super::{assert_default, assert_unchanged};
 use crate::disk::{Call, Fault, Image, Kind};
 use crate::power::long;
 use crate::power::scenarios::Release;
@@ -116,9 +116,7 @@ fn power_that_goes_off_while_waiting_states_are_written_leaves_a_prefix() {
                 });
             });
             worked_off.checkpoint.expect("checkpoint");
-            for (snapshot, model) in &worked_off.taken {
-                assert_default(snapshot, model);
-            }
+            assert_unchanged(&worked_off.taken);
             tale.disk.watch(|_| {});
             let images = std::mem::take(&mut *images.lock().expect("the images"));
             let headers = 2 * (WAITING + 1);

@@ -13,7 +13,7 @@ use std::sync::mpsc::channel;
 
 use swissdb::{Db, Options, Snapshot};
 
-use super::{any_value, assert_default, assert_sees, change};
+use super::{any_value, assert_default, assert_sees, assert_unchanged, change};
 use crate::disk::{Call, Disk, Fault, Kind};
 use crate::power::watchdog::Watchdog;
 use crate::support::{Model, Random, assert_clean, assert_holds, key, value};
@@ -100,9 +100,7 @@ fn nobody_waits_for_a_checkpoint_that_is_being_written() {
             }
             let commits: BTreeSet<u64> = taken.iter().map(|taken| taken.0.commit()).collect();
             assert_eq!(commits.len(), WAITING);
-            for (snapshot, model) in &taken {
-                assert_default(snapshot, model);
-            }
+            assert_unchanged(&taken);
             assert_clean(&db);
         }
         assert_holds(&db, &model);
@@ -128,9 +126,7 @@ fn stats_say_which_snapshots_wait_and_what_memory_they_keep() {
         assert!(stats.frame_bytes > 0, "{stats:?}");
         taken
     });
-    for (snapshot, model) in &taken {
-        assert_default(snapshot, model);
-    }
+    assert_unchanged(&taken);
     let stats = db.stats().snapshots;
     assert_eq!((stats.held, stats.waiting), (WAITING as u64, 0));
     db.checkpoint().expect("checkpoint");
@@ -201,9 +197,7 @@ fn more_than_may_wait_begin_in_their_turn() {
         }
         taken
     });
-    for (snapshot, model) in &taken {
-        assert_default(snapshot, model);
-    }
+    assert_unchanged(&taken);
     assert_clean(&db);
 }
 
@@ -293,9 +287,7 @@ fn closing_writes_what_waits() {
     let (db, mut model) = start(&disk, &mut random);
     let taken = while_held(&db, &disk, is_header, || take(&db, &mut model, &mut random));
     db.close().expect("close");
-    for (snapshot, model) in &taken {
-        assert_default(snapshot, model);
-    }
+    assert_unchanged(&taken);
     drop(taken);
     let db = options().open_on(Arc::new(disk)).expect("open again");
     assert_holds(&db, &model);

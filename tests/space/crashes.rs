@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use swissdb::{Db, Options};
 
 use crate::support::{
-    Gate, Model, Random, assert_clean, assert_holds, key, seed_of_the_run, value,
+    Gate, Model, Random, assert_clean, assert_holds, key, pairs, seed_of_the_run, value,
 };
 
 use super::device::Device;
@@ -181,11 +181,7 @@ fn cleaning_beside_a_writer_may_be_killed_anywhere() {
         assert_clean(&db);
         let mut next = model.clone();
         drop(make(&mut next, made));
-        let found: Model = db
-            .iter()
-            .map(|entry| entry.expect("an entry"))
-            .map(|(key, value)| (key.into_vec(), value.into_vec()))
-            .collect();
+        let found: Model = pairs(db.iter()).collect();
         let name = &point.name;
         assert!(found == model || found == next, "killed after {name}: not change {made}");
         db.insert("after", "the kill").expect("insert");

@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 
 use swissdb::{Batch, Options, Table, TableOptions};
 
-use crate::support::{Model, Random, TestStore, assert_clean, assert_same, show, value};
+use crate::support::{Model, Random, TestStore, assert_clean, assert_same, pairs, show, value};
 
 /// The tables of a run: the default one and two others.
 const TABLES: u64 = 3;
@@ -170,8 +170,7 @@ impl Run {
                 let found = table.get(key).expect("get");
                 assert!(found.as_deref() == Some(value), "{} after {after}", show(key));
             }
-            let entries = table.iter().map(|entry| entry.expect("an entry"));
-            assert_same(entries.map(|(k, v)| (k.into_vec(), v.into_vec())), model);
+            assert_same(pairs(table.iter()), model);
         }
     }
 

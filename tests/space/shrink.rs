@@ -14,7 +14,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use swissdb::{Batch, Db, Options};
 
 use crate::support::{
-    Model, Random, TestStore, assert_clean, assert_holds, assert_same, key, table_stats, value,
+    Model, Random, TestStore, assert_clean, assert_holds, assert_same, key, pairs, table_stats,
+    value,
 };
 
 use super::device::Device;
@@ -83,8 +84,7 @@ fn a_table_that_was_emptied_shrinks_and_its_file_is_cut() {
     let directory = store.path().to_path_buf();
     let mut looked = 0;
     eventually(|| {
-        let entries = store.iter().map(|entry| entry.expect("an entry"));
-        assert_same(entries.map(|(k, v)| (k.into_vec(), v.into_vec())), &model);
+        assert_same(pairs(store.iter()), &model);
         looked += 1;
         let stats = table_stats(&store);
         let (slots, segments) = (stats.capacity, stats.segments);

@@ -14,7 +14,7 @@ use crate::outcome::Failure;
 use crate::size;
 
 /// The name of the table that every store has.
-const DEFAULT_TABLE: &str = "default";
+pub const DEFAULT_TABLE: &str = "default";
 
 /// Which store.
 #[derive(Args)]
@@ -47,7 +47,7 @@ pub struct Writing {
     ///
     /// More of it makes large loads write less; less of it makes them
     /// checkpoint more often.
-    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    #[arg(long, value_name = "SIZE", value_parser = size::parse, allow_negative_numbers = true)]
     pub write_buffer: Option<usize>,
 }
 
@@ -55,7 +55,7 @@ pub struct Writing {
 #[derive(Args)]
 pub struct Buffer {
     /// Memory for changed pages of the new store, as in 64M
-    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    #[arg(long, value_name = "SIZE", value_parser = size::parse, allow_negative_numbers = true)]
     write_buffer: Option<usize>,
 }
 
@@ -76,7 +76,7 @@ pub struct Creation {
     ///
     /// Fixed when the table is created; 56 by default. Entries that do not
     /// fit keep their value, or both, in the log.
-    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    #[arg(long, value_name = "SIZE", value_parser = size::parse, allow_negative_numbers = true)]
     pub slot_payload: Option<usize>,
 
     /// The hash of the table, fixed when it is created; sip by default
@@ -110,7 +110,7 @@ pub fn to_read(store: &Store) -> Result<Db, Failure> {
 /// Opens an existing store and a table of it so that no byte changes.
 pub fn table_to_read(store: &Store, name: &TableName) -> Result<(Db, Table), Failure> {
     let db = to_read(store)?;
-    let table = db.table(&name.table)?;
+    let table = existing_table(&db, name)?;
     Ok((db, table))
 }
 
@@ -126,11 +126,33 @@ pub fn table_to_write(
     writing: &Writing,
 ) -> Result<(Db, Table), Failure> {
     let db = to_write(store, writing)?;
-    if !db.tables()?.contains(&name.table) {
-        return Err(swissdb::Error::NotFound { what: format!("table {}", name.table) }.into());
-    }
-    let table = db.table(&name.table)?;
+    let table = existing_table(&db, name)?;
     Ok((db, table))
+}
+
+fn existing_table(db: &Db, name: &TableName) -> Result<Table, Failure> {
+    check_table(&name.table, &db.tables()?)?;
+    Ok(db.table(&name.table)?)
+}
+
+/// Refuses a table that is not among these, and says which are there.
+pub fn check_table(name: &str, tables: &[String]) -> Result<(), Failure> {
+    if tables.iter().any(|table| table == name) {
+        return Ok(());
+    }
+    let tables = tables.join(", ");
+    Err(Failure::Sentence(format!("there is no table {name}; choose one with --table: {tables}")))
+}
+
+/// The same in the files of a store, which may be damaged.
+pub fn check_table_file(store: &Store, name: &TableName) -> Result<(), Failure> {
+    let tables = swissdb::inspect::tables(&store.path)?;
+    if tables.is_empty() {
+        let (name, path) = (&name.table, store.path.display());
+        let text = format!("there is no table {name}; {path} has no table file at all");
+        return Err(Failure::Sentence(text));
+    }
+    check_table(&name.table, &tables)
 }
 
 /// Opens a store and a table for writing, and creates what is not there.

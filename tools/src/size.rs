@@ -1,4 +1,4 @@
-//! Sizes on the command line: `65536`, `64K`, `2M`, `1G`.
+//! Sizes and counts on the command line: `65536`, `64K`, `2M`, `1G`.
 //!
 //! The letters mean powers of 1024, in either case; `KB` and `KiB` are the
 //! same as `K`. There are no fractions and no negative sizes.
@@ -22,8 +22,13 @@ pub fn parse(text: &str) -> Result<usize, String> {
         .ok_or_else(|| format!("{text} bytes are more than a machine has"))
 }
 
+/// Reads how many of something there are to be.
+pub fn parse_count(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| format!("{text:?} is no number of entries; write 0, 1, 2 and so on"))
+}
+
 fn reason(text: &str) -> String {
-    format!("{text:?} is no size; write a whole number of bytes, or one followed by K, M or G")
+    format!("{text:?} is no size; write a whole number of bytes, or one followed by K, M, G or T")
 }
 
 /// Shows a size the way people read it: `812 B`, `1.5 MiB`.

@@ -20,6 +20,7 @@ use swissdb::{Db, Options};
 
 use super::Settings;
 use crate::Outcome;
+use crate::chart;
 use crate::data::{key, value};
 use crate::machine::Sizes;
 use crate::report::text::count;
@@ -121,16 +122,12 @@ fn fill(db: &Db, entries: u64, path: &Path, rest: Duration) -> Outcome<Point> {
 
 /// Draws the curves and the aim.
 fn plot(curves: &[Curve], from: u64, to: u64, path: &Path) -> Outcome {
-    let area = SVGBackend::new(path, (1_000, 500)).into_drawing_area();
-    area.fill(&WHITE)?;
+    let sheet = chart::sheet(path, (1_000, 500))?;
     let highest = curves.iter().flat_map(|(_, points)| points.iter().map(Point::per_byte));
     let top = highest.fold(AIM, f64::max) * 1.4;
-    let mut chart = ChartBuilder::on(&area)
-        .caption("swissdb: bytes on disk for each byte of the user, at rest", ("sans-serif", 20))
-        .margin(15)
+    let title = "swissdb: bytes on disk for each byte of the user, at rest";
+    let mut chart = chart::titled(&sheet, title, 50)
         .margin_right(45)
-        .x_label_area_size(40)
-        .y_label_area_size(50)
         .build_cartesian_2d((from as f64..to as f64).log_scale(), 0.0..top)?;
     chart
         .configure_mesh()
@@ -141,27 +138,20 @@ fn plot(curves: &[Curve], from: u64, to: u64, path: &Path) -> Outcome {
         .y_label_formatter(&|bytes| format!("{bytes:.1}"))
         .draw()?;
     let aim = chart.draw_series(LineSeries::new([(from as f64, AIM), (to as f64, AIM)], RED))?;
-    aim.label("aim").legend(|(x, y)| PathElement::new([(x, y), (x + 20, y)], RED.stroke_width(2)));
+    chart::name(aim, "aim", RED.stroke_width(2));
     let colours = [RGBColor(213, 94, 0), RGBColor(0, 114, 178)];
     for ((payload, points), colour) in curves.iter().zip(colours) {
         let wide = colour.stroke_width(2);
         let all = points.iter().map(|point| (point.entries as f64, point.per_byte()));
         let all = chart.draw_series(LineSeries::new(all, wide))?;
-        all.label(format!("slots of {payload}: all on disk"))
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 20, y)], wide));
+        chart::name(all, format!("slots of {payload}: all on disk"), wide);
         let pale = colour.mix(0.45).stroke_width(2);
         let used = points.iter().map(|point| (point.entries as f64, point.used_per_byte()));
         let used = chart.draw_series(LineSeries::new(used, pale))?;
-        used.label(format!("slots of {payload}: blocks in use and log"))
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 20, y)], pale));
+        chart::name(used, format!("slots of {payload}: blocks in use and log"), pale);
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
-        .background_style(WHITE)
-        .border_style(BLACK)
-        .draw()?;
-    area.present()?;
+    chart::legend(&mut chart)?;
+    sheet.present()?;
     Ok(())
 }
 

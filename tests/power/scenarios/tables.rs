@@ -6,7 +6,7 @@ use swissdb::Batch;
 use super::tale::{Change, Tale};
 use super::*;
 use crate::disk::Fault;
-use crate::support::key;
+use crate::support::{key, state_of};
 
 #[test]
 fn a_checkpoint_after_one_that_failed_half_way_covers_its_pages() {
@@ -128,7 +128,7 @@ fn two_tables_at_different_positions_get_what_each_of_them_lacks() {
         images.extend((0..6).map(|_| disk.wreck()));
     })
     .expect("checkpoint");
-    let expected = check::state_of(&db);
+    let expected = state_of(&db);
     for (seed, image) in images.iter().enumerate() {
         let disk = Disk::boot(image, seed as u64);
         let commits = ["default", "second"].map(|table| commit_of_header(&disk, table));
@@ -139,13 +139,13 @@ fn two_tables_at_different_positions_get_what_each_of_them_lacks() {
             |call| call.kind == Kind::Sync,
             || {
                 let db = open(&disk, &options());
-                assert!(check::state_of(&db) == expected, "both have everything");
+                assert!(state_of(&db) == expected, "both have everything");
                 assert_clean(&db);
             },
         );
         for image in again {
             let db = open(&Disk::boot(&image, 1), &options());
-            assert!(check::state_of(&db) == expected, "after a second crash too");
+            assert!(state_of(&db) == expected, "after a second crash too");
             assert_clean(&db);
         }
     }

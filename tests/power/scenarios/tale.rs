@@ -5,7 +5,7 @@ use swissdb::{Db, Options};
 
 use crate::disk::{Disk, Image};
 use crate::power::check::open;
-use crate::support::{Model, assert_clean};
+use crate::support::{Model, assert_clean, pairs};
 
 /// A change of the default table.
 #[derive(Clone)]
@@ -74,8 +74,7 @@ impl Tale {
     /// Fails unless a store holds what some first part of the changes makes,
     /// those that are durable included. Returns how many.
     pub fn check(&self, db: &Db) -> usize {
-        let entries = db.iter().map(|entry| entry.expect("an entry"));
-        let found: Model = entries.map(|(key, value)| (key.into_vec(), value.into_vec())).collect();
+        let found: Model = pairs(db.iter()).collect();
         assert_clean(db);
         let mut model = Model::new();
         for count in 0..=self.changes.len() {

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use clap::Args;
 use swissdb::{CompactProgress, Payload};
 
-use crate::opening::{self, Store, TableName, Writing};
+use crate::opening::{self, DEFAULT_TABLE, Store, Writing};
 use crate::outcome::{Answer, Failure, Outcome};
 use crate::progress::{Progress, Steps};
 use crate::size;
@@ -36,11 +36,14 @@ pub struct Arguments {
     /// all entries are measured and the size is taken that makes the store
     /// smallest; what was found is told. The table is built anew beside the old
     /// one, which is replaced when the new one is whole.
-    #[arg(long, value_name = "SIZE", value_parser = payload)]
+    #[arg(long, value_name = "SIZE", value_parser = payload, allow_negative_numbers = true)]
     slot_payload: Option<Payload>,
 
-    #[command(flatten)]
-    table: TableName,
+    /// The table that gets other slots, instead of the default one
+    ///
+    /// What makes the store small is done for all tables.
+    #[arg(long, value_name = "NAME", requires = "slot_payload")]
+    table: Option<String>,
 }
 
 /// Reads the argument of --slot-payload.
@@ -56,7 +59,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let store = &arguments.store;
     let before = on_disk(store);
     if let Some(payload) = arguments.slot_payload {
-        change_payload(store, &arguments.table.table, payload)?;
+        change_payload(store, arguments.table.as_deref().unwrap_or(DEFAULT_TABLE), payload)?;
     }
     let db = opening::to_write(store, &arguments.writing)?;
     let mut steps = Steps::default();

@@ -17,7 +17,7 @@ use swissdb::Error;
 use swissdb::inspect::{self, Field, LogFile, Piece};
 
 use crate::colour::Colour;
-use crate::opening::{Store, TableName};
+use crate::opening::{self, Store, TableName};
 use crate::outcome::{Answer, Failure, Outcome};
 use crate::output::Output;
 use part::Part;
@@ -59,7 +59,7 @@ pub struct Arguments {
     part: part::Name,
 
     /// Which one (write `--` before a key that begins with a dash)
-    #[arg(value_name = "WHICH")]
+    #[arg(value_name = "WHICH", allow_negative_numbers = true)]
     which: Option<String>,
 
     /// The key is base64 of the key's bytes
@@ -97,7 +97,7 @@ pub fn run(arguments: &Arguments, colour: Colour) -> Outcome {
         damaged: false,
     };
     if !matches!(part, Part::Log(_)) {
-        check_table(arguments)?;
+        opening::check_table_file(&arguments.store, &arguments.table)?;
     }
     let shown = match part {
         Part::Header => header(arguments, &mut view),
@@ -122,20 +122,6 @@ pub fn run(arguments: &Arguments, colour: Colour) -> Outcome {
     }
     view.output.finish()?;
     Ok(if view.damaged { Answer::No } else { Answer::Yes })
-}
-
-/// Refuses a table that is not there, and says which are.
-fn check_table(arguments: &Arguments) -> Result<(), Failure> {
-    let (path, name) = (&arguments.store.path, &arguments.table.table);
-    let tables = inspect::tables(path)?;
-    if tables.contains(name) {
-        return Ok(());
-    }
-    let known = match tables.len() {
-        0 => format!("{} has no table file at all", path.display()),
-        _ => format!("choose one with --table: {}", tables.join(", ")),
-    };
-    Err(Failure::Sentence(format!("there is no table {name}; {known}")))
 }
 
 /// Where parts are shown, and how.

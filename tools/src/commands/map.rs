@@ -20,7 +20,7 @@ use clap::Args;
 use swissdb::inspect::{self, StoreMap};
 
 use crate::colour::Colour;
-use crate::opening::{Store, TableName};
+use crate::opening::{self, Store, TableName};
 use crate::outcome::{Answer, Failure, Outcome, note};
 use crate::output::Output;
 use crate::progress::Progress;
@@ -66,6 +66,7 @@ pub fn run(arguments: &Arguments, colour: Colour) -> Outcome {
     if let Some(file) = &arguments.svg {
         keep_out_of_the_store(file, path)?;
     }
+    opening::check_table_file(&arguments.store, &arguments.table)?;
     let progress = Progress::of_share("reading pages");
     let map = inspect::map_with(path, table, |share| progress.stand_at(share))?;
     drop(progress);

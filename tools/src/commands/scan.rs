@@ -7,6 +7,7 @@ use crate::line;
 use crate::opening::{self, Store, TableName};
 use crate::outcome::{Answer, Failure, Outcome, undamaged};
 use crate::output::Output;
+use crate::size;
 
 /// Shows entries, one a line: key, tab, value
 ///
@@ -29,7 +30,8 @@ pub struct Arguments {
     table: TableName,
 
     /// Show at most N entries
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = size::parse_count)]
+    #[arg(allow_negative_numbers = true)]
     limit: Option<u64>,
 
     /// Show keys without their values

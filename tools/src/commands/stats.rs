@@ -83,10 +83,8 @@ impl Look {
     fn at(db: &Db, path: String, table: Option<&str>, quick: bool) -> Result<Look, Failure> {
         let mut stats = db.stats();
         if let Some(name) = table {
+            opening::check_table(name, &db.tables()?)?;
             stats.tables.retain(|table| table.name == name);
-            if stats.tables.is_empty() {
-                return Err(swissdb::Error::NotFound { what: format!("table {name}") }.into());
-            }
         }
         let mut surveys = Vec::new();
         if !quick {

@@ -7,11 +7,11 @@
 
 use std::path::Path;
 
-use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::Outcome;
+use crate::chart::{self, Sheet};
 
 /// A point in pixels, from the upper left corner.
 pub type Point = (i32, i32);
@@ -38,21 +38,19 @@ pub enum Anchor {
 
 /// A picture that is being drawn.
 pub struct Canvas<'a> {
-    area: DrawingArea<SVGBackend<'a>, Shift>,
+    sheet: Sheet<'a>,
 }
 
 impl<'a> Canvas<'a> {
     /// A white sheet that becomes a file.
     pub fn new(file: &'a Path, width: i32, height: i32) -> Outcome<Canvas<'a>> {
         let size = (width.max(1) as u32, height.max(1) as u32);
-        let area = SVGBackend::new(file, size).into_drawing_area();
-        area.fill(&WHITE)?;
-        Ok(Canvas { area })
+        Ok(Canvas { sheet: chart::sheet(file, size)? })
     }
 
     /// Writes the file.
     pub fn finish(self) -> Outcome {
-        Ok(self.area.present()?)
+        Ok(self.sheet.present()?)
     }
 
     pub fn text(
@@ -71,32 +69,32 @@ impl<'a> Canvas<'a> {
         // The crate writes sizes of fonts smaller by this factor.
         let font = ("sans-serif", f64::from(size) * 1.24).into_font();
         let style = font.color(&colour).pos(Pos::new(h_pos, VPos::Center));
-        Ok(self.area.draw_text(text, &style, at)?)
+        Ok(self.sheet.draw_text(text, &style, at)?)
     }
 
     pub fn line(&self, points: Vec<Point>, colour: RGBColor, width: u32) -> Outcome {
-        Ok(self.area.draw(&PathElement::new(points, colour.stroke_width(width)))?)
+        Ok(self.sheet.draw(&PathElement::new(points, colour.stroke_width(width)))?)
     }
 
     pub fn bar(&self, from: Point, to: Point, colour: RGBColor) -> Outcome {
-        Ok(self.area.draw(&Rectangle::new([from, to], colour.filled()))?)
+        Ok(self.sheet.draw(&Rectangle::new([from, to], colour.filled()))?)
     }
 
     /// A mark of a kind of its own for each number.
     pub fn mark(&self, (x, y): Point, number: usize, colour: RGBColor) -> Outcome {
         let polygon = |corners: &[Point]| {
             let corners: Vec<_> = corners.iter().map(|(dx, dy)| (x + dx, y + dy)).collect();
-            self.area.draw(&Polygon::new(corners, colour.filled()))
+            self.sheet.draw(&Polygon::new(corners, colour.filled()))
         };
         match number % 9 {
-            0 => self.area.draw(&Circle::new((x, y), 5, colour.filled()))?,
+            0 => self.sheet.draw(&Circle::new((x, y), 5, colour.filled()))?,
             1 => polygon(&[(-4, -4), (4, -4), (4, 4), (-4, 4)])?,
             2 => polygon(&[(0, -5), (5, 4), (-5, 4)])?,
             3 => polygon(&[(0, 5), (5, -4), (-5, -4)])?,
             4 => polygon(&[(0, -6), (5, 0), (0, 6), (-5, 0)])?,
             5 => polygon(&[(-6, -1), (6, -1), (6, 2), (-6, 2)])?,
             6 => polygon(&[(-1, -6), (2, -6), (2, 6), (-1, 6)])?,
-            7 => self.area.draw(&Circle::new((x, y), 4, colour.stroke_width(2)))?,
+            7 => self.sheet.draw(&Circle::new((x, y), 4, colour.stroke_width(2)))?,
             _ => self.line(
                 vec![(x - 4, y - 4), (x + 4, y + 4), (x, y), (x - 4, y + 4), (x + 4, y - 4)],
                 colour,
