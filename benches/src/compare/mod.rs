@@ -9,7 +9,8 @@
 //!
 //! * A *scenario* is a set of workloads on the same store (`workloads/`). In each
 //!   round, each scenario is run with all stores in turn, each in a process and a
-//!   directory of its own; from round to round the order of the stores rotates.
+//!   directory of its own; from round to round the order of the stores rotates. The
+//!   device may end what the store before it left behind.
 //! * All stores get the same entries in the same order, from fixed seeds. Every
 //!   value that is read is checked against its key, and sums over what was
 //!   read are compared between the stores; a difference ends the comparison.

@@ -113,6 +113,7 @@ pub fn turn(
         std::fs::create_dir_all(&path)?;
         let outcome = one(settings, scenario, &whose, &path, &mut seen);
         std::fs::remove_dir_all(&path)?;
+        wait_for_device(&path)?;
         eprintln!("{:8.1} s", start.elapsed().as_secs_f64());
         if let Err(error) = outcome {
             failures += 1;
@@ -121,6 +122,20 @@ pub fn turn(
         }
     }
     Ok(failures)
+}
+
+/// Waits until the device has done what the removal of files asks of it: giving
+/// their space back takes it a while, and the store that comes next would wait for
+/// that. A commit of the file system's journal waits for what follows from the
+/// one before it, so there are two.
+fn wait_for_device(removed: &Path) -> Outcome {
+    for _ in 0..2 {
+        let mut file = std::fs::File::create(removed)?;
+        file.write_all(b"one")?;
+        file.sync_all()?;
+        std::fs::remove_file(removed)?;
+    }
+    Ok(())
 }
 
 /// Starts the process for one store, passes on what it prints, and compares
