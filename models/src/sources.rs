@@ -50,7 +50,7 @@ pub const SOURCES: &[Source] = &[
         name: "table_mirror",
         file: "table/mirror.rs",
         replace: &[
-            ("if cfg!(miri) { 1 << 20 } else { 16 << 30 }", "16 * 2 * 8"),
+            ("if cfg!(miri) { 1 << 16 } else { 16 << 30 }", "16 * 2 * 8"),
             ("RESERVED >> 8", "RESERVED"),
         ],
         ..WHOLE

@@ -54,7 +54,7 @@ use super::layout::DirectoryWord;
 
 /// Bytes of addresses for the mirror of a table: enough for thousands of
 /// millions of entries.
-const RESERVED: usize = if cfg!(miri) { 1 << 20 } else { 16 << 30 };
+const RESERVED: usize = if cfg!(miri) { 1 << 16 } else { 16 << 30 };
 /// The same where the system is mean.
 const RESERVED_LEAST: usize = RESERVED >> 8;
 /// From here on huge pages are asked for: small tables need none.
