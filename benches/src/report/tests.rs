@@ -246,7 +246,7 @@ fn the_aims_find_the_workloads_of_compare() {
     let last = [
         "device reads per get, larger than memory",
         "space compacted, 10 entries of 48 bytes",
-        "open after a kill",
+        "open after a kill, 10,000,000 entries",
     ];
     assert_eq!((missed.len(), &missed[14..]), (17, &last[..]));
 }
