@@ -27,6 +27,10 @@ use super::ready::Ready;
 use super::table_file::remove_table_file;
 use super::window::{Change, OfTable, Window};
 
+/// Frames that are left when a checkpoint makes room: 128 MiB, or half of the
+/// write buffer.
+const ROOM: usize = 32 << 10;
+
 /// Where replaying begins for a table.
 pub(super) struct Start {
     pub(super) id: u16,
@@ -185,10 +189,12 @@ impl Replay<'_> {
         Ok(())
     }
 
-    /// Runs a checkpoint if many pages are dirty.
+    /// Runs a checkpoint if the write buffer is full but for some room. It
+    /// runs alone, and nobody writes meanwhile, so there is no sense in an early one.
     fn make_room(&mut self) -> Result<()> {
         let dirty = self.store.core_to_look().ws.pool.dirty();
-        if !self.store.options.read_only && dirty >= self.store.signals.wanted_at() {
+        let limit = self.store.signals.limit();
+        if !self.store.options.read_only && dirty >= limit - ROOM.min(limit / 2) {
             self.make_ready()?;
             checkpoint_exclusively(self.store, false)?;
         }
