@@ -251,6 +251,13 @@ impl Geometry {
         (page, group.wrapping_sub(page.wrapping_mul(self.groups_per_page)))
     }
 
+    /// The number in its segment of a group of a page: what
+    /// [`page_of`](Geometry::page_of) takes apart.
+    #[inline]
+    pub(crate) fn number_of(&self, page: usize, group: usize) -> usize {
+        page * self.groups_per_page + group
+    }
+
     /// The first word of a slot, counted from its group.
     #[inline]
     pub(crate) fn slot_start(&self, slot: usize) -> usize {

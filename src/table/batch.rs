@@ -247,9 +247,8 @@ impl Writer {
                 control => control,
             };
             for slot in group::match_h2(control, group::h2(hash)) {
-                let (place, words) =
-                    (Place { descriptor: run.word.descriptor, page, group, slot }, words()?);
-                if self.holds(words, place, hash, key, log)? {
+                let place = Place { descriptor: run.word.descriptor, page, group, slot };
+                if self.holds(words()?, place, hash, key, log)? {
                     return Ok(Found::Match(number, slot));
                 }
             }

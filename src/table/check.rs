@@ -128,8 +128,7 @@ impl Writer {
             return;
         }
         let word = self.table.leaf(self.table.descriptor(place.descriptor)).word;
-        let geometry = &self.table.geometry;
-        let changed = place.page * geometry.groups_per_page + place.group;
+        let changed = self.table.geometry.number_of(place.page, place.group);
         self.assert_mirrored(word, changed..changed + 1);
         let census = if self.table.changes().is_multiple_of(64) {
             self.assert_mirrored(word, 0..word.groups.into());

@@ -408,7 +408,7 @@ impl Table {
         if descriptor.page(page) == word && self.epoch.unchanged(seen) {
             for group in 0..self.geometry.groups_per_page {
                 let control = crate::format::u64_at(&bytes, group * group_bytes);
-                let number = page * self.geometry.groups_per_page + group;
+                let number = self.geometry.number_of(page, group);
                 self.mirror.set_unknown(descriptor.line, number, control);
             }
             descriptor.exchange_page(page, word, word.verified());

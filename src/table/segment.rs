@@ -242,7 +242,7 @@ impl Table {
     /// mirror. Under the version word.
     #[inline(always)]
     pub(super) fn mirror_group(&self, place: Place, group: &[AtomicU64]) {
-        let number = place.page * self.geometry.groups_per_page + place.group;
+        let number = self.geometry.number_of(place.page, place.group);
         let control = group[group::CONTROL].load(Ordering::Relaxed);
         self.mirror.set(place.descriptor, number, control);
     }
