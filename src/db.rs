@@ -145,8 +145,8 @@ impl Db {
     ///
     /// # Errors
     ///
-    /// [`Error::Corrupt`] or [`Error::Io`] if the entry's page or value cannot
-    /// be read.
+    /// [`Error::Corrupt`] or [`Error::Io`] if the entry's page, one that the search
+    /// for it leads over, or its value cannot be read.
     #[inline(always)]
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
         self.store().get(&self.table, key.as_ref())
