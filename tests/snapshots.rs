@@ -439,7 +439,7 @@ fn damage_is_an_error_of_its_entries_and_hides_no_others() {
     for i in 0..20_000u64 {
         match snapshot.get(key(i)) {
             Ok(of) => {
-                assert_eq!(of.as_deref(), Some(&value(i, 30)[..]), "{i}");
+                assert_eq!(of, Some(&value(i, 30)[..]), "{i}");
                 got += 1;
             }
             Err(error) => assert!(matches!(error, Error::Corrupt(_)), "{i}: {error}"),
