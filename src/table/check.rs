@@ -151,11 +151,12 @@ impl Writer {
 }
 
 impl Writer {
-    /// Debug builds: the mirror says of groups of a segment what they say, unless
-    /// nobody has looked at their page yet.
+    /// Debug builds: the flat directory leads to a segment, and the mirror says of
+    /// groups of it what they say, unless nobody has looked at their page yet.
     fn assert_mirrored(&self, word: DirectoryWord, groups: Range<usize>) {
         let table = &*self.table;
         let descriptor = table.descriptor(word.descriptor);
+        assert!(table.flat.agrees_with(&table.leaf(descriptor)), "the flat directory of {word:?}");
         for number in groups {
             let (page, group) = table.geometry.page_of(number);
             let page = descriptor.page(page);

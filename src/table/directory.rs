@@ -39,7 +39,8 @@ impl Table {
         (line, depth)
     }
 
-    /// Puts another root in the place of the current one.
+    /// Puts another root in the place of the current one: one for the same hashes,
+    /// unless nothing is found without it.
     pub(super) fn set_root(&self, line: u32) {
         self.root.store(line.into(), Ordering::Release);
     }
@@ -117,6 +118,7 @@ impl Table {
         record.set_block(from);
         let root_word = self.make_array(&mut lines, record, &leaves)?;
         self.store_root_words(root_word, page.prefix);
+        self.flat.store(&leaves);
         Ok(())
     }
 

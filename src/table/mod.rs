@@ -19,6 +19,7 @@
 //! * [`mirror`]: the control words once more, close together
 //! * [`frames`], [`blocks`], [`maps`]: places for pages, in memory and in the file
 //! * [`directory`]: loading and routing; [`replace`]: other segments, split pages
+//! * [`flat`]: the directory words once more, in one array
 //! * [`read`]: the lock-free lookup, and that of many keys at once
 //! * [`segment`], [`write`]: the writer's lookup, its changes
 //! * [`batch`]: many changes at once
@@ -42,6 +43,7 @@ pub(crate) mod batch;
 pub(crate) mod blocks;
 pub(crate) mod check;
 pub(crate) mod directory;
+pub(crate) mod flat;
 pub(crate) mod frames;
 pub(crate) mod freeze;
 pub(crate) mod layout;
@@ -74,6 +76,7 @@ use crate::storage::File;
 use crate::storage::epoch::ReuseEpoch;
 use arena::{Allocator, Arena};
 use blocks::Blocks;
+use flat::Flat;
 use frames::{Frames, Owner, Pool};
 use layout::{Descriptor, PageWord};
 use maps::BlockMaps;
@@ -110,6 +113,7 @@ pub(crate) struct Table {
     pub(crate) geometry: Geometry,
     /// The line of the root.
     root: AtomicU64,
+    flat: Flat,
     arena: Arena,
     mirror: Mirror,
     frames: Arc<Frames>,
@@ -305,6 +309,7 @@ impl Writer {
             path: opening.path,
             geometry: opening.geometry,
             root: AtomicU64::new(0),
+            flat: Flat::new()?,
             arena,
             mirror,
             frames,

@@ -186,16 +186,21 @@ impl Table {
         Ok(())
     }
 
-    /// The hash of a key, and the directory word of its segment.
+    /// The hash of a key, by the root of now.
     #[inline(always)]
-    fn find_segment(&self, key: &[u8]) -> Try<(u64, u64)> {
+    fn hash_now(&self, key: &[u8]) -> u64 {
         let line = self.root.load(Ordering::Acquire) as u32;
-        let (depth, hasher) = self.root_head(line);
-        let hash = hasher.hash(key);
-        match self.directory_word(line, depth, hash) {
-            Ok(word) => Ok((hash, word.load(Ordering::Acquire))),
-            Err(stop) => Err(stop),
-        }
+        self.root_head(line).1.hash(key)
+    }
+
+    /// Where the directory word of a hash stands in the flat directory. It is 0 if
+    /// there is no copy.
+    #[inline(always)]
+    fn flat_word(&self, hash: u64) -> &AtomicU64 {
+        let (words, at) = self.flat.find(hash);
+        debug_assert!(at < words.len());
+        // SAFETY: the place is that of one of these words (`Flat::find`).
+        unsafe { words.get_unchecked(at) }
     }
 
     /// The depth of the root at `line`, and its hash function.
@@ -216,13 +221,6 @@ impl Table {
     /// The segment of a hash below the root at `line`.
     #[inline(always)]
     fn descend(&self, line: u32, depth: u8, hash: u64) -> Try<DirectoryWord> {
-        let word = self.directory_word(line, depth, hash)?;
-        Ok(DirectoryWord::decode(word.load(Ordering::Acquire)))
-    }
-
-    /// Where the directory word of a hash stands, below the root at `line`.
-    #[inline(always)]
-    fn directory_word(&self, line: u32, depth: u8, hash: u64) -> Try<&AtomicU64> {
         let index = prefix_index(hash, 0, depth);
         let word = word_of(&self.arena, line, ROOT_HEAD * LINE_WORDS + index);
         let word = word.load(Ordering::Acquire);
@@ -230,7 +228,8 @@ impl Table {
             return Err(Stop::Unloaded(hash));
         };
         let index = RootWord::index_in(word, hash);
-        Ok(word_of(&self.arena, root.array, LINE_WORDS + index))
+        let word = word_of(&self.arena, root.array, LINE_WORDS + index);
+        Ok(DirectoryWord::decode(word.load(Ordering::Acquire)))
     }
 
     /// The segment of a hash, for readers who walk the table: to be believed
@@ -254,8 +253,11 @@ impl Table {
         seen: u64,
         out: &mut Slot<N>,
     ) -> Try<Found> {
-        let (hash, segment) = self.find_segment(key)?;
-        self.search(DirectoryWord::decode(segment), 0, &Wanted { key, hash, seen }, log, out)
+        let line = self.root.load(Ordering::Acquire) as u32;
+        let (depth, hasher) = self.root_head(line);
+        let hash = hasher.hash(key);
+        let segment = self.descend(line, depth, hash)?;
+        self.search(segment, 0, &Wanted { key, hash, seen }, log, out)
     }
 
     /// Searches a segment, from one of the groups of the search on.

@@ -65,6 +65,7 @@ impl Writer {
             let from = BlockRef { block: entry.block, crc: entry.crc };
             table.root_words(line, depth, i).1.store(from.encode(), Ordering::Relaxed);
         }
+        table.flat.forget();
         table.set_root(line);
         Ok(())
     }
@@ -92,7 +93,8 @@ impl Writer {
             prefix: 0,
             directory: record.line,
         });
-        let word = table.make_array(&mut lines, record, &[table.leaf(descriptor)])?;
+        let leaf = table.leaf(descriptor);
+        let word = table.make_array(&mut lines, record, &[leaf])?;
         self.fresh_pages(ws, descriptor)?;
         self.blocks.reserve(&ws.epoch, 1)?;
         table.root_words(root, 0, 0).0.store(word.encode(), Ordering::Relaxed);
@@ -102,7 +104,9 @@ impl Writer {
             segments: 1,
             ..Default::default()
         };
+        table.flat.forget();
         table.set_root(root);
+        table.flat.store(&[leaf]);
         Ok(())
     }
 
@@ -205,6 +209,7 @@ impl Writer {
             table.store_root_words(word, record.prefix());
             lines.retire(&table.epoch, array, array_lines(bits));
         }
+        table.flat.store(new);
         Ok(())
     }
 
@@ -223,6 +228,7 @@ impl Writer {
         for ((prefix, _, leaves), (record, array, bits)) in parts.iter().zip(made) {
             let word = table.fill_array(array, bits, record, leaves);
             table.store_root_words(word, *prefix);
+            table.flat.store(leaves);
             self.mark_dirty(ws, record);
         }
         for line in old {

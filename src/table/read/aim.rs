@@ -33,11 +33,12 @@ impl Table {
     pub(crate) fn aim(&self, key: &[u8]) -> Aim {
         let seen = self.epoch.read();
         let line = self.root.load(Ordering::Acquire) as u32;
-        let (depth, hasher) = self.root_head(line);
+        let hasher = self.root_head(line).1;
         let clears = line_of(&self.arena, line)[1].load(Ordering::Relaxed);
         let hash = hasher.hash(key);
-        if let Ok(word) = self.directory_word(line, depth, hash) {
-            let segment = DirectoryWord::decode(word.load(Ordering::Acquire));
+        let word = self.flat_word(hash).load(Ordering::Acquire);
+        if word != 0 {
+            let segment = DirectoryWord::decode(word);
             if let Some(cold) = self.arena.cold(segment.descriptor) {
                 prefetch(&cold[8]);
             }

@@ -80,9 +80,11 @@ impl Table {
     #[inline(always)]
     pub(crate) fn glance<const N: usize>(&self, key: &[u8], out: &mut [u64; N]) -> Glance {
         let seen = self.epoch.read();
-        let Ok((hash, word)) = self.find_segment(key) else {
+        let hash = self.hash_now(key);
+        let word = self.flat_word(hash).load(Ordering::Acquire);
+        if word == 0 {
             return Glance::Unsure;
-        };
+        }
         let segment = DirectoryWord::decode(word);
         let (number, slot) = match self.seek(word, hash) {
             Sought::At(number, slot) => (usize::from(number), usize::from(slot)),

@@ -149,7 +149,7 @@ impl Table {
                 if seen == 0 {
                     return Err(forked());
                 }
-                self.ask_for_directory(window, chunk, &mut looks, &mut rest);
+                self.ask_for_directory(window, chunk, &mut looks);
                 self.finish_chunk(
                     window,
                     &mut looks,
@@ -182,7 +182,7 @@ impl Table {
         answer: &mut impl FnMut(usize, Answer<'_, N>),
     ) {
         looks.step(|look| {
-            self.ask_for_descriptor(look).is_ok() || rest.leave(look.key, Wait::Nothing)
+            self.ask_for_descriptor(look) || rest.leave(look.key, Wait::Directory(look.hash))
         });
         let mut goes_on = |key, said, rest: &mut Rest| match said {
             Said::Asked => true,
@@ -207,36 +207,32 @@ impl Table {
         });
     }
 
-    /// The first step: hashes, root words.
+    /// The first step: hashes.
     #[inline(always)]
     fn ask_for_directory<'a, K: AsRef<[u8]>>(
         &'a self,
         window: &[K],
         chunk: Range<usize>,
         looks: &mut Looks<'a>,
-        rest: &mut Rest,
     ) {
         let root = self.root.load(Ordering::Acquire) as u32;
-        let (depth, hasher) = self.root_head(root);
+        let (_, hasher) = self.root_head(root);
         for key in chunk {
             let hash = hasher.hash(window[key].as_ref());
-            match self.directory_word(root, depth, hash) {
-                Ok(word) => looks.push(key, hash, word),
-                Err(Stop::Unloaded(hash)) => drop(rest.leave(key, Wait::Directory(hash))),
-                Err(_) => drop(rest.leave(key, Wait::Nothing)),
-            }
+            looks.push(key, hash, self.flat_word(hash));
         }
     }
 
-    /// The second step: the directory word.
+    /// The second step: the directory word. Says whether it is loaded.
     #[inline(always)]
-    fn ask_for_descriptor<'a>(&'a self, look: &mut Look<'a>) -> Try<DirectoryWord> {
-        let word = DirectoryWord::decode(look.line[0].load(Ordering::Acquire));
-        look.line = line_of(&self.arena, word.descriptor);
-        look.segment = word;
+    fn ask_for_descriptor<'a>(&'a self, look: &mut Look<'a>) -> bool {
+        let word = look.line[0].load(Ordering::Acquire);
+        look.segment = DirectoryWord::decode(word);
+        look.line = line_of(&self.arena, look.segment.descriptor);
         prefetch(&look.line[0]);
-        self.mirror.ask(word.descriptor, group::home(look.hash, word.groups.into()));
-        Ok(word)
+        let home = group::home(look.hash, look.segment.groups.into());
+        self.mirror.ask(look.segment.descriptor, home);
+        word != 0
     }
 
     /// The third step: the mirror, and the page word of the group that it names.
@@ -370,9 +366,9 @@ impl Table {
             self.foresee_directory(hashes, &mut looks);
         }
         looks.step(|look| {
-            let word = self.ask_for_descriptor(look);
+            let is_loaded = self.ask_for_descriptor(look);
             // The half of the descriptor that says how many entries there are.
-            let cold = word.ok().and_then(|word| self.arena.cold(word.descriptor));
+            let cold = self.arena.cold(look.segment.descriptor).filter(|_| is_loaded);
             cold.inspect(|cold| prefetch(&cold[8])).is_some()
         });
         let mut unread = Vec::new();
@@ -387,15 +383,11 @@ impl Table {
 
     /// Asks for the directory words; returns hashes whose page is not loaded.
     fn foresee_directory<'a>(&'a self, hashes: &[u64], looks: &mut Looks<'a>) -> Vec<u64> {
-        let root = self.root.load(Ordering::Acquire) as u32;
-        let depth = self.root().1;
-        let mut unloaded = Vec::new();
         for (key, hash) in hashes.iter().take(CHUNK).enumerate() {
-            match self.directory_word(root, depth, *hash) {
-                Ok(word) => looks.push(key, *hash, word),
-                Err(_) => unloaded.push(*hash),
-            }
+            looks.push(key, *hash, self.flat_word(*hash));
         }
-        unloaded
+        let looks = looks.looks[..looks.len].iter();
+        let unloaded = looks.filter(|look| look.line[0].load(Ordering::Relaxed) == 0);
+        unloaded.map(|look| look.hash).collect()
     }
 }

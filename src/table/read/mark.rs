@@ -34,7 +34,7 @@ use super::super::layout::{DirectoryWord, page_word};
 use super::super::mirror::UNKNOWN;
 use super::super::segment::{Content, Place, key_is, under_version};
 use super::super::{Table, Writer};
-use super::{LARGE, control_line, group_of, lengths_of, line_of, slot_of, word_of};
+use super::{LARGE, control_line, group_of, lengths_of, slot_of, word_of};
 
 /// A slot that may be changed in place, now.
 #[derive(Clone, Copy, Debug)]
@@ -90,12 +90,11 @@ impl Table {
     /// for the lines of the slot that is going to be changed.
     #[inline(always)]
     fn see(&self, hash: u64, key: &[u8]) -> Seen {
-        let line = self.root.load(Ordering::Acquire) as u32;
-        let depth = line_of(&self.arena, line)[0].load(Ordering::Relaxed) as u8;
-        let Ok(word) = self.directory_word(line, depth, hash) else {
+        let word = self.flat_word(hash).load(Ordering::Acquire);
+        if word == 0 {
             return Seen::Unsure;
-        };
-        let segment = DirectoryWord::decode(word.load(Ordering::Acquire));
+        }
+        let segment = DirectoryWord::decode(word);
         let (mut deleted, home) = (None, group::home_slot(hash));
         for number in Probe::new(hash, segment.groups.into()) {
             let (page, group) = self.geometry.page_of(number);

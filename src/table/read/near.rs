@@ -184,22 +184,14 @@ impl Table {
     /// needs of these. Returns the hashes whose directory page is not loaded.
     #[inline(always)]
     fn bring_directory<'a>(&'a self, hashes: &[u64], near: &mut Near<'a>) -> Vec<u64> {
-        let root = self.root.load(Ordering::Acquire) as u32;
-        let depth = self.root().1;
+        hashes.iter().for_each(|hash| prefetch(self.flat_word(*hash)));
         let mut unloaded = Vec::new();
-        let mut places: [Option<&AtomicU64>; CHUNK] = [None; CHUNK];
-        for (place, hash) in places.iter_mut().zip(hashes) {
-            match self.directory_word(root, depth, *hash) {
-                Ok(word) => {
-                    prefetch(word);
-                    *place = Some(word);
-                }
-                Err(_) => unloaded.push(*hash),
+        for (word, hash) in near.words.iter_mut().zip(hashes) {
+            let found = self.flat_word(*hash).load(Ordering::Acquire);
+            *word = (found != 0).then(|| DirectoryWord::decode(found));
+            if word.is_none() {
+                unloaded.push(*hash);
             }
-        }
-        let found = near.words.iter_mut().zip(places).zip(hashes);
-        for ((word, place), hash) in found {
-            *word = place.map(|word| DirectoryWord::decode(word.load(Ordering::Acquire)));
             if let Some(word) = word {
                 prefetch(&line_of(&self.arena, word.descriptor)[0]);
                 self.mirror.ask(word.descriptor, group::home(*hash, word.groups.into()));

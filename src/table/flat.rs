@@ -1,0 +1,222 @@
+//! The directory words once more, in one flat array.
+//!
+//! From a root word to an array to a directory word are two loads, one of which
+//! waits for the other. The *flat directory* has the directory words side by side,
+//! one for each hash prefix of some depth, as extendible hashing is drawn in books.
+//! So a reader needs a shift and a load. It is in memory only; root and arrays
+//! are what is true, and what becomes of the directory pages of the file.
+//!
+//! ```text
+//! word      1      2   3      4   5   6   7      8 ...
+//! depth     0      1          2                  3
+//! prefix           0   1      00  01  10  11     000 ...
+//! ```
+//!
+//! The word of a hash is found at its first bits with a 1 before them. So the
+//! array of each depth has a place of its own, and one number says all that a
+//! reader has to know. A word of 0 says that there is no copy: nobody has loaded
+//! that page of the directory, or there are segments of longer prefixes than the
+//! array has. The lookup then goes by the root. Depth 0 has no copies at all.
+//!
+//! # Invariants
+//!
+//! 1. A word that is not 0 is the directory word of all hashes with its prefix,
+//!    once the structure lock is free.
+//! 2. The array is not much longer than there are segments, whatever the hashes.
+//!
+//! # Why a reader may believe it
+//!
+//! Copies are stored with the structure lock held, behind the words that they are
+//! copies of, and before the writer changes one of the new segments. Until then a
+//! reader comes to the new segment or to the one that it replaces, and finds the
+//! same entries in both. An array of another depth is complete before its depth is
+//! stored. A reader who still goes by the one before finds each segment as it was
+//! then, which is after the reader began. Where a new root takes the place of
+//! one, for other hashes, nothing is found here from before that until after.
+//! What was followed into memory that is used again the epoch tells.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::storage::Map;
+
+use super::directory::Leaf;
+use super::layout::prefix_index;
+
+/// Bits of a hash that an array goes by, at most: those of some hundred millions
+/// of entries with a copy for each segment.
+const MAX_DEPTH: u8 = if cfg!(miri) { 10 } else { 24 };
+/// The same where the system is mean with addresses.
+const MAX_DEPTH_LEAST: u8 = 10;
+/// Up to this depth an array may be as sparse as it likes.
+const SMALL_DEPTH: u8 = 6;
+/// A longer one has a segment for each so many words, at least.
+const SPARSEST: usize = 16;
+
+/// Copies of a table's directory words.
+pub(crate) struct Flat {
+    words: Map,
+    /// How far a hash with a 1 before it is shifted: 63 less the depth.
+    shift: AtomicU64,
+    max_depth: u8,
+}
+
+impl Flat {
+    /// One without copies.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says to the wish for addresses.
+    pub(crate) fn new() -> io::Result<Flat> {
+        let mut max_depth = MAX_DEPTH;
+        let words = loop {
+            match Map::reserved(16 << max_depth) {
+                Err(_) if max_depth > MAX_DEPTH_LEAST => max_depth -= 1,
+                outcome => break outcome?,
+            }
+        };
+        Ok(Flat { words, shift: AtomicU64::new(63), max_depth })
+    }
+
+    /// All words, and the place of that of a hash, which is one of them.
+    #[inline(always)]
+    pub(crate) fn find(&self, hash: u64) -> (&[AtomicU64], usize) {
+        let shift = self.shift.load(Ordering::Acquire);
+        let index = (hash >> 1 | 1 << 63) >> (shift & 63);
+        debug_assert!(index < 2 << self.max_depth);
+        (self.words.words(), index as usize)
+    }
+
+    fn depth(&self) -> u8 {
+        63 - self.shift.load(Ordering::Relaxed) as u8
+    }
+
+    /// The words of an array.
+    fn array(&self, depth: u8) -> &[AtomicU64] {
+        &self.words.words()[1 << depth..2 << depth]
+    }
+
+    /// Nothing is found here any more. Before another root is stored.
+    pub(crate) fn forget(&self) {
+        self.shift.store(63, Ordering::Release);
+    }
+
+    /// Copies the directory words of segments, which are stored already. With
+    /// the structure lock held.
+    pub(crate) fn store(&self, leaves: &[Leaf]) {
+        let deepest = leaves.iter().map(|leaf| leaf.depth).max().unwrap_or(0).max(1);
+        while self.depth() < deepest && self.may_deepen() {
+            self.deepen();
+        }
+        let depth = self.depth();
+        for leaf in leaves {
+            let first = prefix_index(u64::from(leaf.prefix) << 32, 0, depth);
+            // Segments of longer prefixes share a word.
+            let (count, word) = match depth.checked_sub(leaf.depth) {
+                Some(less) => (1 << less, leaf.word.encode()),
+                None => (1, 0),
+            };
+            for copy in &self.array(depth)[first..first + count] {
+                copy.store(word, Ordering::Release);
+            }
+        }
+    }
+
+    /// Whether the copies of a directory word are all there, if there are any.
+    pub(crate) fn agrees_with(&self, leaf: &Leaf) -> bool {
+        let depth = self.depth();
+        let first = prefix_index(u64::from(leaf.prefix) << 32, 0, depth);
+        let count = 1 << depth.saturating_sub(leaf.depth);
+        let word = if depth < leaf.depth { 0 } else { leaf.word.encode() };
+        let mut copies = self.array(depth)[first..first + count].iter();
+        depth == 0 || copies.all(|copy| copy.load(Ordering::Relaxed) == word)
+    }
+
+    /// Whether the array may be twice as long.
+    fn may_deepen(&self) -> bool {
+        let depth = self.depth();
+        if depth < SMALL_DEPTH.min(self.max_depth) {
+            return true;
+        }
+        // What has no copy yet may be any number of segments.
+        let mut last = 0;
+        let mut is_another = |word: u64| word == 0 || word != std::mem::replace(&mut last, word);
+        let words = self.array(depth).iter().map(|word| word.load(Ordering::Relaxed));
+        let segments = words.filter(|word| is_another(*word)).count();
+        depth < self.max_depth && segments * SPARSEST >= 1 << depth
+    }
+
+    /// Makes the array twice as long: each word twice.
+    fn deepen(&self) {
+        let depth = self.depth();
+        let pairs = self.array(depth + 1).chunks_exact(2);
+        for (word, pair) in self.array(depth).iter().zip(pairs) {
+            let word = word.load(Ordering::Relaxed);
+            // Memory that was never used stays so where there is nothing to store.
+            for copy in pair.iter().filter(|copy| copy.load(Ordering::Relaxed) != word) {
+                copy.store(word, Ordering::Relaxed);
+            }
+        }
+        self.shift.store(63 - u64::from(depth + 1), Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::layout::DirectoryWord;
+
+    fn leaf(prefix: u32, depth: u8, descriptor: u32) -> Leaf {
+        Leaf { prefix, depth, pages: 1, word: DirectoryWord { descriptor, groups: 9, depth } }
+    }
+
+    fn found(flat: &Flat, hash: u64) -> Option<u32> {
+        let (words, at) = flat.find(hash);
+        let word = words[at].load(Ordering::Relaxed);
+        (word != 0).then(|| DirectoryWord::decode(word).descriptor)
+    }
+
+    #[test]
+    fn a_hash_leads_to_the_segment_of_its_prefix() {
+        let flat = Flat::new().unwrap();
+        assert_eq!(found(&flat, 0), None);
+        flat.store(&[leaf(0, 0, 7)]);
+        assert_eq!((found(&flat, 0), found(&flat, u64::MAX)), (Some(7), Some(7)));
+        flat.store(&[leaf(0, 1, 8), leaf(0x8000_0000, 2, 9), leaf(0xC000_0000, 2, 10)]);
+        let top = |bits: u64| found(&flat, bits << 60);
+        assert_eq!(
+            [top(0), top(7), top(8), top(11), top(12), top(15)].map(Option::unwrap),
+            [8, 8, 9, 9, 10, 10]
+        );
+        // Two become one again.
+        flat.store(&[leaf(0x8000_0000, 1, 11)]);
+        assert_eq!([top(7), top(8), top(15)].map(Option::unwrap), [8, 11, 11]);
+    }
+
+    #[test]
+    fn what_is_not_loaded_has_no_copy_and_nothing_has_after_forgetting() {
+        let flat = Flat::new().unwrap();
+        flat.store(&[leaf(0x4000_0000, 9, 3)]);
+        assert_eq!((found(&flat, 0x4000 << 48), found(&flat, 0)), (Some(3), None));
+        assert_eq!(found(&flat, 0x4080 << 48), None);
+        flat.forget();
+        assert_eq!(found(&flat, 0x4000 << 48), None);
+        flat.store(&[leaf(0, 0, 4)]);
+        assert_eq!(found(&flat, 0x4000 << 48), Some(4));
+    }
+
+    #[test]
+    fn a_few_long_prefixes_do_not_make_a_long_array() {
+        let flat = Flat::new().unwrap();
+        flat.store(&[leaf(0, 0, 1)]);
+        for depth in 1..=32 {
+            // The segment of hash 0 is split, again and again.
+            let other = if depth < 32 { 1u32 << (32 - depth) } else { 1 };
+            flat.store(&[leaf(0, depth, 2), leaf(other, depth, 2 + u32::from(depth))]);
+        }
+        assert!(flat.depth() <= 9, "{}", flat.depth());
+        assert_eq!(found(&flat, 0), None);
+        assert_eq!(found(&flat, 1 << 63), Some(3));
+        assert_eq!(found(&flat, 1 << 62), Some(4));
+    }
+}
