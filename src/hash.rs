@@ -27,7 +27,8 @@ const SELF_TEST: &[u8] = b"swissdb";
 /// A keyed hash function.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Hasher {
-    /// The state that the key makes.
+    /// The state that the key makes, and the half of the first round that does not
+    /// depend on what is hashed.
     Sip([u64; 4]),
     Fast(RapidSecrets),
     /// Every key has this hash: for tests of collisions.
@@ -38,12 +39,16 @@ pub(crate) enum Hasher {
 impl Hasher {
     pub(crate) fn new(kind: HashKind, key: [u64; 2]) -> Hasher {
         match kind {
-            HashKind::Sip => Hasher::Sip([
-                key[0] ^ 0x736f_6d65_7073_6575,
-                key[1] ^ 0x646f_7261_6e64_6f6d,
-                key[0] ^ 0x6c79_6765_6e65_7261,
-                key[1] ^ 0x7465_6462_7974_6573,
-            ]),
+            HashKind::Sip => {
+                let mut state = [
+                    key[0] ^ 0x736f_6d65_7073_6575,
+                    key[1] ^ 0x646f_7261_6e64_6f6d,
+                    key[0] ^ 0x6c79_6765_6e65_7261,
+                    key[1] ^ 0x7465_6462_7974_6573,
+                ];
+                left_half(&mut state);
+                Hasher::Sip(state)
+            }
             HashKind::Fast => {
                 let derived = RapidSecrets::seed(key[0]);
                 Hasher::Fast(RapidSecrets { seed: key[1], secrets: derived.secrets })
@@ -124,9 +129,11 @@ fn sip13(mut v: [u64; 4], bytes: &[u8]) -> u64 {
     // The length stands in the top byte, modulo 256.
     absorb(&mut v, last_word(bytes, tail) | (bytes.len() as u64) << 56);
     v[2] ^= 0xff;
-    round(&mut v);
-    round(&mut v);
-    round(&mut v);
+    right_half(&mut v);
+    left_half(&mut v);
+    right_half(&mut v);
+    left_half(&mut v);
+    right_half(&mut v);
     v[0] ^ v[1] ^ v[2] ^ v[3]
 }
 
@@ -141,20 +148,29 @@ fn last_word(bytes: &[u8], tail: &[u8]) -> u64 {
     }
 }
 
+/// A round with a word, from the middle of it to the middle of the next.
 #[inline(always)]
 fn absorb(v: &mut [u64; 4], word: u64) {
     v[3] ^= word;
-    round(v);
+    right_half(v);
     v[0] ^= word;
+    left_half(v);
 }
 
+/// What a round does to its first two words alone. It touches neither of the others,
+/// so it may be done before a word goes into them.
 #[inline(always)]
-fn round(v: &mut [u64; 4]) {
+fn left_half(v: &mut [u64; 4]) {
     v[0] = v[0].wrapping_add(v[1]);
-    v[2] = v[2].wrapping_add(v[3]);
     v[1] = v[1].rotate_left(13) ^ v[0];
-    v[3] = v[3].rotate_left(16) ^ v[2];
     v[0] = v[0].rotate_left(32);
+}
+
+/// The rest of a round.
+#[inline(always)]
+fn right_half(v: &mut [u64; 4]) {
+    v[2] = v[2].wrapping_add(v[3]);
+    v[3] = v[3].rotate_left(16) ^ v[2];
     v[2] = v[2].wrapping_add(v[1]);
     v[0] = v[0].wrapping_add(v[3]);
     v[1] = v[1].rotate_left(17) ^ v[2];

@@ -48,8 +48,8 @@ pub(crate) struct Arena {
     /// Two lines for each of the others, apart from them, for what only the
     /// writer needs.
     cold: Map,
-    /// The number of the last word of `lines`: one less than a power of two.
-    last: usize,
+    /// The number of the last line: one less than a power of two.
+    last: u32,
 }
 
 impl Arena {
@@ -66,15 +66,15 @@ impl Arena {
     fn with_room(count: usize) -> io::Result<Arena> {
         let bytes = count * LINE_WORDS * 8;
         let (lines, cold) = (Map::reserved(bytes)?, Map::reserved(2 * bytes)?);
-        let last = count * LINE_WORDS - 1;
-        assert!(count.is_power_of_two() && lines.words().len() == last + 1);
+        let last = count as u32 - 1;
+        assert!(count.is_power_of_two() && lines.words().len() == count * LINE_WORDS);
         Ok(Arena { lines, cold, last })
     }
 
-    /// The words of all lines, and the number of the last one, which is one
-    /// less than a power of two. Lines that are not in use are all zero.
+    /// The words of all lines, and the number of the last line, which is one less
+    /// than a power of two. Lines that are not in use are all zero.
     #[inline(always)]
-    pub(crate) fn all(&self) -> (&[AtomicU64], usize) {
+    pub(crate) fn all(&self) -> (&[AtomicU64], u32) {
         (self.lines.words(), self.last)
     }
 

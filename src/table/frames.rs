@@ -58,8 +58,8 @@ impl Frames {
     /// The words of a frame, if there is one of that number.
     #[inline]
     pub(crate) fn words(&self, frame: u32) -> Option<&[AtomicU64]> {
-        let start = frame as usize * PAGE_WORDS;
-        self.map.words().get(start..start + PAGE_WORDS)
+        let (frames, _) = self.map.words().as_chunks::<PAGE_WORDS>();
+        frames.get(frame as usize).map(|words| &words[..])
     }
 
     /// The words of a frame of the pool.

@@ -181,9 +181,10 @@ pub(crate) fn exchange_u32(words: &[AtomicU64], i: usize, seen: u32, value: u32)
 }
 
 /// A page word in a descriptor's line.
-#[inline]
+#[inline(always)]
 pub(crate) fn page_word(line: &[AtomicU64], page: usize) -> PageWord {
-    PageWord(load_u32(line, page, Ordering::Acquire))
+    // As many as a line has; a segment has no more pages.
+    PageWord(load_u32(line, page & 15, Ordering::Acquire))
 }
 
 /// The writer's line of a descriptor.

@@ -289,8 +289,7 @@ impl Table {
             return Err(Stop::Changed);
         }
         let (page, group) = self.geometry.page_of(number);
-        let word = word_of(&self.arena, segment.descriptor, page / 2);
-        let word = page_word(std::slice::from_ref(word), page % 2);
+        let word = page_word(line_of(&self.arena, segment.descriptor), page);
         let words = if word.is_frame() {
             self.frames.words(word.number())
         } else if word.is_unverified() {
@@ -391,10 +390,10 @@ impl Table {
 #[inline(always)]
 fn line_of(arena: &Arena, line: u32) -> &[AtomicU64; LINE_WORDS] {
     let (words, last) = arena.all();
-    let start = (line as usize * LINE_WORDS) & last;
+    let start = (line & last) as usize * LINE_WORDS;
     debug_assert!(start + LINE_WORDS <= words.len());
-    // SAFETY: the arena has `last + 1` words (`Arena::all`), a multiple of a
-    // line's; what `last` masks is not larger, and stays a multiple.
+    // SAFETY: the arena has `last + 1` lines (`Arena::all`), and what `last` masks
+    // is not larger.
     unsafe { &*words.as_ptr().add(start).cast() }
 }
 
@@ -402,9 +401,10 @@ fn line_of(arena: &Arena, line: u32) -> &[AtomicU64; LINE_WORDS] {
 #[inline(always)]
 fn word_of(arena: &Arena, line: u32, index: usize) -> &AtomicU64 {
     let (words, last) = arena.all();
+    let last = (last as usize + 1) * LINE_WORDS - 1;
     let at = (line as usize * LINE_WORDS).wrapping_add(index) & last;
     debug_assert!(at < words.len());
-    // SAFETY: the arena has `last + 1` words, and what `last` masks is not larger.
+    // SAFETY: the arena has `last + 1` words, and what that masks is not larger.
     unsafe { words.get_unchecked(at) }
 }
 

@@ -112,7 +112,7 @@ impl Table {
         }
         let words = slot_of(&self.geometry, group, slot);
         // Keys as long as a slot has room for, at most, are compared with one.
-        let fits = usize::from(lengths.key) == key.len() && key.len() <= words.len() * 8;
+        let fits = usize::from(lengths.key) == key.len() && key.len().div_ceil(8) <= words.len();
         if !fits || !key_is(words, key) {
             return match fits && self.is_absent(word, hash, seen) {
                 true => Glance::Absent,

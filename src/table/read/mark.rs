@@ -34,7 +34,7 @@ use super::super::layout::{DirectoryWord, page_word};
 use super::super::mirror::UNKNOWN;
 use super::super::segment::{Content, Place, key_is, under_version};
 use super::super::{Table, Writer};
-use super::{LARGE, control_line, group_of, lengths_of, slot_of, word_of};
+use super::{LARGE, control_line, group_of, lengths_of, line_of, slot_of};
 
 /// A slot that may be changed in place, now.
 #[derive(Clone, Copy, Debug)]
@@ -98,8 +98,7 @@ impl Table {
         let (mut deleted, home) = (None, group::home_slot(hash));
         for number in Probe::new(hash, segment.groups.into()) {
             let (page, group) = self.geometry.page_of(number);
-            let word = word_of(&self.arena, segment.descriptor, page / 2);
-            let word = page_word(std::slice::from_ref(word), page % 2);
+            let word = page_word(line_of(&self.arena, segment.descriptor), page);
             if !word.is_frame() || number >= self.geometry.groups_per_segment {
                 return Seen::Unsure;
             }
