@@ -37,11 +37,13 @@
 //! | `frames::take`, `reclaim` | frames, lookup | the same |
 //! | `arena::take` | lines | words of another structure are believed |
 //! | `layout::store_u32` | page word | a page that is half copied |
-//! | `layout::page_word`, `maps::publish` | doubled mapping | a block beyond the mapping |
+//! | `layout::two_page_words`, `maps::publish` | doubled mapping | a block beyond the mapping |
 //! | `layout::exchange_u32` | unverified | a copied page is lost |
-//! | `directory::store_leaf`, `read::find_segment` | directory word | a key that is there is not found |
+//! | `directory::store_leaf`, `read::descend` | directory word | a key that is there is not found |
 //! | `directory::store_root_words` | root word | the same |
-//! | `directory::set_root`, `read::find_segment` | root | the same |
+//! | `directory::set_root`, `read::attempt` | root | the same |
+//! | `flat::find`, `deepen` | flat, a longer one | the same |
+//! | `directory::change_root`: nothing is found meanwhile | clear, the flat directory | an entry from before a clear |
 //! | `segment::write_slot`, `erase_slot`: a copy with its control word | mirror, a removed entry | a lookup and a glance contradict each other |
 //! | `glance::absent`: the second look | mirror, a line used again | a key that is there is not found |
 //! | `Table::verify_page`, `mirror::set_unknown` | mirror, a checked page | a copy is not what its control word is |
@@ -60,7 +62,9 @@
 //!   `pins::advance` and `quiescent`; and whoever has checked a page looks at its
 //!   word and at the epoch again, and replaces no copy, any two of which would
 //!   do. Others are implied: the `Acquire` with which a pin loads the epoch, by
-//!   the fence behind it.
+//!   the fence behind it; and the order of a word of the flat directory, for whoever
+//!   sees nothing yet of the segment that it leads to finds no copy in the mirror,
+//!   or no lengths like the key's, and looks it up by the root.
 //! * The checker takes sequentially consistent loads and stores for weaker ones;
 //!   the fences it knows. It remembers the last seven values of an atomic.
 //! * Writing to a file is no atomic store, and the file of a table is seen

@@ -57,6 +57,7 @@ const DIRECTORY: &str = "table/directory.rs";
 const MAPS: &str = "table/maps.rs";
 const SCAN: &str = "table/scan.rs";
 const EPOCH: &str = "storage/epoch.rs";
+const FLAT: &str = "table/flat.rs";
 const MIRROR: &str = "table/mirror.rs";
 const TABLE: &str = "table/mod.rs";
 
@@ -153,7 +154,10 @@ const MEMORY: &[Mutation] = &[
         "a glance does not notice an odd version",
         GLANCE,
         "glance",
-        ("version & 1 == 1", "false"),
+        (
+            "line[group::VERSION_AND_CRC].load(Ordering::Relaxed) & !1",
+            "line[group::VERSION_AND_CRC].load(Ordering::Relaxed)",
+        ),
     ),
     source(
         "lookup, a glance",
@@ -200,7 +204,7 @@ const MEMORY: &[Mutation] = &[
         "doubled mapping",
         "a page word is loaded relaxed",
         LAYOUT,
-        "page_word",
+        "two_page_words",
         ("Ordering::Acquire", "Ordering::Relaxed"),
     ),
     source(
@@ -214,15 +218,18 @@ const MEMORY: &[Mutation] = &[
         "directory word",
         "a word of the directory is loaded relaxed",
         READ,
-        "find_segment",
-        ("word.load(Ordering::Acquire)", "word.load(Ordering::Relaxed)"),
+        "descend",
+        (
+            "DirectoryWord::decode(word.load(Ordering::Acquire))",
+            "DirectoryWord::decode(word.load(Ordering::Relaxed))",
+        ),
     ),
     source(
         "root word",
         "a root word is loaded relaxed",
         READ,
-        "directory_word",
-        ("Ordering::Acquire", "Ordering::Relaxed"),
+        "descend",
+        ("word.load(Ordering::Acquire)<<;\n        let Some(root)", "word.load(Ordering::Relaxed)"),
     ),
     source(
         "root word",
@@ -242,8 +249,29 @@ const MEMORY: &[Mutation] = &[
         "root",
         "the root is loaded relaxed",
         READ,
-        "find_segment",
+        "attempt",
         ("self.root.load(Ordering::Acquire)", "self.root.load(Ordering::Relaxed)"),
+    ),
+    source(
+        "flat, a longer one",
+        "the depth of the flat directory is stored relaxed",
+        FLAT,
+        "deepen",
+        ("Ordering::Release", "Ordering::Relaxed"),
+    ),
+    source(
+        "flat, a longer one",
+        "the depth of the flat directory is loaded relaxed",
+        FLAT,
+        "find",
+        ("Ordering::Acquire", "Ordering::Relaxed"),
+    ),
+    source(
+        "clear, the flat directory",
+        "a new root takes the place of one with the flat directory of that",
+        DIRECTORY,
+        "change_root",
+        ("self.flat.forget();", ""),
     ),
     step("unverified", "the flag is cleared by a store"),
     source(

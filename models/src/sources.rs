@@ -56,6 +56,18 @@ pub const SOURCES: &[Source] = &[
         ..WHOLE
     },
     Source {
+        name: "table_flat",
+        file: "table/flat.rs",
+        // Prefixes of two bits at most.
+        replace: &[
+            ("MAX_DEPTH: u8 = if cfg!(miri) { 10 } else { 24 }", "MAX_DEPTH: u8 = 2"),
+            ("MAX_DEPTH_LEAST: u8 = 10", "MAX_DEPTH_LEAST: u8 = 2"),
+            ("use super::directory::Leaf;", "use super::Leaf;"),
+        ],
+        ..WHOLE
+    },
+    Source { name: "table_places", file: "table/read/places.rs", ..WHOLE },
+    Source {
         name: "table_maps",
         file: "table/maps.rs",
         replace: &[
@@ -137,6 +149,7 @@ pub const SOURCES: &[Source] = &[
         functions: &[
             "root",
             "set_root",
+            "change_root",
             "root_words",
             "array",
             "record",

@@ -45,9 +45,9 @@
 
 use std::io;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use std::sync::atomic::{AtomicU64, fence};
+use std::sync::atomic::fence;
 
-use super::map::Map;
+use super::map::{Map, Word};
 
 /// Bytes of the page that the number has for itself.
 const PAGE: usize = 4096;
@@ -56,7 +56,7 @@ const PAGE: usize = 4096;
 /// clone is the same one: each table has one at hand.
 #[derive(Clone, Debug)]
 pub(crate) struct ReuseEpoch {
-    page: Map,
+    word: Word,
 }
 
 impl ReuseEpoch {
@@ -69,20 +69,15 @@ impl ReuseEpoch {
         let page = Map::anonymous(PAGE)?;
         // Where it cannot be wiped, forks are not noticed; all else works.
         let _ = page.wipe_on_fork();
-        let epoch = ReuseEpoch { page };
-        epoch.word().store(1, Relaxed);
-        Ok(epoch)
-    }
-
-    #[inline]
-    fn word(&self) -> &AtomicU64 {
-        &self.page.words()[0]
+        let word = page.first().ok_or(io::ErrorKind::OutOfMemory)?;
+        word.store(1, Relaxed);
+        Ok(ReuseEpoch { word })
     }
 
     /// The epoch to start reading in; 0 in a forked child.
     #[inline]
     pub(crate) fn read(&self) -> u64 {
-        self.word().load(Acquire)
+        self.word.load(Acquire)
     }
 
     /// Whether the epoch is still the one seen: then nothing that the thread
@@ -90,7 +85,7 @@ impl ReuseEpoch {
     #[inline]
     pub(crate) fn unchanged(&self, seen: u64) -> bool {
         fence(Acquire);
-        self.word().load(Relaxed) == seen
+        self.word.load(Relaxed) == seen
     }
 
     /// Begins a new epoch and returns it. What was made unreachable before the
@@ -98,11 +93,11 @@ impl ReuseEpoch {
     /// (the one that holds the writer lock). In a forked child, which may
     /// reuse nothing, it does nothing and returns 0.
     pub(crate) fn advance(&self) -> u64 {
-        let now = self.word().load(Relaxed);
+        let now = self.word.load(Relaxed);
         if now == 0 {
             return 0;
         }
-        self.word().store(now + 1, Release);
+        self.word.store(now + 1, Release);
         fence(SeqCst);
         now + 1
     }
@@ -110,7 +105,7 @@ impl ReuseEpoch {
     /// Ends all reading: the store is closed. Readers find what a forked child
     /// finds.
     pub(crate) fn end(&self) {
-        self.word().store(0, Release);
+        self.word.store(0, Release);
         fence(SeqCst);
     }
 }
@@ -133,7 +128,7 @@ mod tests {
     #[test]
     fn what_a_fork_left_behind_does_not_advance() {
         let epoch = ReuseEpoch::new().unwrap();
-        epoch.word().store(0, Relaxed);
+        epoch.word.store(0, Relaxed);
         assert_eq!((epoch.advance(), epoch.read()), (0, 0));
     }
 }

@@ -91,6 +91,23 @@ impl Owner {
     }
 }
 
+/// The first word of a map: there is one, so nobody has to look.
+#[derive(Clone, Debug)]
+pub(crate) struct Word {
+    map: Map,
+}
+
+impl std::ops::Deref for Word {
+    type Target = AtomicU64;
+
+    #[inline(always)]
+    fn deref(&self) -> &AtomicU64 {
+        // SAFETY: `base` is aligned and heads `count` words (`Map::words`), which
+        // are not none (`Map::first`).
+        unsafe { self.map.base.as_ref() }
+    }
+}
+
 // SAFETY: `base` points into memory owned by `owner`, which is `Send` and
 // `Sync`, and is only used to make `&[AtomicU64]`, which is both as well, or
 // by `Map::bytes`, whose caller answers for it.
@@ -178,6 +195,11 @@ impl Map {
     pub(crate) fn prefix(&self, bytes: usize) -> Option<Map> {
         let possible = bytes.is_multiple_of(WORD) && bytes <= self.len();
         possible.then(|| Map { count: bytes / WORD, ..self.clone() })
+    }
+
+    /// The first word of the map, which it must have.
+    pub(crate) fn first(self) -> Option<Word> {
+        (self.count > 0).then_some(Word { map: self })
     }
 
     /// The length in bytes, a multiple of 8.

@@ -39,10 +39,18 @@ impl Table {
         (line, depth)
     }
 
-    /// Puts another root in the place of the current one: one for the same hashes,
-    /// unless nothing is found without it.
-    pub(super) fn set_root(&self, line: u32) {
+    /// Puts another root for the same hashes in the place of the current one.
+    fn set_root(&self, line: u32) {
         self.root.store(line.into(), Ordering::Release);
+    }
+
+    /// Puts a root for other hashes, with these segments, in the place of the
+    /// current one. With the structure lock held.
+    pub(super) fn change_root(&self, line: u32, leaves: &[Leaf]) {
+        // No hash of the one may lead by the other's words.
+        self.flat.forget();
+        self.set_root(line);
+        self.flat.store(leaves);
     }
 
     /// Root word `i`, and the disk word that belongs to it.

@@ -42,6 +42,8 @@ const ADVANCE_AT: usize = 256;
 /// The frames, for readers.
 pub(crate) struct Frames {
     map: Map,
+    /// How many there are.
+    count: u32,
     /// Frames that were used once, now and then.
     used: AtomicUsize,
     /// Who makes ready what writers need next.
@@ -52,7 +54,8 @@ impl Frames {
     /// Room for `frames` frames; memory is taken when they are first used.
     pub(crate) fn new(frames: usize) -> io::Result<Frames> {
         let map = Map::anonymous(frames * PAGE_WORDS * 8)?;
-        Ok(Frames { map, used: AtomicUsize::new(0), worker: Mutex::new(None) })
+        let count = frames.min(u32::MAX as usize) as u32;
+        Ok(Frames { map, count, used: AtomicUsize::new(0), worker: Mutex::new(None) })
     }
 
     /// The words of a frame, if there is one of that number.
@@ -60,6 +63,13 @@ impl Frames {
     pub(crate) fn words(&self, frame: u32) -> Option<&[AtomicU64]> {
         let (frames, _) = self.map.words().as_chunks::<PAGE_WORDS>();
         frames.get(frame as usize).map(|words| &words[..])
+    }
+
+    /// The words of all frames, which lie one behind the other, and how many frames
+    /// there are.
+    #[inline(always)]
+    pub(crate) fn all(&self) -> (&[AtomicU64], u32) {
+        (self.map.words(), self.count)
     }
 
     /// The words of a frame of the pool.

@@ -9,7 +9,7 @@
 //! disk word   block u32 | crc u32 of a directory page that is not loaded
 //!
 //! array       line 0   line of its directory record
-//!             then     directory words: descriptor u32 | groups u16 | local depth u8
+//!             then     directory words: descriptor u32 | local depth u8 | groups u16, on top
 //! directory   1 line   prefix u32, depth u8, alive, dirty | block, crc
 //! record               | dirty generation | captured generation | array | bytes on disk
 //!
@@ -106,13 +106,13 @@ impl DirectoryWord {
     pub(crate) fn decode(word: u64) -> DirectoryWord {
         DirectoryWord {
             descriptor: word as u32,
-            groups: (word >> 32) as u16,
-            depth: (word >> 48) as u8,
+            groups: (word >> 48) as u16,
+            depth: (word >> 32) as u8,
         }
     }
 
     pub(crate) fn encode(self) -> u64 {
-        u64::from(self.descriptor) | u64::from(self.groups) << 32 | u64::from(self.depth) << 48
+        u64::from(self.descriptor) | u64::from(self.groups) << 48 | u64::from(self.depth) << 32
     }
 }
 
@@ -135,6 +135,12 @@ impl PageWord {
     #[inline]
     pub(crate) fn is_frame(self) -> bool {
         self.0 & Self::FRAME != 0
+    }
+
+    /// The number of a frame. Of what is none it is larger than any frame's.
+    #[inline(always)]
+    pub(crate) fn frame_number(self) -> u32 {
+        self.0 ^ Self::FRAME
     }
 
     #[inline]
@@ -184,7 +190,14 @@ pub(crate) fn exchange_u32(words: &[AtomicU64], i: usize, seen: u32, value: u32)
 #[inline(always)]
 pub(crate) fn page_word(line: &[AtomicU64], page: usize) -> PageWord {
     // As many as a line has; a segment has no more pages.
-    PageWord(load_u32(line, page & 15, Ordering::Acquire))
+    let pair = two_page_words(line, page / 2 % 8);
+    PageWord((pair >> (32 * (page & 1))) as u32)
+}
+
+/// The page words of one word of a descriptor's line.
+#[inline(always)]
+pub(crate) fn two_page_words(line: &[AtomicU64], i: usize) -> u64 {
+    line[i].load(Ordering::Acquire)
 }
 
 /// The writer's line of a descriptor.

@@ -6,6 +6,7 @@
 //!
 //!  root ──> directory array ──> descriptor ──> page words ──> frame or block
 //!  2^D        up to 512           16 pages                     groups, slots
+//!      flat directory ──────────┘  (what readers go by, a copy in memory)
 //! ```
 //!
 //! [`Table`] is what readers share: everything in it is reached by atomic
@@ -81,6 +82,7 @@ use frames::{Frames, Owner, Pool};
 use layout::{Descriptor, PageWord};
 use maps::BlockMaps;
 use mirror::Mirror;
+use read::places::Places;
 
 /// Bytes that do not stand in a slot, and who can say what they are.
 pub(crate) trait Spilled {
@@ -116,6 +118,7 @@ pub(crate) struct Table {
     flat: Flat,
     arena: Arena,
     mirror: Mirror,
+    places: Places,
     frames: Arc<Frames>,
     maps: Arc<BlockMaps>,
     epoch: ReuseEpoch,
@@ -312,6 +315,7 @@ impl Writer {
             flat: Flat::new()?,
             arena,
             mirror,
+            places: Places::new(&opening.geometry),
             frames,
             maps: blocks.maps().clone(),
             epoch: epoch.clone(),

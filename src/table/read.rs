@@ -48,6 +48,7 @@ pub(crate) mod glance;
 pub(crate) mod many;
 pub(crate) mod mark;
 pub(crate) mod near;
+pub(crate) mod places;
 pub(crate) mod still;
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};
@@ -57,7 +58,7 @@ use crate::format::group::{self, Address, Geometry, Lengths, PAGE_WORDS, Probe, 
 use crate::hash::Hasher;
 
 use super::arena::{Arena, LINE_WORDS};
-use super::layout::{DirectoryWord, ROOT_HEAD, RootWord, page_word, prefix_index};
+use super::layout::{DirectoryWord, PageWord, ROOT_HEAD, RootWord, prefix_index, two_page_words};
 use super::segment::{address, key_is, spilled_key_is};
 use super::{Spilled, Table};
 
@@ -283,24 +284,27 @@ impl Table {
     /// A group of a segment.
     #[inline(always)]
     fn group_at(&self, segment: DirectoryWord, number: usize) -> Try<&[AtomicU64]> {
-        // Only a directory word from reused memory goes beyond these. The page
-        // and the group in it follow, and so they are within their bounds.
-        if number >= self.geometry.groups_per_segment {
-            return Err(Stop::Changed);
-        }
-        let (page, group) = self.geometry.page_of(number);
-        let word = page_word(line_of(&self.arena, segment.descriptor), page);
-        let words = if word.is_frame() {
-            self.frames.words(word.number())
+        let place = self.places.of(number);
+        let line = line_of(&self.arena, segment.descriptor);
+        let word = PageWord(place.page_word(two_page_words(line, place.word())));
+        let (frames, count) = self.frames.all();
+        let words = if word.frame_number() < count {
+            let start = word.frame_number() as usize * PAGE_WORDS;
+            debug_assert!(start + PAGE_WORDS <= frames.len());
+            // SAFETY: there are `count` frames of that many words (`Frames::all`).
+            unsafe { frames.get_unchecked(start..start + PAGE_WORDS) }
         } else if word.is_unverified() {
+            let (page, _) = self.geometry.page_of(number);
             return Err(Stop::Unverified(segment.descriptor, page as u8));
+        } else if let Some(words) = self.maps.words(word.number()) {
+            words
         } else {
-            self.maps.words(word.number())
+            return Err(Stop::Changed);
         };
-        match words {
-            Some(words) => Ok(group_of(&self.geometry, words, group)),
-            None => Err(Stop::Changed),
-        }
+        let (start, len) = (place.start(), self.geometry.group_words);
+        debug_assert!(start + len <= words.len());
+        // SAFETY: a page has all of a group whose place it is (`Places`).
+        Ok(unsafe { words.get_unchecked(start..start + len) })
     }
 
     /// Whether neither a group nor the epoch has changed: what was loaded from

@@ -65,8 +65,7 @@ impl Writer {
             let from = BlockRef { block: entry.block, crc: entry.crc };
             table.root_words(line, depth, i).1.store(from.encode(), Ordering::Relaxed);
         }
-        table.flat.forget();
-        table.set_root(line);
+        table.change_root(line, &[]);
         Ok(())
     }
 
@@ -104,9 +103,7 @@ impl Writer {
             segments: 1,
             ..Default::default()
         };
-        table.flat.forget();
-        table.set_root(root);
-        table.flat.store(&[leaf]);
+        table.change_root(root, &[leaf]);
         Ok(())
     }
 

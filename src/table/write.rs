@@ -297,8 +297,7 @@ impl Writer {
         let descriptor = table.new_descriptor(&mut lines)?;
         let word = table.make_array(&mut lines, record, &[table.leaf(descriptor)])?;
         table.root_words(root, 0, 0).0.store(word.encode(), Ordering::Relaxed);
-        table.flat.forget();
-        table.set_root(root);
+        table.change_root(root, &[]);
         // Whoever iterates looks its next entry up again, and finds nothing.
         self.totals = super::Totals::default();
         self.publish_counts();

@@ -37,7 +37,7 @@ fn beside_a_writer() {
         loom::thread::spawn(move || {
             let mut core = core.lock().expect("no panic");
             let root = core.0.plant(1);
-            core.0.table.set_root(root);
+            core.0.change_root(root);
             core.1 = true;
         })
     };
@@ -54,6 +54,30 @@ fn beside_a_writer() {
     if cleared {
         assert_eq!(table.get(7), Seen::Value(2, 2), "put after the clear, and not found");
     }
+}
+
+/// A reader who knows of a clear, beside it.
+fn beside_one_who_knows() {
+    let mut writer = Writer::new(2);
+    writer.put(0, 7, [1, 1]);
+    let reader = {
+        let table = writer.table.clone();
+        loom::thread::spawn(move || {
+            if table.get(7) == Seen::Absent {
+                let seen = table.glance_at(7);
+                assert!(matches!(seen, Seen::Absent | Seen::Changes), "before the clear: {seen:?}");
+            }
+        })
+    };
+    // The hashes differ in their prefixes only.
+    let root = writer.plant(1 << 63);
+    writer.change_root(root);
+    reader.join().expect("the reader ends");
+}
+
+#[test]
+fn what_was_before_a_clear_is_not_found_by_who_knows_of_it() {
+    check("clear, the flat directory", beside_one_who_knows);
 }
 
 #[test]

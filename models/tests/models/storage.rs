@@ -36,6 +36,22 @@ pub(crate) mod map {
         pub(crate) fn words(&self) -> &[AtomicU64] {
             &self.0
         }
+
+        pub(crate) fn first(self) -> Option<Word> {
+            Some(Word(self))
+        }
+    }
+
+    /// The first word of a mapping.
+    #[derive(Clone, Debug)]
+    pub(crate) struct Word(Map);
+
+    impl std::ops::Deref for Word {
+        type Target = AtomicU64;
+
+        fn deref(&self) -> &AtomicU64 {
+            &self.0.words()[0]
+        }
     }
 
     pub(crate) fn fill(words: &[AtomicU64], value: u64) {

@@ -19,11 +19,13 @@ use crate::storage::epoch::ReuseEpoch;
 use crate::storage::map::{Map, copy_words, fill, load_bytes};
 
 use arena::{Allocator, Arena};
+use flat::Flat;
 use frames::{Frames, Owner, Pool};
 use layout::*;
 use maps::BlockMaps;
 use mirror::Mirror;
 use read::glance::Glance;
+use read::places::Places;
 use read::{Found, Slot};
 
 macro_rules! real {
@@ -37,6 +39,7 @@ macro_rules! real {
 
 real! {
     arena "table_arena",
+    flat "table_flat",
     frames "table_frames",
     layout "table_layout",
     maps "table_maps",
@@ -50,6 +53,9 @@ pub(crate) mod read {
     include_source!("table_read");
     pub(crate) mod glance {
         include_source!("table_glance");
+    }
+    pub(crate) mod places {
+        include_source!("table_places");
     }
 }
 
@@ -124,8 +130,10 @@ pub(crate) struct Table {
     pub(crate) path: std::path::PathBuf,
     pub(crate) geometry: Geometry,
     pub(crate) root: AtomicU64,
+    pub(crate) flat: Flat,
     pub(crate) arena: Arena,
     pub(crate) mirror: Mirror,
+    pub(crate) places: Places,
     pub(crate) frames: Arc<Frames>,
     pub(crate) maps: BlockMaps,
     pub(crate) epoch: Arc<ReuseEpoch>,
@@ -213,12 +221,15 @@ impl Writer {
         // one finds nothing.
         let first = Map::anonymous(group::PAGE_WORDS * 8).expect("memory");
         first.words()[group::CONTROL].store(group::ALL_EMPTY, Ordering::Relaxed);
+        let geometry = Geometry::new(24).expect("a payload");
         let table = Arc::new(Table {
             path: "a table".into(),
             // No segment of these models has more than two groups.
             mirror: Mirror::new(2).expect("memory"),
-            geometry: Geometry::new(24).expect("a payload"),
+            places: Places::new(&geometry),
+            geometry,
             root: AtomicU64::new(0),
+            flat: Flat::new().expect("memory"),
             arena,
             frames: frames.clone(),
             maps: BlockMaps::new(first),
@@ -228,8 +239,14 @@ impl Writer {
         let pool = Pool::new(frames, usize::MAX);
         let mut writer = Writer { table, pool, descriptor: 0 };
         let root = writer.plant(0);
-        writer.table.set_root(root);
+        writer.change_root(root);
         writer
+    }
+
+    /// Puts the root that was planted last in the place of the current one.
+    pub(crate) fn change_root(&self, root: u32) {
+        let leaf = self.table.leaf(self.table.descriptor(self.descriptor));
+        self.table.change_root(root, &[leaf]);
     }
 
     /// A new root with one empty segment: `Writer::plant`.
@@ -321,6 +338,7 @@ impl Writer {
         new.set_page(0, PageWord::frame(frame));
         let (array, bits) = table.record(old.info().directory).array();
         table.store_leaf(array, bits, 0, &table.leaf(new));
+        table.flat.store(&[table.leaf(new)]);
         self.descriptor = new.line;
     }
 
@@ -379,6 +397,14 @@ impl Writer {
         let leaves = [table.leaf(descriptor)];
         let word = table.make_array(&mut lines, record, &leaves).expect("lines");
         table.store_root_words(word, 0);
+        table.flat.store(&leaves);
+    }
+
+    /// Makes the flat directory longer, for the sake of one more segment.
+    pub(crate) fn deepen(&mut self) {
+        let mut leaf = self.table.leaf(self.table.descriptor(self.descriptor));
+        (leaf.depth, leaf.prefix) = (2, 0xC000_0000);
+        self.table.flat.store(&[leaf]);
     }
 
     /// Doubles the root.
@@ -399,6 +425,7 @@ impl Writer {
         descriptor.set_info(SegmentInfo { pages: 2, ..descriptor.info() });
         let (array, bits) = table.record(descriptor.info().directory).array();
         table.store_leaf(array, bits, 0, &table.leaf(descriptor));
+        table.flat.store(&[table.leaf(descriptor)]);
     }
 
     /// Changes the group of a page under its version.
@@ -429,7 +456,7 @@ impl Writer {
             table.root_words(root, 0, 0).0.store(word.encode(), Ordering::Relaxed);
             root
         };
-        table.set_root(root);
+        table.change_root(root, &[]);
         self.pool.retire(&table.epoch, old);
         let frame = self.take();
         fill(&self.pool.words(frame)[8..11], 9);

@@ -24,13 +24,41 @@ fn find(table: &Table) {
     }
 }
 
+/// The same by a glance, which goes by the flat directory.
+fn glance(table: &Table) {
+    match table.glance_at(7) {
+        Seen::Value(1, 1) | Seen::Changes => {}
+        other => panic!("a key that is there: {other:?}"),
+    }
+}
+
+/// A reader beside a writer who makes the flat directory long again, where words
+/// from before a clear still stand.
+fn beside_deepening() {
+    let mut writer = Writer::new(2);
+    writer.deepen();
+    let root = writer.plant(0);
+    writer.change_root(root);
+    writer.put(0, 7, [1, 1]);
+    let reader = {
+        let table = writer.table.clone();
+        loom::thread::spawn(move || glance(&table))
+    };
+    writer.deepen();
+    reader.join().expect("the reader ends");
+}
+
 /// A reader beside a writer who takes this step.
 fn beside(frames: usize, step: fn(&mut Writer)) {
+    reading_beside(frames, find, step);
+}
+
+fn reading_beside(frames: usize, read: fn(&Table), step: fn(&mut Writer)) {
     let mut writer = Writer::new(frames);
     writer.put(0, 7, [1, 1]);
     let reader = {
         let table = writer.table.clone();
-        loom::thread::spawn(move || find(&table))
+        loom::thread::spawn(move || read(&table))
     };
     step(&mut writer);
     reader.join().expect("the reader ends");
@@ -112,6 +140,16 @@ fn a_page_word_leads_to_a_whole_copy() {
 #[test]
 fn a_directory_word_leads_to_a_whole_segment() {
     check("directory word", || beside(2, Writer::replace_segment));
+}
+
+#[test]
+fn a_word_of_the_flat_directory_leads_to_a_whole_segment() {
+    check("flat, a word", || reading_beside(2, glance, Writer::replace_segment));
+}
+
+#[test]
+fn a_longer_flat_directory_is_whole() {
+    check("flat, a longer one", beside_deepening);
 }
 
 #[test]

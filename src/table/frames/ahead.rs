@@ -155,7 +155,7 @@ mod tests {
         // A map on the heap takes no advice, as a kernel that is too old.
         let words = crate::storage::map::zeros(8 * 512);
         let map = crate::storage::Map::heap(words);
-        let frames = Frames { map, used: 1.into(), worker: Default::default() };
+        let frames = Frames { map, count: 8, used: 1.into(), worker: Default::default() };
         let mut ahead = Ahead::new(8);
         assert!(!ahead.step(&frames), "what is in one piece with a used frame is there");
         frames.touch(0..100);
