@@ -41,7 +41,7 @@ fn entries_are_shown_once_while_segments_grow_and_split() {
         let segments = store.writer.totals.segments;
         let mut next = 1500;
         let shown = scan_with(&mut store, &mut |store| {
-            for _ in 0..200 {
+            for _ in 0..1000 {
                 store.insert(&key(next, payload), b"later").unwrap();
                 next += 1;
             }
