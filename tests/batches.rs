@@ -129,3 +129,34 @@ fn a_batch_takes_no_memory_that_the_one_before_it_took() {
     let least = (0..20).map(|_| requests(|| store.write(&batch).expect("write")).0).min();
     assert_eq!(least, Some(0));
 }
+
+#[test]
+fn keys_that_are_hashed_eight_at_once_are_found_one_by_one() {
+    let mut random = Random::new(16);
+    let store = TestStore::on_disk(Options::new());
+    let other = store.table("other").expect("table");
+    let mut models = [Model::new(), Model::new()];
+    for changes in 0..70 {
+        let mut batch = Batch::new();
+        // In runs, for eight neighbours have to agree.
+        let (mut length, mut of) = (16, 0);
+        for _ in 0..changes {
+            if random.below(20) == 0 {
+                length = [16, 16, 8, 15, 17, 24][random.below(6) as usize];
+                of = random.below(2) as usize;
+            }
+            let key = value(random.below(1 << 40), length);
+            let value = value(random.below(1 << 30), 12);
+            models[of].insert(key.clone(), value.clone());
+            match of {
+                0 => batch.insert(&key, &value),
+                _ => batch.insert_into(&other, &key, &value),
+            }
+            .expect("a change");
+        }
+        store.write(&batch).expect("write");
+    }
+    // Each key is looked up alone.
+    assert_holds(&store, &models[0]);
+    assert_table_holds(&other, &models[1]);
+}

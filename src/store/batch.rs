@@ -9,11 +9,13 @@
 //! What is needed on the way is kept from one batch to the next, so that a
 //! batch that is no larger than others before it takes no memory.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::format::record::{MAX_RECORD, OP_HEADER, Op, OpKind, RECORD_HEADER};
+use crate::hash::{LANES, Lanes};
 use crate::log::{Appender, Placed};
 use crate::table::Table;
 use crate::table::batch::{Entries, Step, Steps};
@@ -215,11 +217,37 @@ fn collect(core: &Core, changes: &impl Changes, steps: &mut Steps) -> Result<()>
         let table = changes.table(change);
         let writer = core.writer(table.id).filter(|writer| Arc::ptr_eq(&writer.table, table));
         let hasher = writer.ok_or_else(|| no_table(table))?.table.hasher();
-        while change < changes.len() && Arc::ptr_eq(changes.table(change), table) {
-            let hash = hasher.hash(changes.op(change).key);
-            steps.push(table.id, hash, change as u32);
-            change += 1;
+        let end = (change..changes.len()).find(|at| !Arc::ptr_eq(changes.table(*at), table));
+        let end = end.unwrap_or(changes.len());
+        let wide = hasher.wide();
+        while change < end {
+            let eight = || Some((wide?, eight_keys(changes, change..end)?));
+            if let Some((wide, keys)) = eight() {
+                for (at, hash) in wide.hash(&keys).into_iter().enumerate() {
+                    steps.push(table.id, hash, (change + at) as u32);
+                }
+                change += LANES;
+            } else {
+                steps.push(table.id, hasher.hash(changes.op(change).key), change as u32);
+                change += 1;
+            }
         }
     }
     Ok(())
+}
+
+/// The words of the keys of the first eight of these changes, if there are so
+/// many, and all have keys of 16 bytes.
+#[inline]
+fn eight_keys(changes: &impl Changes, range: Range<usize>) -> Option<[Lanes; 2]> {
+    let mut words = [[0; LANES]; 2];
+    if range.len() < LANES {
+        return None;
+    }
+    for (lane, change) in range.take(LANES).enumerate() {
+        let (key, []) = changes.op(change).key.as_chunks::<8>() else { return None };
+        let [a, b] = key else { return None };
+        (words[0][lane], words[1][lane]) = (u64::from_le_bytes(*a), u64::from_le_bytes(*b));
+    }
+    Some(words)
 }
