@@ -95,7 +95,7 @@ impl Options {
 
     /// Memory for changed pages, in bytes; default a quarter of the memory (or
     /// of the cgroup's limit), at most 1 GiB. It is taken as pages change, up to
-    /// 32 MiB of it ahead of use.
+    /// 64 MiB of it ahead of use.
     ///
     /// Larger: fewer checkpoints, each page written less often. Smaller: less
     /// memory, and writers wait sooner for the disk. At least 1 MiB. It is large
