@@ -33,7 +33,8 @@ fn scan_with(store: &mut Store, between: &mut dyn FnMut(&mut Store)) -> HashMap<
 
 #[test]
 fn entries_are_shown_once_while_segments_grow_and_split() {
-    for payload in [24, 504] {
+    // With few segments a scan has few steps, and each has to insert more.
+    for (payload, more) in [(24, 1000), (504, 200)] {
         let mut store = Store::new(Setup::new(payload));
         for i in 0..1500 {
             store.insert(&key(i, payload), b"from the start").unwrap();
@@ -41,7 +42,7 @@ fn entries_are_shown_once_while_segments_grow_and_split() {
         let segments = store.writer.totals.segments;
         let mut next = 1500;
         let shown = scan_with(&mut store, &mut |store| {
-            for _ in 0..1000 {
+            for _ in 0..more {
                 store.insert(&key(next, payload), b"later").unwrap();
                 next += 1;
             }
