@@ -46,6 +46,7 @@ use crate::format::group::{PageRecord, seal};
 use crate::format::header::{Header, Run, TableState};
 use crate::format::{BLOCK, crc32};
 use crate::storage::File;
+use crate::storage::files::memory_limit;
 use crate::store::create::write_header;
 use crate::store::frozen::{Frozen, Portion};
 use crate::store::signals::Request;
@@ -209,7 +210,8 @@ impl Checkpoint<'_> {
             (blocks.file().clone(), blocks.maps().clone(), table.path.clone(), table.geometry)
         })?;
         let written = &self.store.signals.table_bytes;
-        let mut buffer = RunBuffer::new(&*file, &maps, &path, written);
+        let fits = self.store.core_to_look().table_bytes() <= memory_limit();
+        let mut buffer = RunBuffer::new(&*file, fits.then_some(&*maps), &path, written);
         loop {
             let handed = self.with_writer(id, |writer, core_ws| writer.hand_out(core_ws))?;
             let Some(mut captured) = handed else { break };

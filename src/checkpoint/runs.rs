@@ -3,6 +3,11 @@
 //! Pages that go to neighbouring blocks are gathered and written with one call,
 //! of 128 KiB at most: a longer run is no faster, for it goes to the page cache,
 //! and a shorter [bite](Bites). It knows nothing of what is in them.
+//!
+//! What was written is mapped at once, so that whoever reads a page whose frame was
+//! given up does not fault. Not so where the tables are larger than memory: there
+//! a page that is mapped is more work to give up, and most are given up unread
+//! (overwriting of four times as much data as memory: 66 to 60 us each).
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,7 +25,8 @@ const RUN: usize = 32;
 /// Blocks in a row, gathered to be written with one call.
 pub(super) struct RunBuffer<'a> {
     file: &'a dyn File,
-    maps: &'a BlockMaps,
+    /// Where it is mapped, if it is.
+    maps: Option<&'a BlockMaps>,
     path: &'a Path,
     /// Counts what was written.
     written: &'a AtomicU64,
@@ -32,7 +38,7 @@ pub(super) struct RunBuffer<'a> {
 impl<'a> RunBuffer<'a> {
     pub(super) fn new(
         file: &'a dyn File,
-        maps: &'a BlockMaps,
+        maps: Option<&'a BlockMaps>,
         path: &'a Path,
         written: &'a AtomicU64,
     ) -> RunBuffer<'a> {
@@ -58,9 +64,9 @@ impl<'a> RunBuffer<'a> {
             let written = self.file.write_at(bytes, offset);
             written.map_err(|e| Error::io("write to", self.path, e))?;
             self.written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-            // So that whoever reads a page whose frame was given up does not
-            // fault: it is in the page cache now.
-            self.maps.newest().populate_read(offset as usize, bytes.len());
+            if let Some(maps) = self.maps {
+                maps.newest().populate_read(offset as usize, bytes.len());
+            }
             self.bytes.clear();
             self.bites.end_bite();
         }

@@ -24,7 +24,7 @@
 //! All methods may be called from any thread.
 
 use std::fs::{self, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::num::NonZeroU64;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
@@ -33,7 +33,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use rustix::fs::{Advice, FallocateFlags, SeekFrom};
-use rustix::io::Errno;
+use rustix::io::{Errno, ReadWriteFlags};
 
 use super::map::Map;
 use super::{Access, File, Lock, LockOutcome, Storage};
@@ -47,6 +47,10 @@ const COPY_ON_WRITE: [u32; 4] = [0x9123_683E, 0xCA45_1A4E, 0x2FC1_2FC1, 0x3434];
 
 /// How much is written at a time where a hole cannot be punched, in bytes.
 const ZEROS: usize = 64 << 10;
+
+/// `RWF_DONTCACHE` (Linux 6.14): what is read into the page cache for this call
+/// alone does not stay there.
+const DONT_CACHE: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x80);
 
 /// A directory of the file system.
 #[derive(Debug, Clone)]
@@ -151,7 +155,7 @@ impl Storage for Files {
         options.read(true).write(access != Access::Read).create_new(access == Access::Create);
         let file = options.open(self.resolve(name)?)?;
         let copy_on_write = access != Access::Read && copies_on_write(&file);
-        Ok(Arc::new(RealFile { file, copy_on_write, allocates: AtomicBool::new(false) }))
+        Ok(Arc::new(RealFile { file, copy_on_write, allocates: false.into(), keeps: false.into() }))
     }
 
     fn list(&self, directory: &str) -> io::Result<Vec<String>> {
@@ -206,6 +210,8 @@ struct RealFile {
     copy_on_write: bool,
     /// Whether the file system has taken space when it was asked to.
     allocates: AtomicBool,
+    /// Whether it keeps in memory what it was asked to read only once.
+    keeps: AtomicBool,
 }
 
 impl RealFile {
@@ -286,6 +292,20 @@ impl File for RealFile {
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         self.file.read_exact_at(buffer, offset)
+    }
+
+    fn read_once(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        if self.keeps.load(Relaxed) {
+            return self.read_at(buffer, offset);
+        }
+        let length = buffer.len();
+        match rustix::io::preadv2(&self.file, &mut [IoSliceMut::new(buffer)], offset, DONT_CACHE) {
+            Ok(read) if read == length => return Ok(()),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => self.keeps.store(true, Relaxed),
+            // Read anew, all of it: that says what it is, if it is anything.
+            _ => {}
+        }
+        self.read_at(buffer, offset)
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {

@@ -114,6 +114,12 @@ pub trait File: Send + Sync {
     /// Fills the buffer from an offset; `UnexpectedEof` beyond the end.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
 
+    /// As [`File::read_at`], for bytes that nobody is going to read from here
+    /// again: a storage that can does not keep them in memory for that.
+    fn read_once(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.read_at(buffer, offset)
+    }
+
     /// Writes all of the bytes at an offset, extending the file if need be.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
 

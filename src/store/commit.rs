@@ -20,6 +20,8 @@ use crate::format::group::{Address, Shape};
 use crate::format::record::{OP_HEADER, Op, OpKind, RECORD_HEADER};
 use crate::log::{Poison, Room};
 use crate::options::Durability;
+use crate::table::fetch::Fetched;
+use crate::table::read::aim::Aim;
 use crate::table::read::mark::Removal;
 use crate::table::write::{spilled_crc, spilled_part};
 use crate::table::{Table, Writer};
@@ -66,6 +68,7 @@ impl Store {
         let op = Op { kind: OpKind::Insert, table: table.id, key, value };
         let bytes = RECORD_HEADER as u64 + op.encoded_len();
         let aim = table.aim(key);
+        let mut fetched = if aim.is_cold() { self.fetch(table, aim, true) } else { None };
         let commit = self.commit(bytes, Purpose::Write, |core| {
             let Some((writer, ws, Some(appender))) = core.parts(op.table) else {
                 return Err(no_table(table));
@@ -83,9 +86,19 @@ impl Store {
                 writer.assert_invariants(mark.place());
                 return Ok(commit);
             }
+            writer.offer(fetched.take());
             self.insert_slowly(core, hash, &op)
         })?;
         self.make_durable(commit)
+    }
+
+    /// Reads the page that a change is going to be made in, before the writer lock
+    /// is taken.
+    #[cold]
+    fn fetch(&self, table: &Table, aim: Aim, inserts: bool) -> Option<Box<Fetched>> {
+        // Refused anyway; and a forked child must not take any lock.
+        self.check_writable().ok()?;
+        table.fetch_ahead(aim.hash(), inserts)
     }
 
     /// Inserts or overwrites one entry where that is not simple.
@@ -113,6 +126,7 @@ impl Store {
         let op = Op { kind: OpKind::Remove, table: table.id, key, value: &[] };
         let bytes = RECORD_HEADER as u64 + op.encoded_len();
         let aim = table.aim(key);
+        let mut fetched = if aim.is_cold() { self.fetch(table, aim, false) } else { None };
         let commit = self.commit(bytes, Purpose::Remove, |core| {
             let Some((writer, ws, Some(appender))) = core.parts(op.table) else {
                 return Err(no_table(table));
@@ -132,6 +146,7 @@ impl Store {
                     Removal::Unsure => {}
                 }
             }
+            writer.offer(fetched.take());
             self.remove_slowly(core, hash, &op)
         })?;
         match commit {

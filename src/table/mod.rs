@@ -19,6 +19,7 @@
 //! * [`arena`], [`layout`]: the directory's memory and what its words mean
 //! * [`mirror`]: the control words once more, close together
 //! * [`frames`], [`blocks`], [`maps`]: places for pages, in memory and in the file
+//! * [`fetch`]: pages that come from the file, checked
 //! * [`directory`]: loading and routing; [`replace`]: other segments, split pages
 //! * [`flat`]: the directory words once more, in one array
 //! * [`read`]: the lock-free lookup, and that of many keys at once
@@ -44,6 +45,7 @@ pub(crate) mod batch;
 pub(crate) mod blocks;
 pub(crate) mod check;
 pub(crate) mod directory;
+pub(crate) mod fetch;
 pub(crate) mod flat;
 pub(crate) mod frames;
 pub(crate) mod freeze;
@@ -277,6 +279,8 @@ pub(crate) struct Writer {
     /// With fewer entries than this the table may be worth tidying again.
     sparse_below: u64,
     scratch: room::Scratch,
+    /// The page where the next change begins, if it was read before.
+    offered: Option<Box<fetch::Fetched>>,
 }
 
 /// What a table is opened with.
@@ -344,6 +348,7 @@ impl Writer {
             recounted: false,
             sparse_below: u64::MAX,
             scratch: room::Scratch::default(),
+            offered: None,
         })
     }
 
@@ -386,32 +391,15 @@ impl Table {
     #[cold]
     fn verify_page(&self, descriptor: Descriptor<'_>, page: usize, word: PageWord) -> Result<()> {
         let seen = self.epoch.read();
-        let expected = descriptor.crc(page);
         let mut bytes = [0; BLOCK];
-        let offset = u64::from(word.number()) * bytes.len() as u64;
         self.read_block(&mut bytes, word.number())?;
         let found = crate::format::group::page_crc(&bytes);
-        let stored = crate::format::group::stored_page_crc(&bytes);
-        if found != expected || stored != expected {
-            // Either of the two may be the one that is wrong.
-            let found = format!("{found:08x}, the page says {stored:08x}");
-            let what = format!("the checksum of page {page} of a segment");
-            return Err(Error::corrupt(&self.path, offset, what, format!("{expected:08x}"), found));
-        }
-        // Readers would wait for ever for a writer that an odd version tells of.
-        let group_bytes = self.geometry.group_words * 8;
-        let versions = (0..self.geometry.groups_per_page).map(|group| group * group_bytes + 8);
-        for at in versions {
-            let version = crate::format::u32_at(&bytes, at);
-            if version != 0 {
-                let what = "the version of a group";
-                return Err(Error::corrupt(&self.path, offset + at as u64, what, 0, version));
-            }
-        }
+        self.check_page(descriptor, page, word, &bytes, found)?;
         if seen == 0 {
             // In a forked child nobody is left who would release the lock.
             return Err(read::forked());
         }
+        let group_bytes = self.geometry.group_words * 8;
         let lines = self.structure();
         // What has been used again since is looked for anew.
         if descriptor.page(page) == word && self.epoch.unchanged(seen) {
@@ -426,13 +414,50 @@ impl Table {
         Ok(())
     }
 
+    /// Whether these bytes, of which `found` is the checksum, are those of a page.
+    fn check_page(
+        &self,
+        descriptor: Descriptor<'_>,
+        page: usize,
+        word: PageWord,
+        bytes: &[u8; BLOCK],
+        found: u32,
+    ) -> Result<()> {
+        let expected = descriptor.crc(page);
+        let offset = u64::from(word.number()) * bytes.len() as u64;
+        let stored = crate::format::group::stored_page_crc(bytes);
+        if found != expected || stored != expected {
+            // Either of the two may be the one that is wrong.
+            let found = format!("{found:08x}, the page says {stored:08x}");
+            let what = format!("the checksum of page {page} of a segment");
+            return Err(Error::corrupt(&self.path, offset, what, format!("{expected:08x}"), found));
+        }
+        // Readers would wait for ever for a writer that an odd version tells of.
+        let group_bytes = self.geometry.group_words * 8;
+        let versions = (0..self.geometry.groups_per_page).map(|group| group * group_bytes + 8);
+        for at in versions {
+            let version = crate::format::u32_at(bytes, at);
+            if version != 0 {
+                let what = "the version of a group";
+                return Err(Error::corrupt(&self.path, offset + at as u64, what, 0, version));
+            }
+        }
+        Ok(())
+    }
+
     /// Reads a block by a call, not through the mapping.
     fn read_block(&self, bytes: &mut [u8; BLOCK], block: u32) -> Result<()> {
         let offset = u64::from(block) * BLOCK as u64;
-        self.file.read_at(bytes, offset).map_err(|error| match error.kind() {
+        self.file.read_at(bytes, offset).map_err(|error| self.unread(block, error))
+    }
+
+    /// A block could not be read.
+    #[cold]
+    fn unread(&self, block: u32, error: std::io::Error) -> Error {
+        match error.kind() {
             std::io::ErrorKind::UnexpectedEof => self.lost_block(PageWord(block)),
             _ => Error::io("read", &self.path, error),
-        })
+        }
     }
 
     /// A page word that names a block beyond the file.

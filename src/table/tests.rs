@@ -15,6 +15,7 @@ mod collisions;
 mod damage;
 mod entries;
 mod failures;
+mod fetching;
 mod growing;
 mod harness;
 mod lives;

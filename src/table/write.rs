@@ -17,6 +17,7 @@ use crate::storage::map::copy_words;
 
 use super::frames::{Owner, State};
 use super::layout::{DirectoryWord, PageWord};
+use super::mirror::Sought;
 use super::segment::{Content, Place, Spot};
 use super::{Spilled, Workspace, Writer};
 
@@ -51,6 +52,7 @@ impl Writer {
     ) -> Result<Ready> {
         loop {
             let word = self.table.route(hash)?;
+            self.fetch_home(ws, word, hash)?;
             let ready = match self.locate(word, hash, key, log)? {
                 Spot::Match(place) => Ready::Overwrite(place),
                 Spot::Deleted(place) => Ready::Reuse(place),
@@ -76,6 +78,9 @@ impl Writer {
         log: &impl Spilled,
     ) -> Result<Option<Place>> {
         let word = self.table.route(hash)?;
+        if !matches!(self.table.seek(word.encode(), hash), Sought::Absent) {
+            self.fetch_home(ws, word, hash)?;
+        }
         let Spot::Match(place) = self.locate(word, hash, key, log)? else {
             return Ok(None);
         };

@@ -47,7 +47,7 @@ fn what_is_written_is_read_by_calls_and_maps_alike() {
 #[test]
 fn on_a_copy_on_write_file_system_a_map_shows_what_calls_write() {
     let file = tempfile::tempfile().unwrap();
-    let file = RealFile { file, copy_on_write: true, allocates: AtomicBool::new(true) };
+    let file = RealFile { file, copy_on_write: true, allocates: true.into(), keeps: false.into() };
     assert!(!file.holds_allocated(), "what is written goes to another place");
     file.set_length(4096).unwrap();
     let map = file.map(4096, true).unwrap();

@@ -15,9 +15,9 @@ use std::sync::atomic::Ordering;
 use crate::format::group;
 use crate::storage::map::prefetch;
 
-use super::super::layout::DirectoryWord;
+use super::super::layout::{DirectoryWord, PageWord, page_word};
 use super::super::{Table, Writer};
-use super::{line_of, slot_of};
+use super::{line_of, slot_of, word_of};
 
 /// A hash, and the hash key that it was made with.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +25,21 @@ pub(crate) struct Aim {
     hash: u64,
     /// The number of clears, or `u64::MAX` if it is not known.
     clears: u64,
+    /// Whether the page where the search begins is in no frame.
+    is_cold: bool,
+}
+
+impl Aim {
+    /// The hash, as far as it was not read from reused memory.
+    pub(crate) fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    /// Whether a writer has to fetch the page where the search begins.
+    #[inline(always)]
+    pub(crate) fn is_cold(&self) -> bool {
+        self.is_cold
+    }
 }
 
 impl Table {
@@ -36,6 +51,7 @@ impl Table {
         let hasher = self.root_head(line).1;
         let clears = line_of(&self.arena, line)[1].load(Ordering::Relaxed);
         let hash = hasher.hash(key);
+        let mut is_cold = true;
         let word = self.flat_word(hash).load(Ordering::Acquire);
         if word != 0 {
             let segment = DirectoryWord::decode(word);
@@ -43,12 +59,21 @@ impl Table {
                 prefetch(&cold[8]);
             }
             self.ask_for_place(segment, hash);
+            is_cold = !self.home_word(segment, hash).is_frame();
         }
-        Aim { hash, clears: if self.epoch.unchanged(seen) { clears } else { u64::MAX } }
+        Aim { hash, is_cold, clears: if self.epoch.unchanged(seen) { clears } else { u64::MAX } }
     }
 }
 
 impl Table {
+    /// The page word where the search for a hash begins.
+    #[inline(always)]
+    fn home_word(&self, segment: DirectoryWord, hash: u64) -> PageWord {
+        let (page, _) = self.geometry.page_of(group::home(hash, segment.groups.into()));
+        let word = word_of(&self.arena, segment.descriptor, page / 2);
+        page_word(std::slice::from_ref(word), page % 2)
+    }
+
     /// Asks for the control line where the search for a hash begins, and for the
     /// slot where the entry stands, or will, as far as the mirror says.
     #[inline(always)]
