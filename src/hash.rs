@@ -24,7 +24,7 @@ use rapidhash::v3::{RapidSecrets, rapidhash_v3_seeded};
 
 use crate::options::HashKind;
 
-pub(crate) use wide::{LANES, Lanes, Wide};
+pub(crate) use wide::{LANES, Lanes, Wide, eight_keys};
 
 /// What is hashed for the self-test.
 const SELF_TEST: &[u8] = b"swissdb";

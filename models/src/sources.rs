@@ -150,6 +150,8 @@ pub const SOURCES: &[Source] = &[
             "root",
             "set_root",
             "change_root",
+            "copy_words",
+            "loaded_word",
             "root_words",
             "array",
             "record",

@@ -22,6 +22,21 @@ pub(crate) const LANES: usize = 8;
 /// A word of each of the keys.
 pub(crate) type Lanes = [u64; LANES];
 
+/// The words of the first eight of these keys, if there are so many, and all have
+/// 16 bytes.
+#[inline(always)]
+pub(crate) fn eight_keys<'a>(keys: impl ExactSizeIterator<Item = &'a [u8]>) -> Option<[Lanes; 2]> {
+    if keys.len() < LANES {
+        return None;
+    }
+    let mut words = [[0; LANES]; 2];
+    for (lane, key) in keys.take(LANES).enumerate() {
+        let ([a, b], []) = key.as_chunks::<8>() else { return None };
+        (words[0][lane], words[1][lane]) = (u64::from_le_bytes(*a), u64::from_le_bytes(*b));
+    }
+    Some(words)
+}
+
 /// That this machine hashes eight keys at once, and how.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Wide {

@@ -9,13 +9,12 @@
 //! What is needed on the way is kept from one batch to the next, so that a
 //! batch that is no larger than others before it takes no memory.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::format::record::{MAX_RECORD, OP_HEADER, Op, OpKind, RECORD_HEADER};
-use crate::hash::{LANES, Lanes};
+use crate::hash::{LANES, eight_keys};
 use crate::log::{Appender, Placed};
 use crate::table::Table;
 use crate::table::batch::{Entries, Step, Steps};
@@ -221,7 +220,8 @@ fn collect(core: &Core, changes: &impl Changes, steps: &mut Steps) -> Result<()>
         let end = end.unwrap_or(changes.len());
         let wide = hasher.wide();
         while change < end {
-            let eight = || Some((wide?, eight_keys(changes, change..end)?));
+            let keys = || (change..end).map(|change| changes.op(change).key);
+            let eight = || Some((wide?, eight_keys(keys())?));
             if let Some((wide, keys)) = eight() {
                 for (at, hash) in wide.hash(&keys).into_iter().enumerate() {
                     steps.push(table.id, hash, (change + at) as u32);
@@ -234,20 +234,4 @@ fn collect(core: &Core, changes: &impl Changes, steps: &mut Steps) -> Result<()>
         }
     }
     Ok(())
-}
-
-/// The words of the keys of the first eight of these changes, if there are so
-/// many, and all have keys of 16 bytes.
-#[inline]
-fn eight_keys(changes: &impl Changes, range: Range<usize>) -> Option<[Lanes; 2]> {
-    let mut words = [[0; LANES]; 2];
-    if range.len() < LANES {
-        return None;
-    }
-    for (lane, change) in range.take(LANES).enumerate() {
-        let (key, []) = changes.op(change).key.as_chunks::<8>() else { return None };
-        let [a, b] = key else { return None };
-        (words[0][lane], words[1][lane]) = (u64::from_le_bytes(*a), u64::from_le_bytes(*b));
-    }
-    Some(words)
 }

@@ -50,7 +50,7 @@ impl Table {
         // No hash of the one may lead by the other's words.
         self.flat.forget();
         self.set_root(line);
-        self.flat.store(leaves);
+        self.copy_words(leaves);
     }
 
     /// Root word `i`, and the disk word that belongs to it.
@@ -126,7 +126,7 @@ impl Table {
         record.set_block(from);
         let root_word = self.make_array(&mut lines, record, &leaves)?;
         self.store_root_words(root_word, page.prefix);
-        self.flat.store(&leaves);
+        self.copy_words(&leaves);
         Ok(())
     }
 
@@ -264,6 +264,22 @@ impl Table {
         for word in &self.array(array, bits)[first..first + count] {
             word.store(leaf.word.encode(), Ordering::Release);
         }
+    }
+
+    /// Copies the directory words of segments, which are stored, into the flat
+    /// directory. With the structure lock held.
+    pub(super) fn copy_words(&self, leaves: &[Leaf]) {
+        self.flat.store(leaves, |hash| self.loaded_word(hash));
+    }
+
+    /// The directory word of a hash, if its page is loaded.
+    fn loaded_word(&self, hash: u64) -> Option<DirectoryWord> {
+        let (line, depth) = self.root();
+        let (word, _) = self.root_words(line, depth, prefix_index(hash, 0, depth));
+        let root = RootWord::decode(word.load(Ordering::Relaxed))?;
+        let words = self.array(root.array, root.bits);
+        let word = words[prefix_index(hash, root.depth, root.bits)].load(Ordering::Relaxed);
+        Some(DirectoryWord::decode(word))
     }
 
     /// Stores the root words of a directory page.

@@ -36,12 +36,12 @@
 //! What was followed into memory that is used again the epoch tells.
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::storage::Map;
 
 use super::directory::Leaf;
-use super::layout::prefix_index;
+use super::layout::{DirectoryWord, prefix_index};
 
 /// Bits of a hash that an array goes by, at most: those of some hundred millions
 /// of entries with a copy for each segment.
@@ -59,6 +59,9 @@ pub(crate) struct Flat {
     /// How far a hash with a 1 before it is shifted: 63 less the depth.
     shift: AtomicU64,
     max_depth: u8,
+    /// How many segments are still missing to a longer array, since one that some
+    /// need was refused; 0 if none was.
+    missing: AtomicUsize,
 }
 
 impl Flat {
@@ -75,7 +78,7 @@ impl Flat {
                 outcome => break outcome?,
             }
         };
-        Ok(Flat { words, shift: AtomicU64::new(63), max_depth })
+        Ok(Flat { words, shift: AtomicU64::new(63), max_depth, missing: AtomicUsize::new(0) })
     }
 
     /// All words, and the place of that of a hash, which is one of them.
@@ -99,15 +102,28 @@ impl Flat {
     /// Nothing is found here any more. Before another root is stored.
     pub(crate) fn forget(&self) {
         self.shift.store(63, Ordering::Release);
+        self.missing.store(0, Ordering::Relaxed);
     }
 
     /// Copies the directory words of segments, which are stored already. With
-    /// the structure lock held.
-    pub(crate) fn store(&self, leaves: &[Leaf]) {
+    /// the structure lock held. `word` is asked for the directory word of a hash,
+    /// if it is loaded.
+    pub(crate) fn store(&self, leaves: &[Leaf], word: impl Fn(u64) -> Option<DirectoryWord>) {
         let deepest = leaves.iter().map(|leaf| leaf.depth).max().unwrap_or(0).max(1);
-        while self.depth() < deepest && self.may_deepen() {
-            self.deepen();
+        let mut missing = self.missing.load(Ordering::Relaxed);
+        let refused = missing > 0;
+        missing = missing.saturating_sub(leaves.len());
+        while self.depth() < deepest && missing == 0 {
+            missing = self.missing();
+            if missing == 0 {
+                self.deepen();
+                if refused {
+                    self.copy_missing(&word);
+                }
+            }
         }
+        // From the first refusal on there are segments without a copy.
+        self.missing.store(missing.max(usize::from(refused)), Ordering::Relaxed);
         let depth = self.depth();
         for leaf in leaves {
             let first = prefix_index(u64::from(leaf.prefix) << 32, 0, depth);
@@ -132,18 +148,34 @@ impl Flat {
         depth == 0 || copies.all(|copy| copy.load(Ordering::Relaxed) == word)
     }
 
-    /// Whether the array may be twice as long.
-    fn may_deepen(&self) -> bool {
+    /// How many segments are missing to an array that is twice as long.
+    fn missing(&self) -> usize {
         let depth = self.depth();
-        if depth < SMALL_DEPTH.min(self.max_depth) {
-            return true;
+        if depth >= self.max_depth {
+            return usize::MAX;
+        }
+        if depth < SMALL_DEPTH {
+            return 0;
         }
         // What has no copy yet may be any number of segments.
         let mut last = 0;
         let mut is_another = |word: u64| word == 0 || word != std::mem::replace(&mut last, word);
         let words = self.array(depth).iter().map(|word| word.load(Ordering::Relaxed));
         let segments = words.filter(|word| is_another(*word)).count();
-        depth < self.max_depth && segments * SPARSEST >= 1 << depth
+        ((1 << depth) / SPARSEST).saturating_sub(segments)
+    }
+
+    /// Copies the words of segments for which the array was not long enough so far.
+    fn copy_missing(&self, word: impl Fn(u64) -> Option<DirectoryWord>) {
+        let depth = self.depth();
+        for (prefix, copy) in self.array(depth).iter().enumerate() {
+            if copy.load(Ordering::Relaxed) == 0
+                && let Some(word) = word((prefix as u64) << (64 - depth))
+                && word.depth <= depth
+            {
+                copy.store(word.encode(), Ordering::Release);
+            }
+        }
     }
 
     /// Makes the array twice as long: each word twice.
@@ -180,43 +212,63 @@ mod tests {
     fn a_hash_leads_to_the_segment_of_its_prefix() {
         let flat = Flat::new().unwrap();
         assert_eq!(found(&flat, 0), None);
-        flat.store(&[leaf(0, 0, 7)]);
+        flat.store(&[leaf(0, 0, 7)], |_| None);
         assert_eq!((found(&flat, 0), found(&flat, u64::MAX)), (Some(7), Some(7)));
-        flat.store(&[leaf(0, 1, 8), leaf(0x8000_0000, 2, 9), leaf(0xC000_0000, 2, 10)]);
+        flat.store(&[leaf(0, 1, 8), leaf(0x8000_0000, 2, 9), leaf(0xC000_0000, 2, 10)], |_| None);
         let top = |bits: u64| found(&flat, bits << 60);
         assert_eq!(
             [top(0), top(7), top(8), top(11), top(12), top(15)].map(Option::unwrap),
             [8, 8, 9, 9, 10, 10]
         );
         // Two become one again.
-        flat.store(&[leaf(0x8000_0000, 1, 11)]);
+        flat.store(&[leaf(0x8000_0000, 1, 11)], |_| None);
         assert_eq!([top(7), top(8), top(15)].map(Option::unwrap), [8, 11, 11]);
     }
 
     #[test]
     fn what_is_not_loaded_has_no_copy_and_nothing_has_after_forgetting() {
         let flat = Flat::new().unwrap();
-        flat.store(&[leaf(0x4000_0000, 9, 3)]);
+        flat.store(&[leaf(0x4000_0000, 9, 3)], |_| None);
         assert_eq!((found(&flat, 0x4000 << 48), found(&flat, 0)), (Some(3), None));
         assert_eq!(found(&flat, 0x4080 << 48), None);
         flat.forget();
         assert_eq!(found(&flat, 0x4000 << 48), None);
-        flat.store(&[leaf(0, 0, 4)]);
+        flat.store(&[leaf(0, 0, 4)], |_| None);
         assert_eq!(found(&flat, 0x4000 << 48), Some(4));
     }
 
     #[test]
     fn a_few_long_prefixes_do_not_make_a_long_array() {
         let flat = Flat::new().unwrap();
-        flat.store(&[leaf(0, 0, 1)]);
+        flat.store(&[leaf(0, 0, 1)], |_| None);
         for depth in 1..=32 {
             // The segment of hash 0 is split, again and again.
             let other = if depth < 32 { 1u32 << (32 - depth) } else { 1 };
-            flat.store(&[leaf(0, depth, 2), leaf(other, depth, 2 + u32::from(depth))]);
+            flat.store(&[leaf(0, depth, 2), leaf(other, depth, 2 + u32::from(depth))], |_| None);
         }
         assert!(flat.depth() <= 9, "{}", flat.depth());
         assert_eq!(found(&flat, 0), None);
         assert_eq!(found(&flat, 1 << 63), Some(3));
         assert_eq!(found(&flat, 1 << 62), Some(4));
+    }
+
+    #[test]
+    fn what_an_array_was_too_short_for_is_copied_when_it_is_longer() {
+        let flat = Flat::new().unwrap();
+        flat.store(&[leaf(0, 0, 1)], |_| None);
+        // Segments of seven bits from the left, the rest still one of none.
+        let segments = 1u32 << 7;
+        let mut depths = Vec::new();
+        for i in 0..segments {
+            let word = |hash: u64| {
+                (hash >> 57 <= i.into()).then(|| leaf(0, 7, 100 + (hash >> 57) as u32).word)
+            };
+            flat.store(&[leaf(i << 25, 7, 100 + i)], word);
+            depths.push(flat.depth());
+        }
+        assert!(depths[0] == 6 && flat.depth() == 7, "{depths:?}");
+        for i in 0..segments {
+            assert_eq!(found(&flat, u64::from(i) << 57), Some(100 + i));
+        }
     }
 }

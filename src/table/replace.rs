@@ -206,7 +206,7 @@ impl Writer {
             table.store_root_words(word, record.prefix());
             lines.retire(&table.epoch, array, array_lines(bits));
         }
-        table.flat.store(new);
+        table.copy_words(new);
         Ok(())
     }
 
@@ -225,7 +225,7 @@ impl Writer {
         for ((prefix, _, leaves), (record, array, bits)) in parts.iter().zip(made) {
             let word = table.fill_array(array, bits, record, leaves);
             table.store_root_words(word, *prefix);
-            table.flat.store(leaves);
+            table.copy_words(leaves);
             self.mark_dirty(ws, record);
         }
         for line in old {

@@ -338,7 +338,7 @@ impl Writer {
         new.set_page(0, PageWord::frame(frame));
         let (array, bits) = table.record(old.info().directory).array();
         table.store_leaf(array, bits, 0, &table.leaf(new));
-        table.flat.store(&[table.leaf(new)]);
+        table.copy_words(&[table.leaf(new)]);
         self.descriptor = new.line;
     }
 
@@ -397,14 +397,14 @@ impl Writer {
         let leaves = [table.leaf(descriptor)];
         let word = table.make_array(&mut lines, record, &leaves).expect("lines");
         table.store_root_words(word, 0);
-        table.flat.store(&leaves);
+        table.copy_words(&leaves);
     }
 
     /// Makes the flat directory longer, for the sake of one more segment.
     pub(crate) fn deepen(&mut self) {
         let mut leaf = self.table.leaf(self.table.descriptor(self.descriptor));
         (leaf.depth, leaf.prefix) = (2, 0xC000_0000);
-        self.table.flat.store(&[leaf]);
+        self.table.copy_words(&[leaf]);
     }
 
     /// Doubles the root.
@@ -425,7 +425,7 @@ impl Writer {
         descriptor.set_info(SegmentInfo { pages: 2, ..descriptor.info() });
         let (array, bits) = table.record(descriptor.info().directory).array();
         table.store_leaf(array, bits, 0, &table.leaf(descriptor));
-        table.flat.store(&[table.leaf(descriptor)]);
+        table.copy_words(&[table.leaf(descriptor)]);
     }
 
     /// Changes the group of a page under its version.

@@ -33,6 +33,7 @@ use std::time::Instant;
 use crate::error::Result;
 use crate::format::directory::MAX_SEGMENT_PAGES;
 use crate::format::group::{self, Probe};
+use crate::hash::{LANES, eight_keys};
 use crate::storage::map::prefetch;
 
 use super::super::Table;
@@ -217,9 +218,20 @@ impl Table {
     ) {
         let root = self.root.load(Ordering::Acquire) as u32;
         let (_, hasher) = self.root_head(root);
-        for key in chunk {
-            let hash = hasher.hash(window[key].as_ref());
-            looks.push(key, hash, self.flat_word(hash));
+        let (wide, end) = (hasher.wide(), chunk.end);
+        let mut key = chunk.start;
+        while key < end {
+            let keys = || window[key..end].iter().map(AsRef::as_ref);
+            if let Some((wide, words)) = wide.and_then(|wide| Some((wide, eight_keys(keys())?))) {
+                for (at, hash) in wide.hash(&words).into_iter().enumerate() {
+                    looks.push(key + at, hash, self.flat_word(hash));
+                }
+                key += LANES;
+            } else {
+                let hash = hasher.hash(window[key].as_ref());
+                looks.push(key, hash, self.flat_word(hash));
+                key += 1;
+            }
         }
     }
 
