@@ -11,6 +11,7 @@ use super::{SnapshotTable, StillLog};
 
 /// An iterator over the entries of a snapshot, which it lends; see
 /// [`Snapshot::iter`](crate::Snapshot::iter).
+#[must_use = "iterators read nothing until they are asked"]
 pub struct Entries<'a> {
     table: SnapshotTable<'a>,
     walk: Walk,
