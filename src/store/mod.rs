@@ -28,6 +28,7 @@ pub(crate) mod read;
 pub(crate) mod signals;
 pub(crate) mod snapshots;
 pub(crate) mod space;
+pub(crate) mod swap;
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
