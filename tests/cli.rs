@@ -4,14 +4,20 @@
 //! and 2, data on standard output and all else on standard error. Method: the
 //! built binary is run in empty directories and its output, its exit status
 //! and the files that it leaves are looked at. What follows kills, damage and
-//! wrong arguments is in `cli/mistakes.rs`.
+//! wrong arguments is in `cli/mistakes.rs`, what cannot be loaded or written in
+//! `cli/refused.rs`.
 
 #[path = "cli/inspect.rs"]
 mod inspect;
+#[cfg(unix)]
+#[path = "cli/interrupt.rs"]
+mod interrupt;
 #[path = "cli/map.rs"]
 mod map;
 #[path = "cli/mistakes.rs"]
 mod mistakes;
+#[path = "cli/refused.rs"]
+mod refused;
 #[path = "cli/stats.rs"]
 mod stats;
 #[path = "cli/tool.rs"]
