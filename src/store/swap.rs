@@ -1,10 +1,9 @@
 //! A commit that depends on what is there: compare, and then insert or remove.
 //!
-//! The comparison is an ordinary read, made with the writer lock held: nobody
-//! else can write between it and the commit. It never takes the lock itself,
-//! because nothing changes meanwhile. Callers' functions do not run here, where
-//! they could wait for the lock that they hold; [`Store::update`] reads, asks
-//! and compares, and begins anew if somebody else was faster.
+//! The comparison is an ordinary lookup, made with the writer lock held: nobody
+//! else can write between it and the commit. Callers' functions do not run
+//! here, where they could wait for the lock that they hold; [`Store::update`]
+//! reads, asks and compares, and begins anew if somebody else was faster.
 
 use crate::error::Result;
 use crate::format::record::{Op, OpKind, RECORD_HEADER};
@@ -37,7 +36,7 @@ impl Store {
                 return Err(no_table(table));
             };
             let hash = writer.hash_of_aim(aim, key);
-            let found = self.get_with(table, key, |value| expected == Some(value))?;
+            let found = self.look(table, key, |value| expected == Some(value))?;
             if !found.unwrap_or(expected.is_none()) {
                 return Ok(None);
             }
