@@ -235,7 +235,7 @@ fn a_backup_holds_every_entry_and_changes_nothing() {
     let before = place.files();
     let run = place.run(&["backup", "db", "copy"]).yes();
     assert_eq!(run.text(), "");
-    let told = "backed up db to copy: 1,992 entries in 2 tables, ";
+    let told = "swissdb: backed up db to copy: 1,992 entries in 2 tables, ";
     assert!(run.err.starts_with(told), "{}", run.err);
     place.run(&["verify", "copy"]).yes();
     let (old, copy) = (place.run(&["dump", "db"]).yes(), place.run(&["dump", "copy"]).yes());
