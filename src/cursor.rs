@@ -132,6 +132,12 @@ pub struct Scan {
     mark: u64,
 }
 
+impl std::fmt::Debug for Scan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Scan({:?})", self.iter)
+    }
+}
+
 impl Scan {
     /// Goes on from a cursor.
     pub(crate) fn resume(handle: Arc<Handle>, table: Arc<Table>, cursor: Cursor) -> Result<Scan> {

@@ -66,6 +66,12 @@ enum Found {
     Apart((Value, Value)),
 }
 
+impl std::fmt::Debug for Iter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Iter({})", self.table.name)
+    }
+}
+
 impl Iter {
     pub(crate) fn new(handle: Arc<Handle>, table: Arc<Table>) -> Iter {
         let clears = table.clears();

@@ -20,9 +20,11 @@ fn small() -> Options {
 }
 
 #[test]
-fn handles_may_be_used_by_any_thread_and_what_they_give_may_go_to_any() {
-    fn shared<T: Send + Sync + 'static>() {}
-    fn sent<T: Send + 'static>() {}
+fn handles_may_be_used_by_any_thread_and_be_printed_as_may_what_they_give() {
+    use std::fmt::Debug;
+
+    fn shared<T: Send + Sync + Debug + 'static>() {}
+    fn sent<T: Send + Debug + 'static>() {}
     shared::<Db>();
     shared::<swissdb::Table>();
     shared::<swissdb::Snapshot>();

@@ -19,6 +19,12 @@ pub struct Entries<'a> {
     over: bool,
 }
 
+impl std::fmt::Debug for Entries<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Entries({})", self.table.name())
+    }
+}
+
 impl<'a> Entries<'a> {
     pub(super) fn new(table: SnapshotTable<'a>) -> Entries<'a> {
         Entries { table, walk: Walk::new(), over: false }
