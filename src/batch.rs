@@ -157,6 +157,13 @@ impl Batch {
     }
 }
 
+impl std::fmt::Debug for Batch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (changes, bytes) = (self.changes.len(), self.bytes.len());
+        write!(f, "Batch({changes} changes, {bytes} bytes)")
+    }
+}
+
 /// Refuses what is too long for any entry.
 pub(crate) fn check_lengths(key: &[u8], value: &[u8]) -> Result<()> {
     if key.len() > MAX_KEY_LENGTH {

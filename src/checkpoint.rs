@@ -279,15 +279,23 @@ impl Checkpoint<'_> {
             file.sync().map_err(|e| Error::io("sync", path, e))?;
         }
         self.store.log.sync_to(self.state.position.commit)?;
-        for portion in &self.state.portions {
-            let (file, path) = self.file_of(portion.id)?;
-            let header = self.with_writer_and_core(portion.id, |writer, next_table_id| {
-                self.header(portion, writer, next_table_id)
-            })?;
+        for StillTable { file, path, header } in self.headers()? {
             write_header(&file, &header, 0).map_err(|e| Error::io("write to", path, e))?;
             self.store.signals.table_bytes.fetch_add(2 * BLOCK as u64, Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    /// What the headers of all tables say from now on, and where.
+    fn headers(&self) -> Result<Vec<StillTable>> {
+        let still = |portion: &Portion| {
+            let core = self.store.core_to_look();
+            let writer = core.writer(portion.id).ok_or_else(crate::store::closed)?;
+            let header = self.header(portion, writer, core.next_table_id);
+            let (path, file) = (writer.table.path.clone(), writer.blocks.file().clone());
+            Ok(StillTable { header, path, file })
+        };
+        self.state.portions.iter().map(still).collect()
     }
 
     fn header(&self, portion: &Portion, writer: &Writer, next_table_id: u32) -> Header {
@@ -356,14 +364,7 @@ impl Checkpoint<'_> {
 
     /// What the headers say now is what these snapshots see.
     fn keep_for_snapshots(&self, held: &[u64]) -> Result<()> {
-        let mut tables = Vec::with_capacity(self.state.portions.len());
-        for portion in &self.state.portions {
-            let (file, path) = self.file_of(portion.id)?;
-            let header = self.with_writer_and_core(portion.id, |writer, next_table_id| {
-                self.header(portion, writer, next_table_id)
-            })?;
-            tables.push(StillTable { header, path, file });
-        }
+        let tables = self.headers()?;
         let files =
             self.state.portions.iter().flat_map(|portion| portion.live.keys().copied()).collect();
         let store = self.store;
@@ -442,12 +443,6 @@ impl Checkpoint<'_> {
         let mut core = self.store.core_to_look();
         let (writer, ws) = core.writer_mut(id).ok_or_else(crate::store::closed)?;
         Ok(run(writer, ws))
-    }
-
-    fn with_writer_and_core<T>(&self, id: u16, run: impl FnOnce(&Writer, u32) -> T) -> Result<T> {
-        let core = self.store.core_to_look();
-        let writer = core.writer(id).ok_or_else(crate::store::closed)?;
-        Ok(run(writer, core.next_table_id))
     }
 }
 

@@ -126,9 +126,16 @@ fn checksum(bytes: &[u8; BYTES]) -> u32 {
 /// the end of a scan, however often it is resumed in between. An entry costs
 /// some more than with [`Iter`], because those of a segment are put in the order
 /// of their hashes.
+#[must_use = "iterators read nothing until they are asked"]
 pub struct Scan {
     iter: Iter,
     mark: u64,
+}
+
+impl std::fmt::Debug for Scan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Scan({:?})", self.iter)
+    }
 }
 
 impl Scan {

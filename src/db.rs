@@ -3,6 +3,7 @@
 mod backup;
 mod many;
 mod scan;
+mod swap;
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};

@@ -36,6 +36,7 @@ const TRIES: usize = 16;
 ///
 /// The order is unspecified. Memory: a copy of one segment, at most 64 KiB.
 /// [`Iter::next_ref`] lends entries instead of copying them.
+#[must_use = "iterators read nothing until they are asked"]
 pub struct Iter {
     handle: Arc<Handle>,
     table: Arc<Table>,
@@ -63,6 +64,12 @@ enum Found {
     Copied(usize),
     /// It was put together, or looked up.
     Apart((Value, Value)),
+}
+
+impl std::fmt::Debug for Iter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Iter({})", self.table.name)
+    }
 }
 
 impl Iter {

@@ -13,6 +13,27 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # Where to look
+//!
+//! | for | see |
+//! |---|---|
+//! | opening, entries, what is durable when | [`Db`] |
+//! | settings | [`Options`], [`TableOptions`] |
+//! | other tables of the store | [`Db::table`], [`Table`] |
+//! | changes that are made together | [`Batch`] |
+//! | changes that depend on what is there, as counters | [`Db::update`], [`Db::compare_and_swap`] |
+//! | many keys at once | [`Db::multi_get`] |
+//! | the store at one moment | [`Snapshot`] |
+//! | iteration, also resumed or by several threads | [`Iter`], [`Cursor`], [`Db::scan_partitions`] |
+//! | how it is doing, and what would help | [`Db::stats`], [`Stats::advice`] |
+//! | copies, checks, repair | [`Db::backup`], [`verify()`], [`salvage()`] |
+//! | what can go wrong | [`Error`] |
+//!
+//! [`Db`], [`Table`] and [`Snapshot`] are handles: cheap to clone, for any
+//! thread. Reads take no lock. One write is made at a time, and each is a
+//! commit of its own unless a [`Batch`] makes them one; there are no
+//! transactions that read and write several keys.
+//!
 //! # Reading the source
 //!
 //! ```text

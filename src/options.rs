@@ -46,6 +46,7 @@ pub enum HashKind {
 /// db.insert("sixteen byte key", "a value of up to 32 bytes")?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[must_use = "options do nothing until something is opened with them"]
 #[derive(Debug, Clone)]
 pub struct Options {
     pub(crate) payload: usize,
@@ -176,6 +177,7 @@ impl Options {
 }
 
 /// What a table is created with; see [`Db::create_table`](crate::Db::create_table).
+#[must_use = "options do nothing until a table is created with them"]
 #[derive(Debug, Clone, Default)]
 pub struct TableOptions {
     pub(crate) payload: Option<usize>,

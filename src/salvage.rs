@@ -51,6 +51,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::format::header::{DEFAULT_TABLE, TableState};
 use crate::options::{Options, TableOptions};
+use crate::recovery::{list, no_store};
 use crate::storage::files::Files;
 use crate::storage::{Lock, LockOutcome, Storage};
 use crate::target::{Scaffold, Target};
@@ -121,7 +122,7 @@ pub fn salvage(
 ) -> Result<SalvageReport> {
     let dest = dest.as_ref();
     let files = Arc::new(Files::new(source.as_ref()));
-    files.list("").map_err(|_| logs::nothing(&*files))?;
+    list(&*files, "")?;
     let scaffold = Scaffold::new(dest, source.as_ref())?;
     let target = Arc::new(Files::new(scaffold.path()));
     let report = options.salvage_on(files, target, progress)?;
@@ -147,13 +148,13 @@ impl Options {
     ) -> Result<SalvageReport> {
         self.check()?;
         let _lock = lock(&*source)?;
-        let names = source.list("").map_err(|_| logs::nothing(&*source))?;
+        let names = list(&*source, "")?;
         let mut names: Vec<String> = names.into_iter().filter(|n| n.ends_with(".swiss")).collect();
         names.sort_unstable();
         let mut meter = Meter { progress: &mut progress, read: 0, total: 1, stopped: false };
         let logs = Logs::read(&*source)?;
         if names.is_empty() && logs.is_empty() {
-            return Err(logs::nothing(&*source));
+            return Err(no_store(&*source));
         }
         let mut tables = Vec::new();
         for name in names {

@@ -67,6 +67,7 @@ pub use entries::Entries;
 /// assert_eq!(db.len(), 2);
 /// # Ok::<(), swissdb::Error>(())
 /// ```
+#[must_use = "a snapshot ends when it is dropped"]
 #[derive(Clone)]
 pub struct Snapshot {
     shared: Arc<Shared>,

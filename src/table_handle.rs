@@ -94,6 +94,27 @@ impl Table {
         self.handle.store.remove(&self.core, key.as_ref())
     }
 
+    /// See [`Db::compare_and_swap`](crate::Db::compare_and_swap).
+    pub fn compare_and_swap(
+        &self,
+        key: impl AsRef<[u8]>,
+        expected: Option<&[u8]>,
+        new: Option<&[u8]>,
+    ) -> Result<bool> {
+        self.check()?;
+        self.handle.store.compare_and_swap(&self.core, key.as_ref(), expected, new)
+    }
+
+    /// See [`Db::update`](crate::Db::update).
+    pub fn update<V: AsRef<[u8]>>(
+        &self,
+        key: impl AsRef<[u8]>,
+        change: impl FnMut(Option<&[u8]>) -> Option<V>,
+    ) -> Result<Option<V>> {
+        self.check()?;
+        self.handle.store.update(&self.core, key.as_ref(), change)
+    }
+
     /// See [`Db::iter`](crate::Db::iter). Nothing appears of a dropped table.
     pub fn iter(&self) -> Iter {
         Iter::new(self.handle.clone(), self.core.clone())

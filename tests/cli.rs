@@ -4,14 +4,20 @@
 //! and 2, data on standard output and all else on standard error. Method: the
 //! built binary is run in empty directories and its output, its exit status
 //! and the files that it leaves are looked at. What follows kills, damage and
-//! wrong arguments is in `cli/mistakes.rs`.
+//! wrong arguments is in `cli/mistakes.rs`, what cannot be loaded or written in
+//! `cli/refused.rs`.
 
 #[path = "cli/inspect.rs"]
 mod inspect;
+#[cfg(unix)]
+#[path = "cli/interrupt.rs"]
+mod interrupt;
 #[path = "cli/map.rs"]
 mod map;
 #[path = "cli/mistakes.rs"]
 mod mistakes;
+#[path = "cli/refused.rs"]
+mod refused;
 #[path = "cli/stats.rs"]
 mod stats;
 #[path = "cli/tool.rs"]
@@ -229,7 +235,7 @@ fn a_backup_holds_every_entry_and_changes_nothing() {
     let before = place.files();
     let run = place.run(&["backup", "db", "copy"]).yes();
     assert_eq!(run.text(), "");
-    let told = "backed up db to copy: 1,992 entries in 2 tables, ";
+    let told = "swissdb: backed up db to copy: 1,992 entries in 2 tables, ";
     assert!(run.err.starts_with(told), "{}", run.err);
     place.run(&["verify", "copy"]).yes();
     let (old, copy) = (place.run(&["dump", "db"]).yes(), place.run(&["dump", "copy"]).yes());

@@ -19,6 +19,23 @@ fn small() -> Options {
     Options::new().payload(104).write_buffer(1 << 20).max_log_file(1 << 20)
 }
 
+#[test]
+fn handles_may_be_used_by_any_thread_and_be_printed_as_may_what_they_give() {
+    use std::fmt::Debug;
+
+    fn shared<T: Send + Sync + Debug + 'static>() {}
+    fn sent<T: Send + Debug + 'static>() {}
+    shared::<Db>();
+    shared::<swissdb::Table>();
+    shared::<swissdb::Snapshot>();
+    shared::<swissdb::Batch>();
+    shared::<swissdb::Value>();
+    shared::<swissdb::Cursor>();
+    shared::<Error>();
+    sent::<swissdb::Iter>();
+    sent::<swissdb::Scan>();
+}
+
 /// The value of an entry in a version: both numbers, then what follows from them.
 fn versioned(entry: u64, version: u64) -> Vec<u8> {
     let length = [10, 60, 300, 0][(version % 4) as usize];

@@ -72,6 +72,8 @@ mod survey;
 mod power;
 // Several processes and one store.
 mod processes;
+// Writes that depend on what is there.
+mod swap;
 // Named tables, and batches across them.
 mod tables;
 // The full check of a store.

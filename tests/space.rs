@@ -36,7 +36,7 @@ use std::time::{Duration, Instant};
 
 use swissdb::{Db, Options};
 
-use crate::support::{Random, assert_clean, key, value};
+use crate::support::{Random, assert_clean, key, ticks, value};
 
 use device::Device;
 
@@ -73,11 +73,13 @@ fn footprint(payload: usize, key: usize, value: usize) -> u64 {
 
 /// Waits until a condition holds, which says why it does not.
 fn eventually(mut condition: impl FnMut() -> Result<(), String>) {
-    let start = Instant::now();
+    let start = ticks::now();
     loop {
         match condition() {
             Ok(()) => return,
-            Err(why) if start.elapsed() > SECONDS => panic!("after {SECONDS:?} still: {why}"),
+            Err(why) if ticks::since(start) > SECONDS => {
+                panic!("after {SECONDS:?} still: {why}")
+            }
             Err(_) => std::thread::sleep(Duration::from_millis(20)),
         }
     }
@@ -105,10 +107,12 @@ struct Watched {
     /// What the entries need of the log.
     alive: u64,
     serial: u64,
-    /// The slowest write so far.
+    /// The slowest write so far, in the time that the machine gave.
     slowest: Duration,
     /// The most that the log had beyond twice what was alive, so far.
     worst: u64,
+    /// When it was made, in the time of clocks and in that of the machine.
+    began: (Instant, Duration),
 }
 
 impl Watched {
@@ -124,6 +128,7 @@ impl Watched {
             serial: 0,
             slowest: Duration::ZERO,
             worst: 0,
+            began: (Instant::now(), ticks::now()),
         }
     }
 
@@ -137,9 +142,9 @@ impl Watched {
     fn try_put(&mut self, i: u64, length: usize) -> bool {
         self.serial += 1;
         let (key, bytes) = (self.key(i), value(self.serial, length));
-        let start = Instant::now();
+        let start = ticks::now();
         let outcome = self.db.insert(&key, &bytes);
-        self.slowest = self.slowest.max(start.elapsed());
+        self.slowest = self.slowest.max(ticks::since(start));
         match outcome {
             Ok(()) => {
                 self.forget(i);
@@ -213,6 +218,12 @@ impl Watched {
         );
     }
 
+    /// How much time the machine has given to others so far.
+    fn lost(&self) -> Duration {
+        let (by_clock, by_machine) = self.began;
+        by_clock.elapsed().saturating_sub(ticks::since(by_machine))
+    }
+
     /// Fails unless the store holds what it should, and is whole.
     fn assert_whole(&self) {
         assert_eq!(self.db.len(), self.entries.len() as u64, "entries");
@@ -230,13 +241,13 @@ impl Watched {
             let stats = self.db.stats();
             (stats.commits, stats.checkpoints, self.device.used())
         };
-        let mut last = (state(), Instant::now());
+        let mut last = (state(), ticks::now());
         eventually(|| {
             let now = state();
             if now != last.0 {
-                last = (now, Instant::now());
+                last = (now, ticks::now());
             }
-            let quiet = last.1.elapsed() > Duration::from_millis(1_300);
+            let quiet = ticks::since(last.1) > Duration::from_millis(1_300);
             quiet.then_some(()).ok_or(format!("commits, checkpoints and bytes: {now:?}"))
         });
     }

@@ -15,6 +15,8 @@
 mod gate;
 #[path = "support/peer.rs"]
 pub mod peer;
+#[path = "support/ticks.rs"]
+pub mod ticks;
 
 use std::collections::BTreeMap;
 use std::fs;

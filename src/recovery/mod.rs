@@ -109,11 +109,13 @@ fn no_directory(storage: &dyn Storage) -> Error {
     Error::NotFound { what: format!("store at {}, which is no directory", path.display()) }
 }
 
-fn no_store(storage: &dyn Storage) -> Error {
+/// That there is no store.
+pub(crate) fn no_store(storage: &dyn Storage) -> Error {
     Error::NotFound { what: format!("store at {}", storage.path("").display()) }
 }
 
-fn list(storage: &dyn Storage, directory: &str) -> Result<Vec<String>> {
+/// The files in a directory of the store.
+pub(crate) fn list(storage: &dyn Storage, directory: &str) -> Result<Vec<String>> {
     storage.list(directory).map_err(|error| not_there(storage, "list", directory, error))
 }
 
@@ -199,20 +201,7 @@ fn create(storage: Arc<dyn Storage>, options: &Options, lock: Option<Lock>) -> R
     )?;
     let (ws, frames, frame_limit) = workspace(options, 2, 0, 0)?;
     let epoch = ws.epoch.clone();
-    let core = Core {
-        ws,
-        appender: Some(appender),
-        replayed: None,
-        tables: Vec::new(),
-        next_table_id: 1,
-        waiting: Default::default(),
-        replayed_bytes: 0,
-        checkpointed_bytes: 0,
-        checkpointed_commit: 0,
-        last_file: 0,
-        log_share: 0,
-        steps: Default::default(),
-    };
+    let core = Core { appender: Some(appender), ..Core::new(ws) };
     let options = options.clone();
     let store =
         Store::new(Parts { storage, options, log, poison, epoch, frames, lock, core, frame_limit });
@@ -322,20 +311,8 @@ impl Opened {
         let (ws, frames, frame_limit) =
             workspace(&self.options, generation + 2, end.bytes, table_bytes)?;
         let epoch = ws.epoch.clone();
-        let core = Core {
-            ws,
-            appender: None,
-            replayed: Some(end.from),
-            tables: Vec::new(),
-            next_table_id: 1,
-            waiting: Default::default(),
-            replayed_bytes: end.bytes,
-            checkpointed_bytes: 0,
-            checkpointed_commit: 0,
-            last_file: 0,
-            log_share: 0,
-            steps: Default::default(),
-        };
+        let (replayed, replayed_bytes) = (Some(end.from), end.bytes);
+        let core = Core { replayed, replayed_bytes, ..Core::new(ws) };
         let mut starts = Vec::new();
         let tables = std::mem::take(&mut self.tables);
         let read_only = self.options.read_only;

@@ -37,7 +37,7 @@ use crate::format::{BLOCK, crc32};
 use crate::storage::{Access, File, Storage};
 use crate::{MAX_KEY_LENGTH, MAX_VALUE_LENGTH};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// How many records are asked for their salt.
 const WITNESSES: usize = 64;
@@ -410,11 +410,6 @@ fn shifted(sum: u32, length: u64) -> u32 {
     let mut hasher = crc32fast::Hasher::new_with_initial(sum);
     hasher.combine(&crc32fast::Hasher::new_with_initial_len(0, length));
     hasher.finalize()
-}
-
-/// The error for a store that has nothing to be salvaged.
-pub(super) fn nothing(storage: &dyn Storage) -> Error {
-    Error::NotFound { what: format!("store at {}", storage.path("").display()) }
 }
 
 #[cfg(test)]

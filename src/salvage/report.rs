@@ -5,6 +5,7 @@ use std::fmt;
 /// What a salvage recovered and what it could not.
 ///
 /// Printed, it is a sentence for each thing that there is something to say of.
+#[must_use = "what was lost is no error: it stands in the report"]
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SalvageReport {

@@ -11,11 +11,18 @@ use super::{SnapshotTable, StillLog};
 
 /// An iterator over the entries of a snapshot, which it lends; see
 /// [`Snapshot::iter`](crate::Snapshot::iter).
+#[must_use = "iterators read nothing until they are asked"]
 pub struct Entries<'a> {
     table: SnapshotTable<'a>,
     walk: Walk,
     /// Whether there was nothing to read from.
     over: bool,
+}
+
+impl std::fmt::Debug for Entries<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Entries({})", self.table.name())
+    }
 }
 
 impl<'a> Entries<'a> {

@@ -103,7 +103,7 @@ impl Store {
 
     /// Inserts or overwrites one entry where that is not simple.
     #[inline(never)]
-    fn insert_slowly(&self, core: &mut Core, hash: u64, op: &Op<'_>) -> Result<u64> {
+    pub(super) fn insert_slowly(&self, core: &mut Core, hash: u64, op: &Op<'_>) -> Result<u64> {
         let log = LogBytes::new(&self.log, &*self.storage);
         let Some((writer, ws, Some(appender))) = core.parts(op.table) else {
             return Err(Error::ReadOnly);
@@ -157,7 +157,12 @@ impl Store {
 
     /// Removes one entry where that is not simple.
     #[inline(never)]
-    fn remove_slowly(&self, core: &mut Core, hash: u64, op: &Op<'_>) -> Result<Option<u64>> {
+    pub(super) fn remove_slowly(
+        &self,
+        core: &mut Core,
+        hash: u64,
+        op: &Op<'_>,
+    ) -> Result<Option<u64>> {
         let log = LogBytes::new(&self.log, &*self.storage);
         let Some((writer, ws, Some(appender))) = core.parts(op.table) else {
             return Err(Error::ReadOnly);

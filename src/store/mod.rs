@@ -28,6 +28,7 @@ pub(crate) mod read;
 pub(crate) mod signals;
 pub(crate) mod snapshots;
 pub(crate) mod space;
+pub(crate) mod swap;
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -102,6 +103,24 @@ pub(crate) struct Core {
 }
 
 impl Core {
+    /// One that knows no table yet, and can log nothing.
+    pub(crate) fn new(ws: Workspace) -> Core {
+        Core {
+            ws,
+            appender: None,
+            replayed: None,
+            tables: Vec::new(),
+            next_table_id: 1,
+            waiting: VecDeque::new(),
+            replayed_bytes: 0,
+            checkpointed_bytes: 0,
+            checkpointed_commit: 0,
+            last_file: 0,
+            log_share: 0,
+            steps: Steps::default(),
+        }
+    }
+
     /// The end of what the tables hold.
     pub(crate) fn position(&self) -> Position {
         match (&self.appender, self.replayed) {

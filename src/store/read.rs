@@ -158,16 +158,26 @@ impl Store {
     ) -> Result<Option<R>> {
         let mut lend = Some(lend);
         self.while_it_changes(table, || {
-            let log = LogBytes::pinned(&self.log, &*self.storage);
-            let mut slot = Slot::<LARGE>::new();
-            match table.lookup(key, Some(&log), &mut slot)? {
-                Found::Here => {
-                    let value = value_of(&slot, &log)?;
-                    Ok(lend.take().map(|lend| lend(value)))
-                }
-                Found::Absent | Found::Spilled => Ok(None),
-            }
+            let found = self.look(table, key, |value| lend.take().map(|lend| lend(value)));
+            found.map(Option::flatten)
         })
+    }
+
+    /// One whole lookup, wherever the value stands. If the table changes
+    /// meanwhile it may find damage that is none; with the writer lock held it
+    /// is right, and never waits for that lock.
+    pub(super) fn look<R>(
+        &self,
+        table: &Table,
+        key: &[u8],
+        lend: impl FnOnce(&[u8]) -> R,
+    ) -> Result<Option<R>> {
+        let log = LogBytes::pinned(&self.log, &*self.storage);
+        let mut slot = Slot::<LARGE>::new();
+        match table.lookup(key, Some(&log), &mut slot)? {
+            Found::Here => value_of(&slot, &log).map(|value| Some(lend(value))),
+            Found::Absent | Found::Spilled => Ok(None),
+        }
     }
 
     /// Tries again what found damage while the table was changed: between the

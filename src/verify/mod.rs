@@ -61,6 +61,7 @@ use logs::Logs;
 /// What a check of a store found.
 ///
 /// Printed, it is a line for each violation and one with the counts.
+#[must_use = "damage is no error: it stands in the report"]
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct Report {

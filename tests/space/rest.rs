@@ -7,11 +7,11 @@
 //! looks at what the cleaner wrote for it.
 
 use std::sync::{Arc, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use swissdb::{Db, Options};
 
-use crate::support::{Random, assert_clean, key, value};
+use crate::support::{Random, assert_clean, key, ticks, value};
 
 use super::device::Device;
 use super::{AT_REST, AT_WORK, BETWEEN, FILE, Watched, at_most, eventually};
@@ -179,12 +179,12 @@ fn a_store_of_any_size_that_is_left_alone_comes_to_rest_small() {
         }
         // It stays as it is: it would come to rest again after five seconds.
         let state = || (db.stats().checkpoints, device.used());
-        let mut last = (state(), Instant::now());
+        let mut last = (state(), ticks::now());
         eventually(|| {
             if state() != last.0 {
-                last = (state(), Instant::now());
+                last = (state(), ticks::now());
             }
-            let quiet = last.1.elapsed() > Duration::from_millis(6_500);
+            let quiet = ticks::since(last.1) > Duration::from_millis(6_500);
             quiet.then_some(()).ok_or(format!("checkpoints and bytes: {:?}", last.0))
         });
         assert_clean(&db);

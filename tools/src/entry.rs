@@ -67,9 +67,11 @@ fn decode(what: &str, text: &str, is_base64: bool) -> Result<Vec<u8>, Failure> {
     if !is_base64 {
         return Ok(text.as_bytes().to_vec());
     }
-    STANDARD
-        .decode(text)
-        .map_err(|error| Failure::Sentence(format!("the {what} {text:?} is not base64: {error}")))
+    STANDARD.decode(text).map_err(|error| {
+        let error = error.to_string();
+        let reason = error.trim_end_matches('.');
+        Failure::Sentence(format!("the {what} {text:?} is not base64: {reason}"))
+    })
 }
 
 /// Reads a value, but not much more of it than a store takes.

@@ -23,6 +23,10 @@ use crate::output::Output;
 /// The longest line that is read, in bytes.
 pub const MAX_LINE: u64 = 2 << 30;
 
+/// Why a line of another kind is no entry.
+pub const NO_OBJECT: &str =
+    r#"it does not begin with {; a line is an object as in {"key": "..", "value": ".."}"#;
+
 /// The longest text that is written as text, in bytes.
 const LONG: usize = 256 << 20;
 
@@ -49,6 +53,10 @@ struct Fields {
 pub fn decode(line: &[u8]) -> Result<Entry, String> {
     let text = std::str::from_utf8(line)
         .map_err(|error| format!("it is not UTF-8 text (byte {})", error.valid_up_to() + 1))?;
+    // Structures are read from arrays as well, which nobody means here.
+    if !text.trim_start().starts_with('{') {
+        return Err(NO_OBJECT.to_owned());
+    }
     let fields: Fields = serde_json::from_str(text).map_err(reason)?;
     let key = bytes("key", fields.key, fields.key_b64)?;
     let value = bytes("value", fields.value, fields.value_b64)?;
@@ -145,8 +153,10 @@ mod tests {
     #[test]
     fn a_line_that_is_no_entry_is_refused_with_the_reason() {
         for (line, reason) in [
-            ("", "EOF while parsing a value (column 0)"),
-            ("nonsense", "expected ident (column 2)"),
+            ("", "it does not begin with {"),
+            ("nonsense", "it does not begin with {; a line is an object"),
+            (r#"["a", null, "b", null]"#, "it does not begin with {"),
+            (r#"[{"key": "a", "value": "b"}]"#, "it does not begin with {"),
             ("{\"key\": \"a\", \"value\": \"b", "EOF while parsing a string (column 24)"),
             (r#"{"key": "a"}"#, "it has no value"),
             (r#"{"value": "a"}"#, "it has no key"),

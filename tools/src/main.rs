@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `outcome` | how a command ends: yes, no, an error, a closed pipe |
 //! | `opening` | how stores and tables are opened for reading and for writing |
+//! | `interrupt` | what Ctrl-C means to commands that clear up |
 //! | `entry` | how keys and values are given as arguments |
 //! | `line` | JSON Lines: one entry, one line |
 //! | `escape` | how arbitrary bytes are shown to people |
@@ -28,6 +29,7 @@ mod colour;
 mod commands;
 mod entry;
 mod escape;
+mod interrupt;
 mod line;
 mod opening;
 mod outcome;
@@ -37,6 +39,7 @@ mod size;
 
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
 use colour::Colour;
@@ -73,6 +76,7 @@ Exit status:
   1  no: the key is not there (get, del), or damage was found (verify, inspect,
      map, dump, scan), or something was lost (salvage)
   2  an error: it is told on standard error; also for wrong arguments
+  130  Ctrl-C, where the command cleared up first (backup, compact, salvage)
 
 Data goes to standard output, everything else to standard error. A pipe that
 is closed early, as by `| head`, is no error.
@@ -91,6 +95,9 @@ Examples:
   swissdb compact packages.swissdb               as small as it gets
   swissdb backup packages.swissdb copy.swissdb   a copy, verified
   swissdb salvage packages.swissdb new.swissdb   what is left of a damaged one";
+
+const BASE64: &str = "write a key or a value that is no text in base64, with --key-b64 or \
+                      --value-b64";
 
 #[derive(Subcommand)]
 enum Command {
@@ -123,7 +130,12 @@ fn main() -> ExitCode {
 /// Shows the help that was asked for, or what is wrong with the arguments in
 /// the form that all messages have.
 fn refuse(error: &clap::Error) -> ExitCode {
-    let text = error.render().to_string();
+    let mut text = error.render().to_string();
+    if error.kind() == ErrorKind::InvalidUtf8 {
+        // The only hint of clap's is the help.
+        let (first, rest) = text.split_once('\n').unwrap_or((&text, ""));
+        text = format!("{first}; {BASE64}\n{rest}");
+    }
     match text.strip_prefix("error: ") {
         Some(text) => status(Err(Failure::Sentence(text.trim_end().to_owned())), Colour::Auto),
         None => {

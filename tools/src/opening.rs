@@ -173,6 +173,10 @@ pub fn table_to_extend(
         table_options = table_options.hash(hash.kind());
         options = if is_default { options.hash(hash.kind()) } else { options };
     }
+    if !store.path.exists() {
+        // A name or a size that is refused must not leave an empty store behind.
+        options.in_memory()?.create_table(&name.table, &table_options)?;
+    }
     let db = options.open(&store.path)?;
     let table = match is_default {
         true => db.table(DEFAULT_TABLE)?,
@@ -203,23 +207,22 @@ fn agree(db: &Db, name: &TableName, creation: &Creation) -> Result<(), Failure> 
     if let Some(wanted) = creation.slot_payload
         && wanted as u64 != table.payload as u64
     {
-        return Err(fixed(
-            name,
-            &format!("a slot payload of {} bytes", table.payload),
-            "--slot-payload",
-        ));
+        let text = format!(
+            "the table {} has slots of {} bytes; leave --slot-payload out, or change them first \
+             with `swissdb compact --slot-payload`",
+            name.table, table.payload
+        );
+        return Err(Failure::Sentence(text));
     }
     if let Some(wanted) = creation.hash
         && wanted.kind() != table.hash
     {
-        return Err(fixed(name, &format!("the hash {:?}", table.hash).to_lowercase(), "--hash"));
+        let text = format!(
+            "the table {} was created with the hash {}, and that cannot be changed; leave --hash out",
+            name.table,
+            format!("{:?}", table.hash).to_lowercase()
+        );
+        return Err(Failure::Sentence(text));
     }
     Ok(())
-}
-
-fn fixed(name: &TableName, what: &str, option: &str) -> Failure {
-    Failure::Sentence(format!(
-        "the table {} was created with {what}, and that cannot be changed; leave {option} out",
-        name.table
-    ))
 }

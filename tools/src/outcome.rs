@@ -9,6 +9,7 @@ use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use crate::colour::Colour;
+use crate::interrupt;
 
 /// What running a command leads to.
 pub type Outcome = Result<Answer, Failure>;
@@ -29,6 +30,8 @@ pub enum Failure {
     Store(swissdb::Error),
     /// The tool says so: a whole sentence without its full stop.
     Sentence(String),
+    /// Somebody pressed Ctrl-C; the sentence says how things are left.
+    Interrupted(&'static str),
     /// Whoever read the output has seen enough: no error at all.
     ClosedPipe,
 }
@@ -54,6 +57,7 @@ impl fmt::Display for Failure {
         match self {
             Failure::Store(error) => error.fmt(f),
             Failure::Sentence(text) => f.write_str(text),
+            Failure::Interrupted(left) => write!(f, "interrupted; {left}"),
             Failure::ClosedPipe => f.write_str("the output was closed"),
         }
     }
@@ -87,7 +91,10 @@ pub fn status(outcome: Outcome, colour: Colour) -> ExitCode {
             use io::Write;
             let name = colour.bad("swissdb:", io::stderr().is_terminal());
             let _ = writeln!(io::stderr(), "{name} {failure}");
-            ExitCode::from(2)
+            ExitCode::from(match failure {
+                Failure::Interrupted(_) => interrupt::STATUS,
+                _ => 2,
+            })
         }
     }
 }

@@ -105,21 +105,14 @@ fn a_sync_behind_a_rotation_makes_the_tail_of_the_file_before_durable_first() {
     tale.put("rotates", value(50, 600_000));
     tale.put("last", "of all");
     assert!(has_log_file(&tale.db, 2));
-    let fates = tale.check_fates();
-    assert!(fates.iter().any(|count| *count < 41), "the tail is not durable yet: {fates:?}");
+    // The images first. Opening stores to check them takes seconds on a busy
+    // machine, and a store that is left alone for five makes all durable.
     let (disk, db) = (tale.disk.clone(), tale.db.clone());
-    let images = fates_while(
-        &disk,
-        12,
-        |call| call.kind == Kind::Sync,
-        || {
-            db.sync().expect("sync");
-        },
-    );
+    let suits = |call: &Call<'_>| call.kind == Kind::Sync && call.name.starts_with("log/");
+    let images = fates_while(&disk, 12, suits, || db.sync().expect("sync"));
     assert!(images.len() >= 24, "both files were synced");
-    for image in &images {
-        tale.check_image(image, 1);
-    }
+    let fates: Vec<_> = images.iter().map(|image| tale.check_image(image, 1)).collect();
+    assert!(fates[..12].iter().any(|count| *count < 41), "the tail was not durable: {fates:?}");
     tale.sync();
     tale.check_fates();
 }

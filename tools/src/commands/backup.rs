@@ -1,14 +1,14 @@
 //! `swissdb backup`: a copy of a store, complete and verified.
 
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::{Value, json};
 use swissdb::{BackedUp, BackupProgress, Error, Options};
 
+use crate::interrupt::Interrupt;
 use crate::opening::{Buffer, Store};
-use crate::outcome::{Answer, Failure, Outcome};
+use crate::outcome::{Answer, Failure, Outcome, note};
 use crate::output::Output;
 use crate::progress::Steps;
 use crate::size;
@@ -22,13 +22,14 @@ use crate::size;
 /// writers go on. The copy appears under its name when it is whole; until then
 /// it is being made in a directory with .tmp behind that name.
 ///
-/// Any damage ends the backup, and no copy is left; use salvage then.
+/// Any damage ends the backup, and no copy is left; use salvage then. Ctrl-C
+/// ends it as well, and leaves nothing behind.
 #[derive(Args)]
 #[command(after_help = "Examples:
   swissdb backup my.swissdb /mnt/backup/my.swissdb
   swissdb backup --json my.swissdb copy.swissdb > report.json
 
-Exit status: 0 done, 2 an error.")]
+Exit status: 0 done, 2 an error, 130 interrupted.")]
 pub struct Arguments {
     #[command(flatten)]
     store: Store,
@@ -58,18 +59,22 @@ pub fn run(arguments: &Arguments) -> Outcome {
         error => error.into(),
     })?;
     let mut steps = Steps::default();
+    let interrupt = Interrupt::noted();
     let backed_up = db.backup_with(&arguments.dest, |progress| {
         show(&mut steps, progress);
-        ControlFlow::Continue(())
+        interrupt.flow()
     })?;
     drop(steps);
+    if !backed_up.finished {
+        return Err(Failure::Interrupted("no copy was made"));
+    }
     match arguments.json {
         true => {
             let mut output = Output::new();
             output.json(&document(&backed_up))?;
             output.finish()?;
         }
-        false => eprintln!(
+        false => note(format_args!(
             "backed up {} to {}: {} entries in {}, {} on disk",
             arguments.store.path.display(),
             arguments.dest.display(),
@@ -79,7 +84,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
                 tables => format!("{tables} tables"),
             },
             size::show(backed_up.bytes)
-        ),
+        )),
     }
     Ok(Answer::Yes)
 }

@@ -11,10 +11,10 @@ use crate::output::Output;
 
 /// Checks everything in a store and shows all damage found
 ///
-/// Every page, record and value is read and held against its checksum, every
-/// key is looked up, and the counts are recounted: the invariants I1 to I19 of
-/// format.md. A store too damaged to be opened is checked file by file. No
-/// byte is changed. The store must not be open for writing meanwhile.
+/// Every page and value is read and held against its checksum, as is every
+/// record that opening may have to replay; every key is looked up, and the
+/// counts are recounted: the invariants I1 to I19 of format.md. A store too
+/// damaged to be opened is checked file by file. No byte is changed. The store must not be open for writing meanwhile.
 #[derive(Args)]
 #[command(after_help = "Exit status: 0 undamaged, 1 damage was found, 2 an error.")]
 pub struct VerifyArguments {

@@ -1,12 +1,11 @@
 //! `swissdb compact`: a store as small as it gets.
 
-use std::ops::ControlFlow;
-
 use clap::Args;
 use swissdb::{CompactProgress, Payload};
 
+use crate::interrupt::Interrupt;
 use crate::opening::{self, DEFAULT_TABLE, Store, Writing};
-use crate::outcome::{Answer, Failure, Outcome};
+use crate::outcome::{Answer, Failure, Outcome, note};
 use crate::progress::{Progress, Steps};
 use crate::size;
 
@@ -15,14 +14,14 @@ use crate::size;
 /// Segments become as full as may be, table files have no gaps and end behind
 /// their last page, and the log keeps only what entries need. A store gives
 /// space back by itself too; this is for one that will not change for a while.
-/// Killing the command at any moment loses nothing: the store is partly
-/// compacted then.
+/// Ctrl-C, and killing the command at any moment, lose nothing: the store is
+/// partly compacted then.
 #[derive(Args)]
 #[command(after_help = "Examples:
   swissdb compact my.swissdb
   swissdb compact my.swissdb --slot-payload auto   find the best slot size first
 
-Exit status: 0 done, 2 an error.")]
+Exit status: 0 done, 2 an error, 130 interrupted.")]
 pub struct Arguments {
     #[command(flatten)]
     store: Store,
@@ -58,50 +57,63 @@ fn payload(text: &str) -> Result<Payload, String> {
 pub fn run(arguments: &Arguments) -> Outcome {
     let store = &arguments.store;
     let before = on_disk(store);
+    let interrupt = Interrupt::noted();
     if let Some(payload) = arguments.slot_payload {
-        change_payload(store, arguments.table.as_deref().unwrap_or(DEFAULT_TABLE), payload)?;
+        let table = arguments.table.as_deref().unwrap_or(DEFAULT_TABLE);
+        change_payload(store, table, payload, &interrupt)?;
     }
     let db = opening::to_write(store, &arguments.writing)?;
     let mut steps = Steps::default();
-    db.compact_with(|progress| {
+    let compacted = db.compact_with(|progress| {
         show(&mut steps, progress);
-        ControlFlow::Continue(())
+        interrupt.flow()
     })?;
     drop(steps);
     db.close()?;
+    if !compacted.finished {
+        return Err(Failure::Interrupted("the store is partly compacted"));
+    }
     let after = on_disk(store);
-    eprintln!(
+    note(format_args!(
         "compacted {}: {} on disk, before {}",
         store.path.display(),
         size::show(after),
         size::show(before)
-    );
+    ));
     Ok(Answer::Yes)
 }
 
 /// Gives a table other slots, and says what was found and done.
-fn change_payload(store: &Store, table: &str, payload: Payload) -> Result<(), Failure> {
+fn change_payload(
+    store: &Store,
+    table: &str,
+    payload: Payload,
+    interrupt: &Interrupt,
+) -> Result<(), Failure> {
     let bar = Progress::of_share("rewriting the table");
     let rewritten = swissdb::change_payload(&store.path, table, payload, |progress| {
         bar.stand_at(progress.entries as f64 / progress.total.max(1) as f64);
-        ControlFlow::Continue(())
+        interrupt.flow()
     })?;
     drop(bar);
+    if !rewritten.finished {
+        return Err(Failure::Interrupted("the store is as it was"));
+    }
     if let Some(census) = &rewritten.census {
-        eprintln!("{census}");
+        note(census);
     }
     match rewritten.payload == rewritten.payload_before {
-        true => eprintln!("table {table} keeps slots of {} bytes", rewritten.payload),
-        false => eprintln!(
+        true => note(format_args!("table {table} keeps slots of {} bytes", rewritten.payload)),
+        false => note(format_args!(
             "table {table} has slots of {} bytes now, before {}",
             rewritten.payload, rewritten.payload_before
-        ),
+        )),
     }
     if !rewritten.damage.is_empty() {
-        eprintln!(
+        note(format_args!(
             "{} damaged values were kept as they are; swissdb verify names them",
             rewritten.damage.len() as u64 + rewritten.unlisted
-        );
+        ));
     }
     Ok(())
 }

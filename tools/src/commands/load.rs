@@ -25,6 +25,9 @@ const LINES: usize = 1000;
 /// The bytes of keys and values after which a batch is full.
 const BYTES: usize = 4 << 20;
 
+/// What some editors write before the first line.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
 /// So many bytes of a line are read before a look at its beginning.
 const LOOK: u64 = 64 << 10;
 
@@ -33,7 +36,7 @@ const LOOK: u64 = 64 << 10;
 /// Each line is an object {"key": "..", "value": ".."}; key_b64 and value_b64
 /// hold base64 where the bytes are not UTF-8. An entry replaces an older one
 /// with the same key. Blank lines are skipped. The store and the table are
-/// created where they do not exist.
+/// created where they do not exist, unless the first batch is refused.
 ///
 /// Lines are written in batches of about a thousand, each a commit of its
 /// own. At a malformed line the command stops, tells its number, and writes
@@ -64,12 +67,14 @@ pub struct Arguments {
 
 /// Runs the command.
 pub fn run(arguments: &Arguments) -> Outcome {
-    // The input first: a mistyped name must not leave an empty store behind.
+    // The input first: a mistyped name, or a file of another kind, must not
+    // leave an empty store behind.
     let mut input = Input::open(arguments.file.as_deref())?;
+    let first = read_batch(&mut input, 0)?;
     let Arguments { store, table, writing, creation, .. } = arguments;
     let (db, table) = opening::table_to_extend(store, table, writing, creation)?;
     let mut progress = Progress::of_bytes(input.length);
-    let outcome = transfer(&mut input, &db, &table, &mut progress);
+    let outcome = transfer(first, &mut input, &db, &table, &mut progress);
     let summary = progress.summary("loaded", &format!("into {}", store.path.display()));
     drop(progress);
     drop(table);
@@ -82,41 +87,50 @@ pub fn run(arguments: &Arguments) -> Outcome {
 }
 
 fn transfer(
+    mut batch: Vec<Entry>,
     input: &mut Input,
     db: &Db,
     table: &Table,
     progress: &mut Progress,
 ) -> Result<(), Failure> {
-    loop {
-        let first = input.number + 1;
-        let entries = read_batch(input).map_err(|failure| {
-            let kept = match progress.entries() {
-                0 => "nothing was loaded".to_owned(),
-                _ => format!("the lines before line {first} are loaded, none from there on"),
-            };
-            Failure::Sentence(format!("{failure}; {kept}"))
+    let mut loaded = 0;
+    while !batch.is_empty() {
+        write(db, table, &batch).map_err(|failure| match loaded {
+            0 => failure,
+            n => {
+                Failure::Sentence(format!("{failure}; the lines before line {} are loaded", n + 1))
+            }
         })?;
-        if entries.is_empty() {
-            return Ok(());
-        }
-        write(db, table, &entries)?;
-        progress.advance(entries.len() as u64, input.position);
+        loaded = input.number;
+        progress.advance(batch.len() as u64, input.position);
+        batch = read_batch(input, loaded)?;
     }
+    Ok(())
 }
 
-/// Reads the entries of the next batch; none at the end of the input.
-fn read_batch(input: &mut Input) -> Result<Vec<Entry>, Failure> {
+/// A failure, and how much of the input is in the store in spite of it.
+fn kept(failure: &Failure, lines: u64) -> Failure {
+    Failure::Sentence(match lines {
+        0 => format!("{failure}; nothing was loaded"),
+        _ => {
+            format!("{failure}; the lines before line {} are loaded, none from there on", lines + 1)
+        }
+    })
+}
+
+/// Reads the entries of the next batch; none at the end of the input. So many
+/// lines are loaded already.
+fn read_batch(input: &mut Input, loaded: u64) -> Result<Vec<Entry>, Failure> {
     let mut entries = Vec::with_capacity(LINES);
     let mut bytes = 0;
     while entries.len() < LINES && bytes < BYTES {
-        let entry = match input.next_line()? {
+        match input.next_entry().map_err(|failure| kept(&failure, loaded))? {
             None => break,
-            Some(line) if line.trim_ascii().is_empty() => continue,
-            Some(line) => line::decode(line),
-        };
-        let entry = entry.map_err(|reason| input.no_entry(&reason))?;
-        bytes += entry.key.len() + entry.value.len();
-        entries.push(entry);
+            Some(entry) => {
+                bytes += entry.key.len() + entry.value.len();
+                entries.push(entry);
+            }
+        }
     }
     Ok(entries)
 }
@@ -173,6 +187,18 @@ impl Input {
         Ok(Input { reader, name, length, position: 0, number: 0, line: Vec::new() })
     }
 
+    /// The entry of the next line that is not blank, or `None` at the end.
+    fn next_entry(&mut self) -> Result<Option<Entry>, Failure> {
+        while let Some(line) = self.next_line()? {
+            if line.trim_ascii().is_empty() {
+                continue;
+            }
+            let entry = line::decode(line);
+            return entry.map(Some).map_err(|reason| self.no_entry(&reason));
+        }
+        Ok(None)
+    }
+
     /// The next line with its line end, or `None` at the end.
     fn next_line(&mut self) -> Result<Option<&[u8]>, Failure> {
         self.line.clear();
@@ -180,9 +206,9 @@ impl Input {
         self.read_until(LOOK)?;
         // A file of another kind may have no line ends at all: better to look
         // at the beginning of a long line before all of it is read.
-        let first = self.line.trim_ascii_start().first();
+        let first = self.text().trim_ascii_start().first();
         if self.is_cut_off(LOOK) && first.is_some_and(|byte| *byte != b'{') {
-            return Err(self.no_entry("it does not begin with {"));
+            return Err(self.no_entry(line::NO_OBJECT));
         }
         if self.is_cut_off(LOOK) {
             self.read_until(line::MAX_LINE)?;
@@ -191,7 +217,15 @@ impl Input {
             return Err(self.no_entry(&format!("it has more than {} bytes", line::MAX_LINE)));
         }
         self.position += self.line.len() as u64;
-        Ok(if self.line.is_empty() { None } else { Some(&self.line) })
+        Ok(if self.line.is_empty() { None } else { Some(self.text()) })
+    }
+
+    /// The line, without the mark with which some editors begin a file.
+    fn text(&self) -> &[u8] {
+        match self.number {
+            1 => self.line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&self.line),
+            _ => &self.line,
+        }
     }
 
     /// Reads on to the end of the line, or until it has so many bytes.
@@ -211,8 +245,26 @@ impl Input {
     /// The failure that the line just read is not an entry.
     fn no_entry(&self, reason: &str) -> Failure {
         let Input { number, name, .. } = self;
-        Failure::Sentence(format!("line {number} of {name} is no entry: {reason}"))
+        Failure::Sentence(match packed(&self.line).filter(|_| *number == 1) {
+            Some((kind, unpack)) => format!(
+                "{name} is packed with {kind}; unpack it into a pipe, as in `{unpack} FILE | \
+                 swissdb load DB`"
+            ),
+            None => format!("line {number} of {name} is no entry: {reason}"),
+        })
     }
+}
+
+/// What a file that begins so was packed with, and what unpacks it.
+fn packed(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
+    let kinds: [(&[u8], _, _); 4] = [
+        (b"\x1f\x8b", "gzip", "zcat"),
+        (b"\x28\xb5\x2f\xfd", "zstd", "zstdcat"),
+        (b"\xfd7zXZ\0", "xz", "xzcat"),
+        (b"BZh", "bzip2", "bzcat"),
+    ];
+    let kind = kinds.into_iter().find(|(mark, _, _)| bytes.starts_with(mark));
+    kind.map(|(_, kind, unpack)| (kind, unpack))
 }
 
 fn unreadable(name: &str, cause: &dyn std::fmt::Display) -> Failure {

@@ -1,6 +1,5 @@
 //! `swissdb salvage`: a new store from what is left of a damaged one.
 
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -8,8 +7,9 @@ use serde_json::{Value, json};
 use swissdb::{Options, SalvageReport};
 
 use crate::escape::Escaped;
+use crate::interrupt::Interrupt;
 use crate::opening::Buffer;
-use crate::outcome::{Answer, Outcome};
+use crate::outcome::{Answer, Failure, Outcome};
 use crate::output::Output;
 use crate::progress::Progress;
 
@@ -20,7 +20,7 @@ use crate::progress::Progress;
 /// by kind and number. The damaged store is read and not changed, and must not
 /// be open for writing meanwhile. The new one appears under its name when it
 /// is whole; until then it is being made in a directory with .tmp behind that
-/// name.
+/// name, and Ctrl-C leaves nothing of it.
 ///
 /// Entries of which only an earlier state is left are recovered in that one,
 /// and counted: their values may be old, and some of them may have been removed.
@@ -29,7 +29,8 @@ use crate::progress::Progress;
   swissdb salvage my.swissdb saved.swissdb
   swissdb salvage --json my.swissdb saved.swissdb > report.json
 
-Exit status: 0 nothing was lost, 1 something was lost, 2 an error.")]
+Exit status: 0 nothing was lost, 1 something was lost, 2 an error,
+  130 interrupted.")]
 pub struct Arguments {
     /// The damaged store, a directory
     #[arg(value_name = "DB")]
@@ -55,11 +56,15 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Outcome {
     let options = arguments.buffer.set_in(Options::new());
     let bar = Progress::of_share("salvaging");
+    let interrupt = Interrupt::noted();
     let report = swissdb::salvage(&arguments.source, &arguments.dest, &options, |progress| {
         bar.stand_at(progress.done);
-        ControlFlow::Continue(())
+        interrupt.flow()
     })?;
     drop(bar);
+    if !report.finished {
+        return Err(Failure::Interrupted("no new store was made"));
+    }
     let mut output = Output::new();
     match arguments.json {
         true => output.json(&document(&report))?,
