@@ -34,6 +34,7 @@
 
 mod bites;
 mod runs;
+mod tails;
 
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -58,10 +59,10 @@ use crate::table::freeze::Captured;
 use bites::Bites;
 use runs::RunBuffer;
 
+pub(crate) use tails::{give_back_tail, worth_giving_back};
+
 /// Frames that become clean with one holding of the writer lock.
 const FRAMES: usize = 128;
-/// Free blocks at the end of a table file that are worth giving back.
-const WORTH_PUNCHING: u32 = 256;
 
 /// A checkpoint under way.
 struct Checkpoint<'a> {
@@ -379,18 +380,10 @@ impl Checkpoint<'_> {
     /// failure is no reason to fail: it costs nothing but space.
     fn give_back_tails(&self) {
         for portion in &self.state.portions {
-            let unknown = |writer: &mut Writer, _: &mut crate::table::Workspace| {
-                writer.blocks.give_back_unknown()
-            };
-            while matches!(self.with_writer(portion.id, unknown), Ok(Ok(blocks)) if blocks > 0) {}
-            if !portion.dirty {
-                continue;
+            let _ = tails::give_back_unknown(self.store, portion.id);
+            if portion.dirty {
+                let _ = tails::give_back_tail(self.store, portion.id, worth_giving_back);
             }
-            let bite = |writer: &mut Writer, ws: &mut crate::table::Workspace| {
-                let enough = worth_giving_back(writer.blocks.allocated());
-                writer.blocks.give_back_tail(&ws.epoch, enough)
-            };
-            while matches!(self.with_writer(portion.id, bite), Ok(Ok(blocks)) if blocks > 0) {}
         }
     }
 
@@ -469,12 +462,6 @@ fn write_waiting(store: &Store) {
     if !store.core_to_look().waiting.is_empty() {
         store.signals.request_waiting();
     }
-}
-
-/// How many free blocks at the end of a table file are worth giving back, of
-/// so many that have their space.
-pub(crate) fn worth_giving_back(allocated: u32) -> u32 {
-    (allocated / 4).max(WORTH_PUNCHING)
 }
 
 /// Checkpoints since the store was opened.

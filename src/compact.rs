@@ -25,7 +25,7 @@
 
 use std::ops::ControlFlow;
 
-use crate::checkpoint::checkpoint;
+use crate::checkpoint::{checkpoint, give_back_tail};
 use crate::clean::{Cleaner, Zeal};
 use crate::error::{Error, Result};
 use crate::pass::{Pass, pass, recount};
@@ -207,21 +207,6 @@ pub(crate) fn leave_log_small(store: &Store) {
     if active.size >= 4 * crate::log::MIN_FILE && live < active.size / 2 {
         // On a full device it stays as it is; worse is heard of at once.
         let _ = end_active_file(store);
-    }
-}
-
-/// Step 4 for a table: if that gives back as many blocks as are `worth` it,
-/// where so many have their space.
-pub(crate) fn give_back_tail(store: &Store, id: u16, worth: fn(u32) -> u32) -> Result<()> {
-    loop {
-        let mut core = store.core()?;
-        let Some((writer, ws)) = core.writer_mut(id) else {
-            return Ok(());
-        };
-        let enough = worth(writer.blocks.allocated());
-        if writer.blocks.give_back_tail(&ws.epoch, enough)? == 0 {
-            return Ok(());
-        }
     }
 }
 

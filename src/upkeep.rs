@@ -32,9 +32,8 @@ mod rest;
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::checkpoint::{checkpoint, worth_giving_back};
+use crate::checkpoint::{checkpoint, give_back_tail, worth_giving_back};
 use crate::clean::{Cleaner, Zeal};
-use crate::compact::give_back_tail;
 use crate::error::{Error, Result};
 use crate::pass::{Pass, pass, recount};
 use crate::store::Store;

@@ -123,7 +123,7 @@ impl Map {
     }
 
     /// Maps the first `length` bytes of a file, shared with everybody who maps
-    /// or reads it. One that is not writable is advised for random access.
+    /// or reads it. It is advised for random access.
     ///
     /// # Errors
     ///
@@ -138,8 +138,9 @@ impl Map {
         options.len(bytes);
         let raw =
             if writable { options.map_raw(file)? } else { options.map_raw_read_only(file)? };
-        if !writable && bytes > 0 {
-            // Advice: where it is not taken, reads bring in neighbours that nobody asked for.
+        if bytes > 0 {
+            // Advice: where it is not taken, reads bring in neighbours that nobody asked for;
+            // and a store into a page that was never written, as many zeros: 8 MiB, 20 ms.
             let _ = raw.advise(Advice::Random);
         }
         Map::mapped(Owner::File(Arc::new(raw)), bytes, writable)

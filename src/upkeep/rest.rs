@@ -37,8 +37,8 @@
 //! Whatever fails here leaves the store larger and is no failure; after the
 //! next commit it is tried again.
 
-use crate::checkpoint::checkpoint;
-use crate::compact::{end_active_file, give_back_tail};
+use crate::checkpoint::{checkpoint, give_back_tail};
+use crate::compact::end_active_file;
 use crate::error::Result;
 use crate::format::BLOCK;
 use crate::log::MIN_FILE;
