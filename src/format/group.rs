@@ -203,6 +203,7 @@ impl Iterator for Probe {
 pub(crate) struct Geometry {
     /// Words of a slot: the payload in bytes divided by eight.
     pub(crate) slot_words: usize,
+    payload: usize,
     /// Words of a group.
     pub(crate) group_words: usize,
     /// Whole groups in a page.
@@ -224,6 +225,7 @@ impl Geometry {
         let reciprocal = (1 << 16) / groups_per_page as u32 + 1;
         Some(Geometry {
             slot_words: payload / 8,
+            payload,
             group_words,
             groups_per_page,
             groups_per_segment: groups_per_page * super::directory::MAX_SEGMENT_PAGES,
@@ -234,7 +236,7 @@ impl Geometry {
     /// The slot payload in bytes.
     #[inline]
     pub(crate) fn payload(&self) -> usize {
-        self.slot_words * 8
+        self.payload
     }
 
     /// Slots in a page.

@@ -96,12 +96,15 @@ pub(crate) fn address(words: &[AtomicU64], lengths: Lengths) -> Address {
 #[inline(always)]
 pub(crate) fn key_is(slot: &[AtomicU64], key: &[u8]) -> bool {
     debug_assert!(key.len() <= slot.len() * 8);
-    let (words, tail) = key.as_chunks::<8>();
     // What most keys are, without a loop.
-    if let (Some([a, b]), ([first, second], [])) = (slot.first_chunk::<2>(), (words, tail)) {
+    if let Ok(key) = <&[u8; 16]>::try_from(key)
+        && let ([first, second], []) = key.as_chunks::<8>()
+        && let Some([a, b]) = slot.first_chunk::<2>()
+    {
         return u64::from_le_bytes(*first) == a.load(Ordering::Relaxed)
             && u64::from_le_bytes(*second) == b.load(Ordering::Relaxed);
     }
+    let (words, tail) = key.as_chunks::<8>();
     for (word, slot) in words.iter().zip(slot) {
         if u64::from_le_bytes(*word) != slot.load(Ordering::Relaxed) {
             return false;

@@ -114,7 +114,7 @@ impl Table {
         }
         let words = slot_of(&self.geometry, group, slot);
         // Keys as long as a slot has room for, at most, are compared with one.
-        if usize::from(lengths.key) != key.len() || key.len().div_ceil(8) > words.len() {
+        if usize::from(lengths.key) != key.len() || key.len() > self.geometry.payload() {
             return Glance::Unsure;
         }
         if !key_is(words, key) {
