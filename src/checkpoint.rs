@@ -93,7 +93,13 @@ pub(crate) fn checkpoint_exclusively(store: &Store, last: bool) -> Result<()> {
         while matches!(run_next(store), Some(Ok(_))) {}
     }
     check_poison(store)?;
-    let generation = store.freeze(&mut store.core_to_look(), last);
+    let generation = {
+        let mut core = store.core_to_look();
+        let generation = store.freeze(&mut core, last);
+        // Commits have asked until now, behind the request that led to here.
+        store.signals.met();
+        generation
+    };
     while let Some(ended) = run_next(store) {
         if ended? == generation {
             break;

@@ -220,6 +220,14 @@ impl Signals {
         state.ended
     }
 
+    /// A state was frozen just now, and will be written: no other checkpoint is
+    /// needed for what was asked so far. With the writer lock held, under which
+    /// whoever asks has made the changes that it is about. Who waits looks at
+    /// `ended` and asks again.
+    pub(crate) fn met(&self) {
+        self.state().wanted = false;
+    }
+
     /// Asks for what was frozen to be written.
     pub(crate) fn request_waiting(&self) {
         self.state().waiting = true;

@@ -102,7 +102,8 @@ fn a_store_whose_values_are_in_the_log_is_checkpointed_the_less_often_the_larger
             store.put(store.serial, length);
         }
         // After 4 MiB, and then each 16, which is the most. It would be twelve
-        // if what is in the log did not count. (More than three where this
+        // if what is in the log did not count, and six if a checkpoint did not
+        // meet what commits ask for until it begins. (More than three where this
         // thread was held up for seconds.)
         let checkpoints = store.db.stats().checkpoints;
         assert!(checkpoints <= 5, "{checkpoints} checkpoints, values of {length} bytes");

@@ -207,7 +207,7 @@ fn a_table_says_when_it_is_sparse_and_not_again_before_it_changed() {
     fill(&mut store, &mut model, 4000);
     assert!(!store.writer.is_sparse());
     let mut keys: Vec<_> = model.keys().cloned().collect();
-    while store.writer.totals.used * 2 >= store.writer.totals.slots {
+    while store.writer.totals.used * 8 >= store.writer.totals.slots * 3 {
         store.remove(&keys.pop().unwrap()).unwrap();
     }
     assert!(store.writer.is_sparse());
@@ -226,7 +226,7 @@ fn a_table_says_when_it_is_sparse_and_not_again_before_it_changed() {
     // Twice as many and more: then what was known before counts no longer.
     fill(&mut store, &mut Model::new(), 8000);
     let mut i = 8000;
-    while store.writer.totals.used * 2 >= store.writer.totals.slots {
+    while store.writer.totals.used * 8 >= store.writer.totals.slots * 3 {
         i -= 1;
         store.remove(&key(i, 56)).unwrap();
     }
