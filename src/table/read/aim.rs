@@ -17,7 +17,7 @@ use crate::storage::map::prefetch;
 
 use super::super::layout::{DirectoryWord, PageWord, page_word};
 use super::super::{Table, Writer};
-use super::{line_of, slot_of, word_of};
+use super::{line_of, slot_of};
 
 /// A hash, and the hash key that it was made with.
 #[derive(Clone, Copy, Debug)]
@@ -70,8 +70,7 @@ impl Table {
     #[inline(always)]
     fn home_word(&self, segment: DirectoryWord, hash: u64) -> PageWord {
         let (page, _) = self.geometry.page_of(group::home(hash, segment.groups.into()));
-        let word = word_of(&self.arena, segment.descriptor, page / 2);
-        page_word(std::slice::from_ref(word), page % 2)
+        page_word(line_of(&self.arena, segment.descriptor), page)
     }
 
     /// Asks for the control line where the search for a hash begins, and for the

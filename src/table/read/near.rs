@@ -19,7 +19,7 @@ use super::super::Table;
 use super::super::layout::{DirectoryWord, PageWord, page_word};
 use super::super::mirror::UNKNOWN;
 use super::many::CHUNK;
-use super::{group_of, line_of, slot_of};
+use super::{line_of, slot_of};
 
 /// What keys of a chunk lead to.
 pub(in crate::table) struct Near<'a> {
@@ -84,12 +84,12 @@ impl Table {
             let Some(word) = near.words[i] else {
                 continue;
             };
-            match self.group_near(word, group::home(*hash, word.groups.into())) {
-                Some(group) => {
+            match self.group_at(word, group::home(*hash, word.groups.into())) {
+                Ok(group) => {
                     near.homes[i] = group;
                     prefetch(&group[0]);
                 }
-                None => unread = true,
+                Err(_) => unread = true,
             }
         }
         unread
@@ -116,22 +116,13 @@ impl Table {
                 prefetch(&words[0]);
                 prefetch(&words[words.len() - 1]);
             } else if let Some(number) = Probe::new(*hash, word.groups.into()).nth(1) {
-                match self.group_near(word, number) {
-                    Some(group) => prefetch(&group[0]),
-                    None => unread = true,
+                match self.group_at(word, number) {
+                    Ok(group) => prefetch(&group[0]),
+                    Err(_) => unread = true,
                 }
             }
         }
         unread
-    }
-
-    /// A group of a segment, unless its page was never checked.
-    #[inline(always)]
-    fn group_near(&self, word: DirectoryWord, number: usize) -> Option<&[AtomicU64]> {
-        let (page, number) = self.geometry.page_of(number);
-        let page = page_word(line_of(&self.arena, word.descriptor), page);
-        let words = self.page_words(page).filter(|_| !page.is_unverified())?;
-        Some(group_of(&self.geometry, words, number))
     }
 
     /// Reads and checks the pages that the searches come to, group after group;
@@ -162,7 +153,7 @@ impl Table {
         if seen.is_unverified() && self.verify_page(descriptor, page, seen).is_err() {
             return false;
         }
-        let Some(group) = self.group_near(search.word, search.number) else {
+        let Ok(group) = self.group_at(search.word, search.number) else {
             return false;
         };
         let control = group[group::CONTROL].load(Ordering::Relaxed);
