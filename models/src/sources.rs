@@ -130,7 +130,7 @@ pub const SOURCES: &[Source] = &[
     Source {
         name: "table_mod_check",
         file: "table/mod.rs",
-        functions: &["verify_page", "check_page", "lost_block"],
+        functions: &["verify_page", "check_page", "mirror_page", "lost_block"],
         before: "impl Table {\n",
         after: "}\n",
         replace: &[],

@@ -147,12 +147,7 @@ impl Table {
         if descriptor.page(page) != seen {
             return false;
         }
-        let group_bytes = self.geometry.group_words * 8;
-        for group in 0..self.geometry.groups_per_page {
-            let control = crate::format::u64_at(bytes, group * group_bytes);
-            let number = self.geometry.number_of(page, group);
-            self.mirror.set_unknown(descriptor.line, number, control);
-        }
+        self.mirror_page(descriptor, page, bytes);
         descriptor.exchange_page(page, seen, known)
     }
 }

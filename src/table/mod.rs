@@ -399,19 +399,24 @@ impl Table {
             // In a forked child nobody is left who would release the lock.
             return Err(read::forked());
         }
-        let group_bytes = self.geometry.group_words * 8;
         let lines = self.structure();
         // What has been used again since is looked for anew.
         if descriptor.page(page) == word && self.epoch.unchanged(seen) {
-            for group in 0..self.geometry.groups_per_page {
-                let control = crate::format::u64_at(&bytes, group * group_bytes);
-                let number = self.geometry.number_of(page, group);
-                self.mirror.set_unknown(descriptor.line, number, control);
-            }
+            self.mirror_page(descriptor, page, &bytes);
             descriptor.exchange_page(page, word, word.verified());
         }
         drop(lines);
         Ok(())
+    }
+
+    /// Copies the control words of a page that was checked to the mirror, where
+    /// there are no copies yet. With the structure lock held.
+    fn mirror_page(&self, descriptor: Descriptor<'_>, page: usize, bytes: &[u8; BLOCK]) {
+        for group in 0..self.geometry.groups_per_page {
+            let control = crate::format::u64_at(bytes, group * self.geometry.group_words * 8);
+            let number = self.geometry.number_of(page, group);
+            self.mirror.set_unknown(descriptor.line, number, control);
+        }
     }
 
     /// Whether these bytes, of which `found` is the checksum, are those of a page.
