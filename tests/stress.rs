@@ -36,7 +36,7 @@ use std::time::{Duration, Instant};
 use swissdb::{Db, HashKind, Options, Table, TableOptions};
 
 use crate::power::{long, watchdog::Watchdog};
-use crate::support::{Random, TestStore, key, seed_of_the_run, show};
+use crate::support::{Random, TestStore, key, seed_of_the_run, show, ticks};
 
 use ledger::{Ledger, Lengths, Witness, keys_of_all_kinds};
 use reader::{Reading, iterate, look_up};
@@ -179,7 +179,7 @@ impl Stress<'_> {
 
     /// Returns when it is enough, or when somebody failed.
     fn look_on(&self, least: Duration, watchdog: &Watchdog) {
-        let start = Instant::now();
+        let start = ticks::now();
         let mut before = [0; READERS + 2];
         while self.run.goes_on() {
             thread::sleep(Duration::from_millis(10));
@@ -187,10 +187,10 @@ impl Stress<'_> {
             reached.look(self.db, &self.counts);
             let missing = reached.missing();
             let reads = || self.reads.iter().map(|reads| reads.load(Relaxed));
-            if start.elapsed() > least && missing.is_empty() && reads().min() > Some(1_000) {
+            if ticks::since(start) > least && missing.is_empty() && reads().min() > Some(1_000) {
                 return;
             }
-            let waited = start.elapsed() > least + PATIENCE;
+            let waited = ticks::since(start) > least + PATIENCE;
             assert!(!waited, "not reached: {missing:?}; seed {}; {reached}", self.seed);
             // All have to go on, not only some.
             let others = [self.counts.changes.load(Relaxed), self.db.stats().checkpoints];
