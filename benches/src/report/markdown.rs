@@ -9,7 +9,7 @@ use super::input::{Input, Resources, Words};
 use super::plots::Picture;
 use super::space;
 use super::stores::{HASH_MAP, OURS, in_order};
-use super::tables::{Cell, Row, Shape, Table};
+use super::tables::{Cell, Row, Table, for_readme};
 use super::text::{count, nanos, nanos_spread, spread, table, table_of_words};
 use crate::summary::Spread;
 
@@ -136,7 +136,7 @@ fn losses(text: &mut String, tables: &[Table]) {
             lost.push_str(&format!(
                 "- {}, {}: {} of {}\n",
                 row.label,
-                shape(table.shape),
+                table.shape,
                 times(&ratio.spread),
                 ratio.peer
             ));
@@ -145,12 +145,6 @@ fn losses(text: &mut String, tables: &[Table]) {
     if !lost.is_empty() {
         text.push_str(&format!("\n## Where swissdb loses\n\n{lost}"));
     }
-}
-
-/// A shape in words.
-pub fn shape(shape: Shape) -> String {
-    let Shape { key_bytes, value_bytes, entries } = shape;
-    format!("{} entries of {} + {} bytes", count(entries), count(key_bytes), count(value_bytes))
 }
 
 /// One table of times.
@@ -173,7 +167,7 @@ fn times_of(text: &mut String, of: &Table) {
             [vec![row.label.clone()], cells, ratios(row, &stores)].concat()
         })
         .collect();
-    text.push_str(&format!("\n### {}\n\n", capitalized(&shape(of.shape))));
+    text.push_str(&format!("\n### {}\n\n", capitalized(&of.shape.to_string())));
     text.push_str(&format!("{}\n{}", capitalized(&format!("{rounds}.\n")), table(&heads, &rows)));
 }
 
@@ -318,20 +312,11 @@ pub fn readme(tables: &[Table]) -> Option<String> {
             [vec![row.label.clone()], cells, ratios(row, &stores)].concat()
         })
         .collect();
-    let mut text = format!("{}:\n\n{}", capitalized(&shape(of.shape)), table(&heads, &rows));
+    let mut text = format!("{}:\n\n{}", capitalized(&of.shape.to_string()), table(&heads, &rows));
     for (mark, meaning) in MARKS {
         if rows.iter().flatten().any(|cell| cell.contains(mark)) {
             text.push_str(&format!("\n{mark} {meaning}\n"));
         }
     }
     Some(format!("<!-- comparison: begin -->\n{text}<!-- comparison: end -->\n"))
-}
-
-/// The table that is shown in the README: without what settling takes, which
-/// is one event of milliseconds and stands in the report.
-pub fn for_readme(tables: &[Table]) -> Option<Table> {
-    let is_meant = |shape: Shape| (shape.key_bytes, shape.value_bytes) == (16, 32);
-    let of = tables.iter().max_by_key(|t| (is_meant(t.shape), t.rows.len(), t.shape.entries))?;
-    let rows = of.rows.iter().filter(|row| !row.workload.ends_with("-settle")).cloned().collect();
-    Some(Table { shape: of.shape, rows })
 }

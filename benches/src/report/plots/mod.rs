@@ -19,10 +19,9 @@ use bars::{Bars, Group};
 use lines::Lines;
 
 use super::input::Input;
-use super::markdown::{for_readme, shape};
 use super::space;
 use super::stores::in_order;
-use super::tables::{Row, Shape, Table};
+use super::tables::{Row, Shape, Table, for_readme};
 use super::text::count;
 use crate::Outcome;
 
@@ -98,7 +97,7 @@ fn throughput(
     let rows = table.rows.iter().filter(|row| is_wanted(row));
     let groups: Vec<_> = rows.map(group).filter(|group| group.bars.len() > 1).collect();
     let bars = Bars {
-        title: format!("{title}, {}", shape(table.shape)),
+        title: format!("{title}, {}", table.shape),
         note: "median over the rounds, with the smallest and the largest; longer to the right is \
                faster; grey: in memory only"
             .to_owned(),
@@ -191,7 +190,7 @@ fn threads(table: &Table) -> Vec<Lines> {
                     "threads-{}-{key_bytes}-{value_bytes}-{entries}.svg",
                     slug(workload)
                 ),
-                title: format!("{workload} by threads, {}", shape(table.shape)),
+                title: format!("{workload} by threads, {}", table.shape),
                 note: "operations of all threads in a second, median over the rounds; higher is better"
                     .to_owned(),
                 below: "threads".to_owned(),
