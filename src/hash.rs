@@ -218,6 +218,20 @@ mod tests {
     }
 
     #[test]
+    fn the_values_that_format_md_gives_for_checking_are_right() {
+        let text = include_str!("../format.md").replace('\n', " ");
+        let sip = Hasher::new(HashKind::Sip, [0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908]);
+        let value = sip.hash(&[]);
+        assert!(text.contains(&format!("the hash of no bytes is 0x{value:016x}.")));
+        let value = Hasher::new(HashKind::Fast, [3, 5]).hash(b"swissdb");
+        assert!(
+            text.contains(&format!(
+                "With k0 = 3 and k1 = 5 the hash of `swissdb` is 0x{value:016x}."
+            ))
+        );
+    }
+
+    #[test]
     fn siphash_13_agrees_with_another_implementation_at_every_length() {
         let bytes: Vec<u8> = (0..300u32).map(|i| (i * 7) as u8).collect();
         for length in 0..bytes.len() {

@@ -80,6 +80,7 @@ fn offset_tables_have_no_gaps_and_no_overlaps() {
             let mut next = Some(rows[0].offset.expect("a first offset"));
             for row in rows {
                 assert_eq!(row.offset, next, "section {section}: {row:?}");
+                assert!(!row.is_reserved() || row.allowed == "0", "section {section}: {row:?}");
                 next = row.offset.zip(row.size).map(|(offset, size)| offset + size);
             }
             assert!(length.is_none() || next == *length, "section {section} ends at {next:?}");

@@ -3,7 +3,7 @@
 //! offset tables of the document put it, under the name they give it.
 
 #[path = "../../tests/golden/document.rs"]
-mod document;
+pub(super) mod document;
 
 use std::collections::BTreeMap;
 

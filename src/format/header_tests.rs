@@ -110,29 +110,31 @@ fn bounds_are_checked_behind_a_sound_checksum() {
         (56, &u64::MAX.to_le_bytes()),     // used and growth left
         (72, &0u64.to_le_bytes()),         // segments
         (72, &((1u64 << 32) + 1).to_le_bytes()),
-        (88, &[0]),                     // log file
-        (92, &[0]),                     // salt
-        (96, &4088u32.to_le_bytes()),   // offset
-        (96, &4100u32.to_le_bytes()),   // offset
-        (96, &u32::MAX.to_le_bytes()),  // offset
-        (100, &[1]),                    // reserved
-        (112, &[1]),                    // root in a header copy
-        (112, &[21]),                   // root in the free map
-        (112, &[64]),                   // root behind the end
-        (112, &u32::MAX.to_le_bytes()), // root behind the end
-        (116, &[2]),                    // root too long
-        (124, &u32::MAX.to_le_bytes()), // root too short
-        (128, &[0]),                    // free map in a header copy
-        (132, &[0]),                    // free map too short
-        (140, &u32::MAX.to_le_bytes()), // free map too short
-        (140, &[21]),                   // blocks of the file
-        (144, &[1]),                    // next table id
-        (152, &[1]),                    // reserved
-        (255, &[1]),                    // reserved
-        (256, b"."),                    // name
-        (319, b"x"),                    // behind the name
-        (320, &[1]),                    // reserved
-        (4091, &[1]),                   // reserved
+        (80, &(1u64 << 63).to_le_bytes()),  // generation
+        (104, &(1u64 << 63).to_le_bytes()), // commit
+        (88, &[0]),                         // log file
+        (92, &[0]),                         // salt
+        (96, &4088u32.to_le_bytes()),       // offset
+        (96, &4100u32.to_le_bytes()),       // offset
+        (96, &u32::MAX.to_le_bytes()),      // offset
+        (100, &[1]),                        // reserved
+        (112, &[1]),                        // root in a header copy
+        (112, &[21]),                       // root in the free map
+        (112, &[64]),                       // root behind the end
+        (112, &u32::MAX.to_le_bytes()),     // root behind the end
+        (116, &[2]),                        // root too long
+        (124, &u32::MAX.to_le_bytes()),     // root too short
+        (128, &[0]),                        // free map in a header copy
+        (132, &[0]),                        // free map too short
+        (140, &u32::MAX.to_le_bytes()),     // free map too short
+        (140, &[21]),                       // blocks of the file
+        (144, &[1]),                        // next table id
+        (152, &[1]),                        // reserved
+        (255, &[1]),                        // reserved
+        (256, b"."),                        // name
+        (319, b"x"),                        // behind the name
+        (320, &[1]),                        // reserved
+        (4091, &[1]),                       // reserved
     ];
     for (at, field) in cases {
         let bytes = match *at {

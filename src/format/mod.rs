@@ -234,5 +234,8 @@ mod tests {
 }
 
 #[cfg(test)]
+#[path = "bounds_tests.rs"]
+mod bounds_tests;
+#[cfg(test)]
 #[path = "document_tests.rs"]
 mod document_tests;

@@ -16,6 +16,8 @@ pub struct Row {
     pub size: Option<usize>,
     /// What it is called.
     pub field: String,
+    /// Which values it may have.
+    pub allowed: String,
 }
 
 impl Row {
@@ -53,7 +55,8 @@ pub fn tables(section: &str) -> Vec<Vec<Row>> {
             ["", offset, size, field, ..] if !offset.starts_with('-') => {
                 if let Some(rows) = &mut rows {
                     let (offset, size) = (offset.parse().ok(), size.parse().ok());
-                    rows.push(Row { offset, size, field: field.to_owned() });
+                    let [field, allowed] = [field, cells[4]].map(str::to_owned);
+                    rows.push(Row { offset, size, field, allowed });
                 }
             }
             [_, _, ..] => {}
