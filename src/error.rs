@@ -160,8 +160,21 @@ impl fmt::Display for Error {
         match self {
             Error::Io { doing, path, source } => {
                 write!(f, "could not {doing} {}: {source}", path.display())?;
-                let advice = "; free some space (removing entries is still possible) and try again";
-                f.write_str(if self.is_full() { advice } else { "" })
+                f.write_str(match source.kind() {
+                    _ if self.is_full() => {
+                        "; free some space (removing entries is still possible) and try again"
+                    }
+                    io::ErrorKind::NotFound if *doing == "create" => {
+                        "; its directory has to be there first"
+                    }
+                    io::ErrorKind::PermissionDenied => {
+                        "; change who may read and write it, or try as somebody who may"
+                    }
+                    io::ErrorKind::ReadOnlyFilesystem => {
+                        "; there a store can only be opened for reading"
+                    }
+                    _ => "",
+                })
             }
             Error::Corrupt(corruption) => corruption.fmt(f),
             Error::Locked { path, pid } => {

@@ -110,10 +110,11 @@ pub struct SalvageProgress {
 /// # Errors
 ///
 /// [`Error::InvalidArgument`] if `dest`, or `dest` with `.tmp` behind it,
-/// exists, or `dest` lies inside `source`; [`Error::NotFound`] if there is nothing of a store in `source`;
-/// [`Error::Locked`] if it is open for writing; [`Error::Version`] if a newer
-/// program wrote it; [`Error::Io`] from writing. Damage, and blocks that cannot
-/// be read, are no error. After an error there is no `dest`.
+/// exists, or `dest` lies inside `source`; [`Error::NotFound`] if there is
+/// nothing of a store in `source`; [`Error::Locked`] if it is open for writing;
+/// [`Error::Version`] if a newer program wrote it; [`Error::Io`] from writing, and
+/// for files that may not be read. Damage, and blocks that the device does not
+/// deliver, are no error. After an error there is no `dest`.
 pub fn salvage(
     source: impl AsRef<Path>,
     dest: impl AsRef<Path>,

@@ -8,6 +8,9 @@
 //! page is hit the result must be exact. Where blocks are hit at random,
 //! `inspect` has said before which blocks hold the last state of each key.
 
+// What may not be read.
+mod refused;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::ops::ControlFlow;

@@ -26,6 +26,7 @@
 //! answer; if two have the same one, it is the salt.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 
 use crate::format::group::Address;
@@ -37,7 +38,7 @@ use crate::format::{BLOCK, crc32};
 use crate::storage::{Access, File, Storage};
 use crate::{MAX_KEY_LENGTH, MAX_VALUE_LENGTH};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// How many records are asked for their salt.
 const WITNESSES: usize = 64;
@@ -99,9 +100,11 @@ impl Logs {
     ///
     /// # Errors
     ///
-    /// `Version` if one was written by a newer program.
+    /// `Version` if one was written by a newer program; `Io` if one may not be
+    /// read: what it holds is not lost.
     pub(super) fn read(storage: &dyn Storage) -> Result<Logs> {
-        let names = storage.list("log").unwrap_or_default();
+        let names = unless_refused(storage, "list", "log", storage.list("log"))?;
+        let names = names.unwrap_or_default();
         let mut numbers: Vec<u32> = names.iter().filter_map(|n| parse_log_file_name(n)).collect();
         numbers.sort_unstable();
         let mut logs = Logs::default();
@@ -135,7 +138,8 @@ impl Logs {
 
     fn open(&mut self, storage: &dyn Storage, number: u32) -> Result<()> {
         let name = log_file_name(number);
-        let Ok(file) = storage.open(&name, Access::Read) else {
+        let opened = storage.open(&name, Access::Read);
+        let Some(file) = unless_refused(storage, "open", &name, opened)? else {
             return Ok(());
         };
         let length = file.length().unwrap_or(0);
@@ -286,6 +290,22 @@ impl Logs {
         let mut bytes = vec![0; length];
         file.file.read_at(&mut bytes, at).ok()?;
         (crc32(&bytes, 0) == address.crc).then_some(bytes)
+    }
+}
+
+/// What was asked for, if it is there. What somebody may not see is neither there
+/// nor lost: they are told.
+fn unless_refused<T>(
+    storage: &dyn Storage,
+    doing: &'static str,
+    name: &str,
+    outcome: io::Result<T>,
+) -> Result<Option<T>> {
+    match outcome {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Err(Error::io(doing, storage.path(name), error))
+        }
+        outcome => Ok(outcome.ok()),
     }
 }
 

@@ -83,6 +83,33 @@ fn slots_of_another_size_are_refused_with_the_command_that_makes_them() {
 }
 
 #[test]
+fn what_is_almost_an_entry_is_refused_with_what_to_do() {
+    let place = Place::new();
+    for (line, advice) in [
+        ("{\n  \"key\": \"a\",\n", "it ends too early (column 1); write the whole object in one"),
+        ("{\"key\": \"a\", \"value\": 3}\n", "keys and values are texts in quotes"),
+        ("{\"key\": \"a\", \"value\": {}}\n", "keys and values are texts in quotes"),
+        ("{\"key\":\"a\",\"value\":\"\"} {\"key\":\"b\"}\n", "give each entry a line of its own"),
+        ("{\"Key\": \"a\"}\n", "unknown field `Key`, expected one of `key`, `key_b64`, `value`"),
+    ] {
+        let run = place.run_with(&["load", "db"], line.as_bytes());
+        let run = run.error("line 1 of standard input is no entry: ");
+        assert!(run.err.contains(advice), "{}", run.err);
+        assert!(run.err.ends_with("; nothing was loaded\n"), "{}", run.err);
+    }
+}
+
+#[test]
+fn a_new_store_in_a_directory_that_is_not_there_is_refused_with_what_to_do() {
+    let place = Place::new();
+    place.run(&["put", "db", "key", "value"]).yes();
+    for command in ["backup", "salvage"] {
+        place.run(&[command, "db", "absent/new"]).error("its directory has to be there first");
+    }
+    assert!(!place.path("absent").exists());
+}
+
+#[test]
 fn text_that_is_not_base64_is_told_in_one_sentence() {
     let place = Place::new();
     let run = place.run(&["put", "--key-b64", "db", "AAH!", "v"]).error("is not base64: Invalid");
@@ -138,6 +165,28 @@ mod unix {
         let loaded = place.run(&["scan", "--keys-only", "db"]).yes().text().lines().count();
         assert_eq!(loaded, told - 1);
         place.run(&["verify", "db"]).yes();
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn help_that_cannot_be_written_is_an_error_like_all_output() {
+        let place = Place::with_sample();
+        for arguments in
+            [&["--help"][..], &["-h"], &["help", "load"], &["--version"], &["dump", "db"]]
+        {
+            let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+            let output = place.command(arguments).stdout(full).output().unwrap();
+            Run::new(arguments, output).error("could not write to standard output: No space left");
+        }
+    }
+
+    #[test]
+    fn help_that_nobody_reads_to_its_end_is_no_error() {
+        let place = Place::new();
+        let mut child = place.command(&["--help"]).spawn().unwrap();
+        drop(child.stdout.take());
+        let run = Run::new(&["--help"], child.wait_with_output().unwrap()).yes();
+        assert_eq!(run.err, "");
     }
 
     #[test]

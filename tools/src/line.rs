@@ -16,6 +16,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
+use serde_json::error::Category;
 
 use crate::outcome::Failure;
 use crate::output::Output;
@@ -57,7 +58,7 @@ pub fn decode(line: &[u8]) -> Result<Entry, String> {
     if !text.trim_start().starts_with('{') {
         return Err(NO_OBJECT.to_owned());
     }
-    let fields: Fields = serde_json::from_str(text).map_err(reason)?;
+    let fields: Fields = serde_json::from_str(text.trim_end()).map_err(reason)?;
     let key = bytes("key", fields.key, fields.key_b64)?;
     let value = bytes("value", fields.value, fields.value_b64)?;
     if key.len() > swissdb::MAX_KEY_LENGTH {
@@ -80,14 +81,19 @@ fn bytes(name: &str, text: Option<String>, base64: Option<String>) -> Result<Vec
     }
 }
 
-/// What the parser says, without the line number that it always takes for 1.
+/// What the parser says, without the line number that it always takes for 1,
+/// and what to do where that is known.
 fn reason(error: serde_json::Error) -> String {
     let text = error.to_string();
     let place = format!(" at line {} column {}", error.line(), error.column());
-    match text.strip_suffix(&place) {
-        Some(cause) => format!("{cause} (column {})", error.column()),
-        None => text,
-    }
+    let cause = text.strip_suffix(&place).unwrap_or(&text);
+    let (cause, advice) = match error.classify() {
+        Category::Eof => ("it ends too early", "; write the whole object in one line"),
+        _ if cause.starts_with("invalid type") => (cause, "; keys and values are texts in quotes"),
+        _ if cause == "trailing characters" => (cause, "; give each entry a line of its own"),
+        _ => (cause, ""),
+    };
+    format!("{cause} (column {}){advice}", error.column())
 }
 
 /// Writes an entry as a line.
@@ -157,18 +163,22 @@ mod tests {
             ("nonsense", "it does not begin with {; a line is an object"),
             (r#"["a", null, "b", null]"#, "it does not begin with {"),
             (r#"[{"key": "a", "value": "b"}]"#, "it does not begin with {"),
-            ("{\"key\": \"a\", \"value\": \"b", "EOF while parsing a string (column 24)"),
+            (
+                "{\"key\": \"a\", \"value\": \"b\n",
+                "it ends too early (column 24); write the whole object in one line",
+            ),
+            ("{\n", "it ends too early (column 1); write the whole"),
             (r#"{"key": "a"}"#, "it has no value"),
             (r#"{"value": "a"}"#, "it has no key"),
             (r#"{"key": "a", "key_b64": "", "value": ""}"#, "it has both key and key_b64"),
             (
                 r#"{"key": "a", "value": 3}"#,
-                "invalid type: integer `3`, expected a string (column 23)",
+                "invalid type: integer `3`, expected a string (column 23); keys and values are texts",
             ),
             (r#"{"key": "a", "valeu": "b"}"#, "unknown field `valeu`"),
             (r#"{"key": "a", "key": "b", "value": ""}"#, "duplicate field `key`"),
             (r#"{"key_b64": "A", "value": "b"}"#, "its key_b64 is not base64"),
-            (r#"{"key": "a", "value": "b"} x"#, "trailing characters"),
+            (r#"{"key": "a", "value": "b"} x"#, "trailing characters (column 28); give each"),
             (r#"{"key": "\ud800", "value": "b"}"#, "hex escape"),
         ] {
             let found = decode(line.as_bytes()).unwrap_err();

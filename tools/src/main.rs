@@ -37,6 +37,7 @@ mod output;
 mod progress;
 mod size;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -139,9 +140,14 @@ fn refuse(error: &clap::Error) -> ExitCode {
     match text.strip_prefix("error: ") {
         Some(text) => status(Err(Failure::Sentence(text.trim_end().to_owned())), Colour::Auto),
         None => {
-            // Nobody is left to tell that the help could not be shown.
-            let _ = error.print();
-            ExitCode::from(error.exit_code() as u8)
+            let shown = error.print().and_then(|()| io::stdout().flush());
+            match shown {
+                // On standard error nobody could be told.
+                Err(failed) if !error.use_stderr() => {
+                    status(Err(Failure::output(failed)), Colour::Auto)
+                }
+                _ => ExitCode::from(error.exit_code() as u8),
+            }
         }
     }
 }
