@@ -1,4 +1,10 @@
 //! Several changes that become one commit.
+//!
+//! A [`Batch`] has the bytes of the operations as the record will have them, and a
+//! list of where each begins; so writing it copies them once. What can be known of
+//! a change without a store, its lengths, is checked when it is added. It knows the
+//! tables that it names, and nothing of locks or of the log: writing is in
+//! `store::batch`. It belongs to one thread at a time, and may be sent to another.
 
 use std::sync::Arc;
 

@@ -1,4 +1,10 @@
 //! The handle of an open store.
+//!
+//! What users call, and what each call promises: costs, errors, what is durable
+//! afterwards. Nothing is done here: reads and commits are the business of
+//! `store`, everything else that of the deed with its name. A [`Db`] may be used
+//! from any thread; the last handle that goes closes the store
+//! ([`handle`](crate::handle)).
 
 mod backup;
 mod many;

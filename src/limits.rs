@@ -1,4 +1,8 @@
 //! How long keys and values may be.
+//!
+//! The two limits are those of the format: 15 bits of a length in the control
+//! line, and a record of 1 GiB. The others (payloads, names, batches) belong to who
+//! checks them, and are listed in section 10 of format.md.
 
 /// The longest key, in bytes.
 pub const MAX_KEY_LENGTH: usize = 32_767;

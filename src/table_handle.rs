@@ -1,4 +1,9 @@
 //! The handle of a named table.
+//!
+//! The same calls as those of [`Db`](crate::Db), for another table: each asks first
+//! whether the table was dropped, and goes to the store. So what they cost, promise
+//! and answer stands there once. A handle keeps the store open, is cheap to clone,
+//! and may be used from any thread.
 
 use std::sync::Arc;
 

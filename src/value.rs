@@ -1,4 +1,9 @@
 //! Bytes that a read returns.
+//!
+//! A value that fits a default slot stays in the words that were copied out of it, in
+//! place; a longer one is a piece of the heap. So most gets allocate nothing. It
+//! does not know where the bytes come from, and keeps nothing of the store: it
+//! may outlive it, and be sent to any thread.
 
 use std::fmt;
 use std::ops::Deref;

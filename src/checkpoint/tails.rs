@@ -2,7 +2,7 @@
 //!
 //! Punching a hole takes its time, longer where the file system tells the device
 //! what is free, and the writer lock is held meanwhile: nobody may take the
-//! space again before it is gone. So it is done in bites
+//! space again before it is gone. So it is done in bites of 2 MiB
 //! ([`tail`](crate::table::blocks)), and after each there is a pause, in which
 //! whoever waits for the lock gets it: one who gives it back and takes it again
 //! at once is always faster than one who has to be woken.

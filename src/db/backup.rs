@@ -1,4 +1,7 @@
-//! The methods of a store that copy it; [`crate::backup`] does it.
+//! The methods of a store that copy it.
+//!
+//! How is in [`crate::backup`]; here is what it costs, what it waits for, and what
+//! is there afterwards.
 
 use std::ops::ControlFlow;
 use std::path::Path;

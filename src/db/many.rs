@@ -1,4 +1,8 @@
 //! Reading many keys at once.
+//!
+//! Here is what the calls promise. That the waits of many lookups run at the same
+//! time is the doing of the table; what stands in the log, and whatever is not
+//! plain, is looked up key by key.
 
 use crate::error::Result;
 use crate::value::Value;

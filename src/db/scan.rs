@@ -1,4 +1,8 @@
 //! Iteration that can be resumed, and in parts.
+//!
+//! A cursor is a place in the order of hashes, so it stays right while the table
+//! changes, and the table can be cut into parts of about the same size. How is in
+//! [`crate::cursor`].
 
 use crate::cursor::{Cursor, Scan};
 use crate::error::Result;

@@ -1,4 +1,7 @@
 //! Writes that depend on what is there.
+//!
+//! The comparison and the write are one commit; how is in `store::swap`. These
+//! two are all that there is in place of transactions on several keys.
 
 use crate::error::Result;
 

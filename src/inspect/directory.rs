@@ -1,4 +1,8 @@
 //! The directory of a table, page by page.
+//!
+//! The root is read whole, the directory pages one by one; what is damaged is
+//! passed over and named, and so is what does not lie where its parent wants it.
+//! Pages of segments are not read here: see `segment.rs`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

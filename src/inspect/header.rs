@@ -1,4 +1,8 @@
 //! The header of a table file, as it can be shown.
+//!
+//! Both copies, each for itself: whether it is valid, whether it is the one that
+//! counts, and its fields, which can often be read in spite of a wrong checksum.
+//! Whether what it leads to is there is not asked.
 
 use crate::error::{Error, Result};
 use crate::format::BLOCK;

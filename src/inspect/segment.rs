@@ -1,4 +1,8 @@
 //! One segment: pages, groups, slots.
+//!
+//! Each slot is shown with what its control line says of it, and with the entry,
+//! of which a part may have to be read from the log. Damage stands beside the page
+//! or the slot that has it. What the slots should be, as a whole, `verify` knows.
 
 use crate::error::{Error, Result};
 use crate::format::group::{self, Geometry, Probe, SLOTS};

@@ -1,4 +1,7 @@
 //! What a salvage came to, in numbers and in sentences.
+//!
+//! Two kinds of damage are told apart: what was lost or is in doubt, and what was
+//! made up for by other copies. It counts nothing itself.
 
 use std::fmt;
 

@@ -1,11 +1,14 @@
-//! From a hash to its segment, and the ways the directory changes.
+//! From a hash to its segment: the directory in memory.
 //!
 //! A root word covers a hash prefix and names a directory array; a directory
 //! word covers a longer prefix and names a segment. Pages of the directory are
-//! loaded when they are first needed; how they change is in [`super::replace`].
+//! loaded when they are first needed, and then copied to the
+//! [flat directory](super::flat), by which nearly all lookups go. Here are loading
+//! and routing, and the root's doubling and halving; how segments and directory
+//! pages take the place of others is in [`super::replace`].
 //!
 //! The structure lock is held for loading and for replacing, never by a lookup
-//! that finds everything loaded.
+//! that finds everything loaded. What a segment holds is not known here.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -80,23 +83,31 @@ impl Table {
     /// whoever walks the table.
     pub(super) fn loaded_root_word(&self, hash: u64) -> Result<RootWord> {
         loop {
-            let (line, depth) = self.root();
-            let index = prefix_index(hash, 0, depth);
-            let (word, _) = self.root_words(line, depth, index);
-            match RootWord::decode(word.load(Ordering::Acquire)) {
+            match self.root_word(hash) {
                 Some(word) => return Ok(word),
                 None => self.load_directory(hash)?,
             }
         }
     }
 
+    /// The root word for a hash, if its page is loaded.
+    fn root_word(&self, hash: u64) -> Option<RootWord> {
+        let (line, depth) = self.root();
+        let (word, _) = self.root_words(line, depth, prefix_index(hash, 0, depth));
+        RootWord::decode(word.load(Ordering::Acquire))
+    }
+
+    /// The directory word of a hash under its root word.
+    fn word_under(&self, root: RootWord, hash: u64) -> DirectoryWord {
+        let words = self.array(root.array, root.bits);
+        let word = &words[prefix_index(hash, root.depth, root.bits)];
+        DirectoryWord::decode(word.load(Ordering::Acquire))
+    }
+
     /// The segment of a hash. For the writer.
     #[inline]
     pub(super) fn route(&self, hash: u64) -> Result<DirectoryWord> {
-        let root = self.loaded_root_word(hash)?;
-        let index = prefix_index(hash, root.depth, root.bits);
-        let words = self.array(root.array, root.bits);
-        Ok(DirectoryWord::decode(words[index].load(Ordering::Acquire)))
+        Ok(self.word_under(self.loaded_root_word(hash)?, hash))
     }
 
     /// Loads the directory page of a hash, unless somebody else has.
@@ -269,17 +280,8 @@ impl Table {
     /// Copies the directory words of segments, which are stored, into the flat
     /// directory. With the structure lock held.
     pub(super) fn copy_words(&self, leaves: &[Leaf]) {
-        self.flat.store(leaves, |hash| self.loaded_word(hash));
-    }
-
-    /// The directory word of a hash, if its page is loaded.
-    fn loaded_word(&self, hash: u64) -> Option<DirectoryWord> {
-        let (line, depth) = self.root();
-        let (word, _) = self.root_words(line, depth, prefix_index(hash, 0, depth));
-        let root = RootWord::decode(word.load(Ordering::Relaxed))?;
-        let words = self.array(root.array, root.bits);
-        let word = words[prefix_index(hash, root.depth, root.bits)].load(Ordering::Relaxed);
-        Some(DirectoryWord::decode(word))
+        let loaded = |hash| Some(self.word_under(self.root_word(hash)?, hash));
+        self.flat.store(leaves, loaded);
     }
 
     /// Stores the root words of a directory page.

@@ -31,14 +31,15 @@
 //!
 //! # Unchecked accesses
 //!
-//! A get is three or four loads that wait for memory, and the processor works
-//! on the next get meanwhile if the instructions of several fit its window. So
+//! A get waits for memory up to three times, and the processor works on the
+//! next get meanwhile if the instructions of several fit its window. So
 //! bounds that the layout proves are not checked again here: a line lies in
 //! its chunk, a group in its page, a slot in its group. Numbers that come from
 //! shared memory are bounded first; each access says by what.
 //!
-//! The lookup of most keys is cut short by a [`glance`], which begins with the
-//! [mirror](super::mirror) of the control words. Many keys at once are looked up by
+//! The lookup of most keys is cut short by a [`glance`], which goes by the
+//! [flat directory](super::flat) and the [mirror](super::mirror) of the control
+//! words instead of root, directory word and control line. Many keys at once are looked up by
 //! [`many`], step by step side by side, and pages that are not in memory asked for
 //! by [`ahead`].
 

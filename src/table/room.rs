@@ -4,7 +4,7 @@
 //! |---|---|
 //! | has tombstones: entries come and go | *rebuild* without them, in the pages of which the live entries fill at most 3/4: more, as many or fewer |
 //! | has none: entries only come | *grow* to the pages that hold 1.6 times as many |
-//! | would need more than 16 pages | *split* by the next hash bit; each half sized as if it grew |
+//! | would need more than 16 pages then | *split* by the next hash bit; each half sized as if it grew |
 //!
 //! Sizing by what is there instead of doubling keeps the utilisation of the
 //! whole table at about 0.7 at any size: where a segment is made anew twice

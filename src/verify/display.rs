@@ -1,4 +1,6 @@
 //! How a report reads: a line for each violation, one with the counts.
+//!
+//! It judges nothing and leaves nothing out that the report has.
 
 use std::fmt;
 

@@ -1,4 +1,8 @@
 //! Which blocks of a table file were come to.
+//!
+//! A bit for each block that the free map covers, so that one that is come to
+//! twice, or lies outside, is found out when it is marked, and one that is neither
+//! reached nor free at the end. It does not know who comes to a block, or why.
 
 /// The blocks that were come to: a bit for each.
 pub(super) struct Reached {

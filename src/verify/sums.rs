@@ -1,4 +1,7 @@
 //! Sums over all segments, and how they differ from what was said of them.
+//!
+//! The same for the disk, where the header says them, and for memory, where the
+//! store keeps them. Whether sums prove anything, after damage, the caller knows.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,7 @@
 //! The fields of a page of a segment: control lines and slots.
+//!
+//! What a slot holds is told by its lengths, as in section 3.6 of format.md; the
+//! log is not read.
 
 use crate::format::ADDRESS_BYTES;
 use crate::format::group::{DELETED, EMPTY, Geometry, Lengths, SLOTS};

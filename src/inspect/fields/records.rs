@@ -1,4 +1,7 @@
 //! The fields of a log file: header, activation, records.
+//!
+//! Operations are followed by their lengths, as far as the record goes. Whether a
+//! record is part of the log is not asked here.
 
 use crate::format::record::{OP_HEADER, RECORD_HEADER};
 

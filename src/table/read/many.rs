@@ -1,12 +1,12 @@
 //! Looking up many keys at once: each step for all of them, then the next.
 //!
-//! A single lookup waits for memory three or four times, each time for what the
+//! A single lookup waits for memory up to three times, each time for what the
 //! last wait brought. Here a *chunk* of keys goes through the steps side by side.
 //! A step loads what the one before has asked for, and asks for what the next
 //! one needs, so that the waits of a chunk run at the same time:
 //!
 //! ```text
-//! hash, root word         ask for the directory word
+//! hash                    ask for the directory word in the flat directory
 //! directory word          ask for the line of the descriptor, and for the mirror
 //! mirror                  the key is absent: answer
 //!   page word             else ask for the control line and both lines of the slot
