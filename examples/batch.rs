@@ -1,7 +1,9 @@
 //! Several changes that belong together, as one commit.
 //!
 //! `cargo run --example batch` moves money between two accounts. A crash or a
-//! power loss at any moment leaves both balances changed or neither.
+//! power loss at any moment leaves both balances changed or neither. Only one
+//! thread moves any: several would need a lock around `transfer`, which reads
+//! both balances before it writes them.
 
 use swissdb::{Batch, Db, Result};
 
@@ -20,8 +22,12 @@ fn main() -> Result<()> {
 }
 
 fn transfer(db: &Db, from: &str, to: &str, amount: u64) -> Result<()> {
+    let Some(rest) = balance(db, from)?.checked_sub(amount) else {
+        println!("{from} has less than {amount}");
+        return Ok(());
+    };
     let mut batch = Batch::new();
-    batch.insert(from, (balance(db, from)? - amount).to_le_bytes())?;
+    batch.insert(from, rest.to_le_bytes())?;
     batch.insert(to, (balance(db, to)? + amount).to_le_bytes())?;
     db.write(&batch)?;
     // Wait until it survives power loss; a killed process loses nothing anyway.

@@ -79,17 +79,18 @@ impl Options {
     ///
     /// [`Error::Locked`] if it is open elsewhere, [`Error::NotFound`] if it is
     /// absent and may not be created, [`Error::Corrupt`], [`Error::Version`],
-    /// [`Error::InvalidArgument`] for a setting out of its range.
+    /// [`Error::InvalidArgument`] for a setting out of its range, [`Error::Io`].
     pub fn open(&self, path: impl AsRef<Path>) -> Result<crate::Db> {
         self.open_on(Arc::new(Files::new(path.as_ref())))
     }
 
     /// Opens a new store in memory. Nothing of it outlives the last handle.
+    /// Errors as [`Options::open`], as far as a store in memory has them.
     pub fn in_memory(&self) -> Result<crate::Db> {
         self.open_on(Arc::new(Memory::new()))
     }
 
-    /// Opens the store on any [`Storage`].
+    /// Opens the store on any [`Storage`]. Errors as [`Options::open`].
     pub fn open_on(&self, storage: Arc<dyn Storage>) -> Result<crate::Db> {
         self.check()?;
         Db::start(storage, self)
@@ -131,13 +132,15 @@ impl Db {
 
     /// Inserts an entry, or overwrites its value.
     ///
-    /// Costs some two cache misses and a copy into the log; no system call,
-    /// unless a segment has to grow or the disk has to be waited for.
+    /// Keys have up to [`MAX_KEY_LENGTH`](crate::MAX_KEY_LENGTH) bytes, values up
+    /// to [`MAX_VALUE_LENGTH`](crate::MAX_VALUE_LENGTH). Costs some two cache
+    /// misses and a copy into the log; no system call, unless a segment has to
+    /// grow or the disk has to be waited for. Durable as is said [above](Db).
     ///
     /// # Errors
     ///
     /// [`Error::KeyTooLong`], [`Error::ValueTooLong`], [`Error::Io`] if the
-    /// device is full, [`Error::Poisoned`], [`Error::ReadOnly`],
+    /// device is full, [`Error::Poisoned`], [`Error::ReadOnly`], [`Error::Closed`],
     /// [`Error::HashCollisions`], [`Error::Corrupt`] if the entry's page is
     /// damaged. Nothing has changed then.
     #[inline]
@@ -147,13 +150,13 @@ impl Db {
 
     /// The value of a key.
     ///
-    /// Takes no lock and makes no system call. A value of up to 56 bytes is
-    /// returned without an allocation.
+    /// Takes no lock and, if its page is in memory, makes no system call: some two
+    /// cache misses. A value of up to 56 bytes is returned without an allocation.
     ///
     /// # Errors
     ///
     /// [`Error::Corrupt`] or [`Error::Io`] if the entry's page, one that the search
-    /// for it leads over, or its value cannot be read.
+    /// for it leads over, or its value cannot be read; [`Error::Closed`].
     #[inline(always)]
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
         self.store().get(&self.table, key.as_ref())
@@ -302,7 +305,8 @@ impl Db {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] and from then on [`Error::Poisoned`] if the disk fails.
+    /// [`Error::Io`] and from then on [`Error::Poisoned`] if the disk fails;
+    /// [`Error::ReadOnly`], [`Error::Closed`].
     pub fn sync(&self) -> Result<()> {
         self.store().check_writable()?;
         self.store().log.make_durable(self.store().log.appended())

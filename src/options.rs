@@ -142,7 +142,8 @@ impl Options {
         self
     }
 
-    /// The largest ordinary log file in bytes, 1 MiB to 64 MiB; default 64 MiB.
+    /// The largest ordinary log file in bytes, 1 MiB to 64 MiB in steps of 4096;
+    /// default 64 MiB.
     ///
     /// Smaller files are recycled sooner and hold less garbage; larger ones
     /// cost fewer syncs of names. A value over 1 MiB gets a file of its own.
