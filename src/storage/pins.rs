@@ -252,9 +252,8 @@ impl<T: Send + Sync + 'static> Drop for Protected<T> {
     }
 }
 
-/// A value that was replaced and is freed when the last pin that may use it is
-/// gone: by [`try_free`](Retired::try_free), or, if this is dropped before, at
-/// some later drop of the kind.
+/// A value that was replaced. Dropping this frees it, if no pin may use it any
+/// more; else some later drop of the kind does.
 #[must_use = "dropping it at once frees it late"]
 pub(crate) struct Retired<T: Send + Sync + 'static> {
     value: *mut T,

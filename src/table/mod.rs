@@ -23,7 +23,7 @@
 //! * [`directory`]: loading and routing; [`replace`]: other segments, split pages
 //! * [`flat`]: the directory words once more, in one array
 //! * [`read`]: the lock-free lookup, and that of many keys at once
-//! * [`segment`], [`write`]: the writer's lookup, its changes
+//! * [`segment`], [`mod@write`]: the writer's lookup, its changes
 //! * [`batch`]: many changes at once
 //! * [`moves`], [`room`]: moving entries to fresh pages, making room
 //! * [`shrink`], [`live`]: taking room back; which log bytes are needed
