@@ -103,7 +103,11 @@ fn a_large_store_is_put_together_into_cells() {
         (0..30_000).map(|i| format!("{{\"key\": \"key {i}\", \"value\": \"\"}}\n")).collect();
     place.run_with(&["load", "--slot-payload=504", "db"], lines.as_bytes()).yes();
     let run = place.run(&["map", "db"]).yes();
-    shows(&run, &["30,000 entries", "each character is up to 2 segments", "what most of 8 are"]);
+    shows(&run, &["30,000 entries", "what most of 8 are"]);
+    // How many segments share a character is a matter of chance: of the hash key.
+    let (_, most) = run.text().split_once("each character is up to ").expect("several segments");
+    let (most, _) = most.split_once(" segments").expect("a number of segments");
+    assert!((2..=8).contains(&most.parse().unwrap_or(0)), "{most}");
     assert!(run.text().lines().count() < 60, "{}", run.text());
     let run = place.run(&["map", "db", "--svg", "-"]).yes();
     shows(&run, &["Each cell stands for 2 blocks, 8.0 KiB", "<title>blocks 0 to 1: 2 header"]);
