@@ -2,7 +2,8 @@
 //!
 //! A file is prepared under a temporary name: space taken, zeros written (so
 //! that later syncs change no metadata; as far as there is time for it, see
-//! [`pace`]), header, sync, rename, directory synced.
+//! [`pace`]; in small pieces of the page cache where records are appended by
+//! calls, [`File::write_finely`]), header, sync, rename, directory synced.
 //! Only then may it be activated. Where a file lies ready that holds nothing
 //! any more, it is taken instead: renamed to the temporary name first, and that
 //! made durable, so that no file ever bears a number that is not its own; then
@@ -336,7 +337,11 @@ impl Log {
                 break;
             }
             let piece = (size - at).min(PIECE as u64);
-            let written = file.write_at(&zeros[..piece as usize], at);
+            let zeros = &zeros[..piece as usize];
+            // Where a sync follows each record, its time is that of all commits.
+            let fine = self.options.append_by_call;
+            let written =
+                if fine { file.write_finely(zeros, at) } else { file.write_at(zeros, at) };
             written.map_err(|error| self.failed("write to", TEMPORARY, error))?;
             self.counters.zeroed(piece);
             at += piece;

@@ -48,6 +48,11 @@ const COPY_ON_WRITE: [u32; 4] = [0x9123_683E, 0xCA45_1A4E, 0x2FC1_2FC1, 0x3434];
 /// How much is written at a time where a hole cannot be punched, in bytes.
 const ZEROS: usize = 64 << 10;
 
+/// How much is written at once where short writes follow. A piece of the page
+/// cache is as large as the call that made it, up to 2 MiB, and for each short
+/// write and each sync ext4 goes through all blocks of the piece.
+const FINE: usize = 16 << 10;
+
 /// `RWF_DONTCACHE` (Linux 6.14): what is read into the page cache for this call
 /// alone does not stay there.
 const DONT_CACHE: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x80);
@@ -310,6 +315,12 @@ impl File for RealFile {
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.file.write_all_at(bytes, offset)
+    }
+
+    fn write_finely(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        // The page cache takes as much at once as a call brings.
+        let mut pieces = bytes.chunks(FINE).zip((offset..).step_by(FINE));
+        pieces.try_for_each(|(piece, at)| self.write_at(piece, at))
     }
 
     fn write_mapped(&self, map: &Map, bytes: &[u8], offset: u64) -> io::Result<()> {

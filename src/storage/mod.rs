@@ -123,6 +123,13 @@ pub trait File: Send + Sync {
     /// Writes all of the bytes at an offset, extending the file if need be.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
 
+    /// As [`File::write_at`], for bytes that short writes replace one by one, each of
+    /// them synced: a storage that can keeps them in small pieces of memory, since
+    /// a write and a sync look at the whole of the piece that they change.
+    fn write_finely(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.write_at(bytes, offset)
+    }
+
     /// Writes bytes at an offset through a writable map of this file. When it
     /// returns, the bytes survive the death of the process. No other thread
     /// may read or write that range meanwhile.

@@ -45,6 +45,18 @@ fn what_is_written_is_read_by_calls_and_maps_alike() {
 }
 
 #[test]
+fn what_is_written_in_fine_pieces_is_all_there_and_nothing_beside_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = Files::new(directory.path()).open("a", Access::Create).unwrap();
+    let written: Vec<u8> = (0..3 * FINE + 100).map(|i| (i % 251) as u8).collect();
+    file.write_at(&vec![0xEE; written.len() + 20], 0).unwrap();
+    file.write_finely(&written, 10).unwrap();
+    assert_eq!(bytes(&*file, 10, written.len()), written);
+    assert_eq!(bytes(&*file, 0, 10), [0xEE; 10]);
+    assert_eq!(bytes(&*file, written.len() as u64 + 10, 10), [0xEE; 10]);
+}
+
+#[test]
 fn on_a_copy_on_write_file_system_a_map_shows_what_calls_write() {
     let file = tempfile::tempfile().unwrap();
     let file = RealFile { file, copy_on_write: true, allocates: true.into(), keeps: false.into() };
