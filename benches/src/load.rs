@@ -10,12 +10,15 @@
 //! The lower one has the slowest insert and get in each hundredth of the run, so
 //! that a stall that grows with the data can be seen to grow.
 //!
+//! Beside the table stands how long processors stood still, and what the
+//! ten slowest inserts waited for ([`slow`](crate::slow)).
+//!
 //! With fewer processors than threads the slowest times are those of the
 //! scheduler, for any store: give `--readers 0` to see the writer alone.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use hdrhistogram::Histogram;
@@ -25,6 +28,7 @@ use swissdb::{Db, Durability, Options, Stats};
 
 use crate::chart::{self, Sheet};
 use crate::data::{key, mix, value};
+use crate::slow::{self, Pause, Slow, Watched};
 use crate::summary::print_json;
 use crate::{Outcome, Place};
 
@@ -67,12 +71,14 @@ impl Times {
     }
 
     /// An operation that began at that time, when so many of all entries were in.
-    fn add(&mut self, since: Instant, entries: u64, all: u64) {
-        let nanos = since.elapsed().as_nanos() as u64;
+    fn add(&mut self, since: Instant, entries: u64, all: u64) -> Duration {
+        let took = since.elapsed();
+        let nanos = took.as_nanos() as u64;
         self.all.saturating_record(nanos);
         let part = (entries * PARTS as u64 / all) as usize;
         let slowest = &mut self.slowest[part.min(PARTS - 1)];
         *slowest = nanos.max(*slowest);
+        took
     }
 
     fn merge(&mut self, other: &Times) -> Outcome {
@@ -118,6 +124,18 @@ struct Background {
     cleaner_wait_seconds: f64,
 }
 
+/// What a run gave.
+struct Measured {
+    writes: Times,
+    reads: Times,
+    /// The slow inserts.
+    slow: Vec<Slow>,
+    /// When processors stood still.
+    pauses: Vec<Pause>,
+    seconds: f64,
+    stats: Stats,
+}
+
 /// Runs the load, prints what came of it and draws it.
 pub fn run(settings: &Settings) -> Outcome {
     if settings.entries == 0 {
@@ -128,15 +146,16 @@ pub fn run(settings: &Settings) -> Outcome {
     if path.exists() {
         std::fs::remove_dir_all(&path)?;
     }
-    let (writes, reads, seconds, stats) = outcome?;
+    let Measured { writes, reads, slow, pauses, seconds, stats } = outcome?;
     report(settings, &writes, &reads, seconds, &stats)?;
+    slow::report("load", slow, &pauses)?;
     plot(&[("inserts", BLUE, &writes), ("gets", RED, &reads)], settings.entries, &settings.svg)?;
     eprintln!("the picture is in {}", settings.svg.display());
     Ok(())
 }
 
 /// Inserts, with readers beside it.
-fn measure(settings: &Settings, path: &Path) -> Outcome<(Times, Times, f64, Stats)> {
+fn measure(settings: &Settings, path: &Path) -> Outcome<Measured> {
     let mut options = Options::new();
     if settings.sync {
         options = options.durability(Durability::Sync);
@@ -148,7 +167,8 @@ fn measure(settings: &Settings, path: &Path) -> Outcome<(Times, Times, f64, Stat
     let (inserted, over) = (AtomicU64::new(0), AtomicBool::new(false));
     let (db_ref, inserted_ref, over_ref) = (&db, &inserted, &over);
     let start = Instant::now();
-    let (writes, reads) = std::thread::scope(|scope| {
+    let (writes, reads, pauses) = std::thread::scope(|scope| {
+        let watch = scope.spawn(|| slow::watch(over_ref));
         let readers: Vec<_> = (0..settings.readers)
             .map(|reader| {
                 scope.spawn(move || {
@@ -162,27 +182,29 @@ fn measure(settings: &Settings, path: &Path) -> Outcome<(Times, Times, f64, Stat
         let all = readers
             .into_iter()
             .map(|reader| reader.join().unwrap_or_else(|_| Err("a reader panicked".to_owned())));
-        (writes, all.collect::<Result<Vec<_>, String>>())
+        let reads = all.collect::<Result<Vec<_>, String>>();
+        (writes, reads, watch.join().unwrap_or_default())
     });
     let seconds = start.elapsed().as_secs_f64();
-    let (writes, mut sum) = (writes?, Times::new()?);
+    let ((writes, slow), mut sum) = (writes?, Times::new()?);
     reads?.iter().try_for_each(|times| sum.merge(times))?;
     let stats = db.stats();
     db.close()?;
-    Ok((writes, sum, seconds, stats))
+    Ok(Measured { writes, reads: sum, slow, pauses, seconds, stats })
 }
 
 /// Inserts all entries; says after each how many there are.
-fn insert(db: &Db, entries: u64, inserted: &AtomicU64) -> Outcome<Times> {
-    let mut times = Times::new()?;
+fn insert(db: &Db, entries: u64, inserted: &AtomicU64) -> Outcome<(Times, Vec<Slow>)> {
+    let (mut times, mut watched) = (Times::new()?, Watched::begin(db));
     for i in 0..entries {
         let (key, value) = (key(1, i), value(2, i));
         let since = Instant::now();
         db.insert(key, value)?;
-        times.add(since, i, entries);
+        let took = times.add(since, i, entries);
+        watched.note(since, took);
         inserted.store(i + 1, Ordering::Release);
     }
-    Ok(times)
+    Ok((times, watched.end()))
 }
 
 /// Gets random entries of those inserted so far until it is over.

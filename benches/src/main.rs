@@ -39,6 +39,7 @@ mod load;
 mod machine;
 mod map;
 mod report;
+mod slow;
 mod snapshots;
 mod space;
 mod summary;
