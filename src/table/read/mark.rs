@@ -34,6 +34,7 @@ use super::super::layout::{DirectoryWord, page_word};
 use super::super::mirror::UNKNOWN;
 use super::super::segment::{Content, Place, key_is, under_version};
 use super::super::{Table, Writer};
+use super::aim::ask_for_slot;
 use super::{LARGE, control_line, group_of, lengths_of, line_of, slot_of};
 
 /// A slot that may be changed in place, now.
@@ -141,8 +142,7 @@ impl Table {
             if let Some(slot) = group::match_empty(control).nearest(home) {
                 let (words, mark) = deleted.unwrap_or((words, mark(slot, Change::Fill)));
                 let slot_words = slot_of(&self.geometry, words, mark.place.slot);
-                prefetch(&slot_words[0]);
-                prefetch(&slot_words[slot_words.len() - 1]);
+                ask_for_slot(slot_words);
                 return Seen::Absent(mark);
             }
         }
