@@ -4,7 +4,9 @@
 //! 2. Under the writer lock: room in the log, then everything in the tables
 //!    that can fail (lookup, room, frames, blocks).
 //! 3. The record is written. From here to the end of applying nothing can
-//!    fail; if a thread unwinds all the same, the store is poisoned.
+//!    fail; if a thread unwinds all the same, the store is poisoned. (That nothing
+//!    can fail is known of most inserts before their slot was looked at:
+//!    [`mark`](crate::table::read::mark).)
 //! 4. The changes are applied and can be seen.
 //! 5. Without the lock: with `Durability::Sync`, wait until it is durable.
 //!
