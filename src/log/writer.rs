@@ -37,15 +37,15 @@
 //!
 //! Not thread-safe, by design: everything here takes `&mut self`.
 
+mod composed;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use super::files::{LogFile, Writable};
 use super::keeper::Populate;
 use super::prepare::Fresh;
-use super::put::{
-    BUFFER, Placed, Way, compose, length, put_composed, put_encoded, put_record, take_back,
-};
+use super::put::{BUFFER, Placed, Way, length, put_encoded, put_record, take_back};
 use super::{Log, WINDOW, lock};
 use crate::error::{Error, Result};
 use crate::format::record::{
@@ -72,14 +72,6 @@ pub(crate) enum Room {
     /// It cannot: give the writer lock back, call [`Log::wait_for_file`] and
     /// try again.
     Wait,
-}
-
-/// A record that is put together, and not in the log yet.
-#[derive(Debug)]
-pub(crate) struct Composed {
-    /// Its bytes, without the padding.
-    length: u64,
-    commit: u64,
 }
 
 /// The end of the log, for whoever holds the writer lock.
@@ -266,44 +258,6 @@ impl Appender {
         self.append_record(way, (length, count), |to, at, header, buffer| {
             put_encoded(to, way, at, header, body, buffer)
         })
-    }
-
-    /// Puts the record of one operation together, to be
-    /// [appended](Appender::append_composed) when it is known that it will be:
-    /// a caller that waits for something does it meanwhile. `None`: it has to be
-    /// appended in the usual way. If it is not appended, that is as if nothing
-    /// had been done.
-    #[inline]
-    pub(crate) fn compose(&mut self, op: &Op<'_>) -> Option<Composed> {
-        let length = RECORD_HEADER as u64 + op.encoded_len();
-        let space = padded(length);
-        let commit = self.commit + 1;
-        let header =
-            RecordHeader { crc: 0, length: length as u32, commit, durable: self.log.durable() };
-        let salt = self.current.log.salt;
-        let whole = space <= self.limit - self.offset
-            && compose(salt, self.offset, &header, op, &mut self.buffer);
-        whole.then_some(Composed { length, commit })
-    }
-
-    /// Appends a record that was put together just before, and returns its commit
-    /// number: nothing else was appended meanwhile.
-    ///
-    /// # Errors
-    ///
-    /// As [`append`](Appender::append).
-    #[inline]
-    pub(crate) fn append_composed(&mut self, composed: Composed) -> Result<u64> {
-        let Composed { length, commit } = composed;
-        debug_assert_eq!(commit, self.commit + 1, "a record is appended where it was put together");
-        self.log.poison.check()?;
-        let space = padded(length);
-        let written = put_composed(&self.current, self.way, self.offset, space, &self.buffer);
-        if let Err(error) = written {
-            return Err(self.not_written(self.way, error));
-        }
-        self.advance(length, 1);
-        Ok(commit)
     }
 
     /// A record is in the file: makes it known.

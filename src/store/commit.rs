@@ -4,7 +4,9 @@
 //! 2. Under the writer lock: room in the log, then everything in the tables
 //!    that can fail (lookup, room, frames, blocks).
 //! 3. The record is written. From here to the end of applying nothing can
-//!    fail; if a thread unwinds all the same, the store is poisoned.
+//!    fail; if a thread unwinds all the same, the store is poisoned. (That nothing
+//!    can fail is known of most inserts before their slot was looked at:
+//!    [`mark`](crate::table::read::mark).)
 //! 4. The changes are applied and can be seen.
 //! 5. Without the lock: with `Durability::Sync`, wait until it is durable.
 //!
@@ -18,7 +20,7 @@ use std::time::Instant;
 use crate::error::{Error, Result};
 use crate::format::group::{Address, Shape};
 use crate::format::record::{OP_HEADER, Op, OpKind, RECORD_HEADER};
-use crate::log::{Poison, Room};
+use crate::log::{Appender, Poison, Room};
 use crate::options::Durability;
 use crate::table::fetch::Fetched;
 use crate::table::read::aim::Aim;
@@ -74,22 +76,50 @@ impl Store {
                 return Err(no_table(table));
             };
             let hash = writer.hash_of_aim(aim, key);
-            // The record is put together while the first line is on its way.
+            // The record is put together while the first line is on its way, and
+            // logged, if nothing can be refused.
             if writer.table.holds_whole(key, value)
                 && let Some(record) = appender.compose(&op)
-                && let Some(mark) = writer.mark_for_insert(ws.generation, hash, key)
+                && let Some(settled) = writer.settle(ws.generation, hash)
             {
                 let unfinished = Unfinished(&self.poison);
-                let commit = appender.append_composed(record)?;
-                writer.strike(mark, hash, key, value);
+                if settled.is_sure() {
+                    appender.put_ahead(&record)?;
+                }
+                if let Some(mark) = writer.mark_for_insert(&settled, ws.generation, hash, key) {
+                    if !settled.is_sure() {
+                        appender.put_ahead(&record)?;
+                    }
+                    let commit = appender.make_known(record);
+                    writer.strike(mark, hash, key, value);
+                    unfinished.end();
+                    writer.assert_invariants(mark.place());
+                    return Ok(commit);
+                }
                 unfinished.end();
-                writer.assert_invariants(mark.place());
-                return Ok(commit);
+                if settled.is_sure() {
+                    return self.insert_after_all(core, hash, &op);
+                }
             }
             writer.offer(fetched.take());
             self.insert_slowly(core, hash, &op)
         })?;
         self.make_durable(commit)
+    }
+
+    /// Inserts or overwrites one entry whose record was put into the log before its
+    /// slot was looked at, and turned out not to be simple: the same record is
+    /// written once more. Nothing that it needs can be refused, but who knows what
+    /// is damaged.
+    #[cold]
+    fn insert_after_all(&self, core: &mut Core, hash: u64, op: &Op<'_>) -> Result<u64> {
+        let unfinished = Unfinished(&self.poison);
+        let outcome = self.insert_slowly(core, hash, op);
+        if outcome.is_err() {
+            core.appender.iter_mut().for_each(Appender::take_back);
+        }
+        unfinished.end();
+        outcome
     }
 
     /// Reads the page that a change is going to be made in, before the writer lock

@@ -85,6 +85,37 @@ fn a_record_put_together_before_is_the_same_as_one_appended_at_once() {
 }
 
 #[test]
+fn a_record_put_ahead_is_there_for_the_next_process_only_until_it_is_taken_back() {
+    let memory = Memory::new();
+    let mut open = Open::create(memory.clone());
+    let from = open.appender.position();
+    open.put(b"before", b"");
+    let killed = || super::open(memory.copy().unwrap()).unwrap().scan(from).unwrap().position;
+    for round in 1..=3 {
+        let at = open.appender.position();
+        let key = vec![round; 40];
+        let record = open.appender.compose(&insert(&key, b"value")).unwrap();
+        assert_eq!(killed(), at);
+        open.appender.put_ahead(&record).unwrap();
+        assert_eq!((open.appender.position(), open.log.appended()), (at, at.commit));
+        assert_eq!(killed().commit, at.commit + 1);
+        match round {
+            1 => {
+                open.appender.take_back();
+                assert_eq!(killed(), at);
+            }
+            // What is appended instead takes its place.
+            2 => drop(open.put(b"other", b"")),
+            _ => assert_eq!(open.appender.make_known(record), at.commit + 1),
+        }
+        assert_eq!(killed(), open.appender.position());
+    }
+    let all = contents(&open.log, from, open.appender.position());
+    let keys: Vec<_> = all.iter().map(|(key, _)| &key[..]).collect();
+    assert_eq!(keys, [&b"before"[..], b"other", &[3; 40]]);
+}
+
+#[test]
 fn a_record_that_does_not_fit_is_not_put_together() {
     let mut open = Open::create(Memory::new());
     let room = |open: &Open| (1 << 20) - u64::from(open.appender.position().offset);

@@ -387,7 +387,7 @@ impl Table {
         looks.step(|look| {
             let pages = (0..MAX_SEGMENT_PAGES).map(|page| page_word(look.line, page));
             unread.extend(pages.filter(|word| word.is_unverified()).map(PageWord::number));
-            self.ask_for_place(look.segment, look.hash);
+            self.ask_for_place::<false>(look.segment, look.hash);
             false
         });
         self.ask_for_blocks(unread);

@@ -17,8 +17,10 @@
 //!
 //! A change waits for lines that are not in the caches: the control line, and
 //! those of the slot, asked for by the [aim](super::aim). Which slot that is the
-//! mirror says, so that a new key is logged before either is there. The writer
-//! lock is given back by an instruction that waits for all stores before it, so
+//! mirror says. So most changes are [settled](Settled) before any line is
+//! there: the key stands in a group that also has a slot for it if it does not, and
+//! whichever it gets, nothing can be [refused](Settled::is_sure). Then the record goes
+//! into the log while the lines are on their way. The writer lock is given back by an instruction that waits for all stores before it, so
 //! one commit does not overlap the next one, and only what the processor finds to
 //! do meanwhile is free. It looks some 250 instructions ahead. So the record is
 //! put together between the aim and the first look at these lines, and most of
@@ -27,13 +29,14 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::format::group::{self, DELETED, EMPTY, Lengths, Probe, Shape};
+use crate::format::group::{self, DELETED, EMPTY, Lengths, Probe, Shape, Slots};
 use crate::storage::map::{get_tail, prefetch};
 
 use super::super::layout::{DirectoryWord, page_word};
 use super::super::mirror::UNKNOWN;
 use super::super::segment::{Content, Place, key_is, under_version};
 use super::super::{Table, Writer};
+use super::aim::ask_for_slot;
 use super::{LARGE, control_line, group_of, lengths_of, line_of, slot_of};
 
 /// A slot that may be changed in place, now.
@@ -58,6 +61,29 @@ impl Mark {
     /// The slot.
     pub(crate) fn place(&self) -> Place {
         self.place
+    }
+}
+
+/// Where the search for a hash ends, before anybody has looked there.
+pub(crate) struct Settled<'a> {
+    /// The group.
+    words: &'a [AtomicU64],
+    /// Its first slot.
+    here: Mark,
+    /// The slots that may have the key.
+    matching: Slots,
+    /// The slot that takes the key if it is in none of them; if it may be in a
+    /// group behind this one, nobody knows.
+    free: Option<Mark>,
+    sure: bool,
+}
+
+impl Settled<'_> {
+    /// Whether an insert cannot be refused any more: the key gets one of these slots,
+    /// whichever it is, and all of them may be changed now.
+    #[inline(always)]
+    pub(crate) fn is_sure(&self) -> bool {
+        self.sure
     }
 }
 
@@ -86,13 +112,14 @@ impl Table {
         key.len() + value.len() <= self.geometry.payload()
     }
 
-    /// Looks a key up for the holder of the writer lock, if that is simple. Asks
-    /// for the lines of the slot that is going to be changed.
+    /// Finds the group where the search for a hash ends, as far as the mirror says, for
+    /// the holder of the writer lock. Asks for the lines of the slot that a new key
+    /// would take.
     #[inline(always)]
-    fn see(&self, hash: u64, key: &[u8]) -> Seen {
+    fn settle(&self, hash: u64) -> Option<Settled<'_>> {
         let word = self.flat_word(hash).load(Ordering::Acquire);
         if word == 0 {
-            return Seen::Unsure;
+            return None;
         }
         let segment = DirectoryWord::decode(word);
         let (mut deleted, home) = (None, group::home_slot(hash));
@@ -100,53 +127,64 @@ impl Table {
             let (page, group) = self.geometry.page_of(number);
             let word = page_word(line_of(&self.arena, segment.descriptor), page);
             if !word.is_frame() || number >= self.geometry.groups_per_segment {
-                return Seen::Unsure;
+                return None;
             }
             let frame = word.number();
-            let Some(words) = self.frames.words(frame) else {
-                return Seen::Unsure;
-            };
-            let words = group_of(&self.geometry, words, group);
+            let words = group_of(&self.geometry, self.frames.words(frame)?, group);
+            let control = self.mirror.control(segment.descriptor, number);
+            if control == UNKNOWN {
+                return None;
+            }
             let mark = |slot, change| {
                 let place = Place { descriptor: segment.descriptor, page, group, slot };
                 Mark { place, frame, change }
             };
-            let line = control_line(words);
-            let control = self.mirror.control(segment.descriptor, number);
-            if control == UNKNOWN {
-                return Seen::Unsure;
-            }
-            for slot in group::match_h2(control, group::h2(hash)) {
-                let fps = line[group::FINGERPRINTS].load(Ordering::Relaxed);
-                if group::byte(fps, slot) != group::fingerprint(hash) {
-                    continue;
-                }
-                // A mark of something spilled makes a length longer than any slot.
-                let lengths = lengths_of(line, slot);
-                let (key_len, value_len) = (usize::from(lengths.key), usize::from(lengths.value));
-                let slot_words = slot_of(&self.geometry, words, slot);
-                prefetch(&slot_words[slot_words.len() - 1]);
-                if key_len != key.len()
-                    || key_len + value_len > self.geometry.payload()
-                    || !key_is(slot_words, key)
-                {
-                    return Seen::Unsure;
-                }
-                return Seen::Here(mark(slot, Change::Overwrite));
-            }
+            let matching = group::match_h2(control, group::h2(hash));
             if deleted.is_none() {
                 let slot = group::match_deleted(control).nearest(home);
                 deleted = slot.map(|slot| (words, mark(slot, Change::Reuse)));
             }
-            if let Some(slot) = group::match_empty(control).nearest(home) {
-                let (words, mark) = deleted.unwrap_or((words, mark(slot, Change::Fill)));
-                let slot_words = slot_of(&self.geometry, words, mark.place.slot);
-                prefetch(&slot_words[0]);
-                prefetch(&slot_words[slot_words.len() - 1]);
-                return Seen::Absent(mark);
+            let empty = group::match_empty(control).nearest(home);
+            if empty.is_none() && !matching.any() {
+                continue;
             }
+            let free = empty.map(|slot| {
+                let (words, mark) = deleted.unwrap_or((words, mark(slot, Change::Fill)));
+                if !matching.any() {
+                    ask_for_slot(slot_of(&self.geometry, words, mark.place.slot));
+                }
+                mark
+            });
+            let here = mark(0, Change::Overwrite);
+            return Some(Settled { words, here, matching, free, sure: false });
         }
-        Seen::Unsure
+        None
+    }
+
+    /// Looks a key up where the search for its hash ends, if that is simple.
+    #[inline(always)]
+    fn see(&self, settled: &Settled<'_>, hash: u64, key: &[u8]) -> Seen {
+        let line = control_line(settled.words);
+        for slot in settled.matching {
+            let fps = line[group::FINGERPRINTS].load(Ordering::Relaxed);
+            if group::byte(fps, slot) != group::fingerprint(hash) {
+                continue;
+            }
+            // A mark of something spilled makes a length longer than any slot.
+            let lengths = lengths_of(line, slot);
+            let (key_len, value_len) = (usize::from(lengths.key), usize::from(lengths.value));
+            let slot_words = slot_of(&self.geometry, settled.words, slot);
+            prefetch(&slot_words[slot_words.len() - 1]);
+            if key_len != key.len()
+                || key_len + value_len > self.geometry.payload()
+                || !key_is(slot_words, key)
+            {
+                return Seen::Unsure;
+            }
+            let place = Place { slot, ..settled.here.place };
+            return Seen::Here(Mark { place, ..settled.here });
+        }
+        settled.free.map_or(Seen::Unsure, Seen::Absent)
     }
 
     /// The group of a mark.
@@ -158,35 +196,63 @@ impl Table {
 }
 
 impl Writer {
-    /// Where an entry that its slot [holds whole](Table::holds_whole) can be
-    /// written at once.
+    /// Where the search for the hash of a key ends that is going to be inserted, if
+    /// that is simple to say.
     #[inline(always)]
-    pub(crate) fn mark_for_insert(&self, generation: u64, hash: u64, key: &[u8]) -> Option<Mark> {
-        let (Seen::Here(mark) | Seen::Absent(mark)) = self.table.see(hash, key) else {
+    pub(crate) fn settle(&self, generation: u64, hash: u64) -> Option<Settled<'_>> {
+        let settled = self.table.settle(hash)?;
+        let sure = settled.free.is_some_and(|free| {
+            self.has_room(free)
+                && self.is_writable(free, generation)
+                && (free.place.page == settled.here.place.page
+                    || self.is_writable(settled.here, generation))
+        });
+        Some(Settled { sure, ..settled })
+    }
+
+    /// Where an entry that its slot [holds whole](Table::holds_whole) can be
+    /// written at once, in the group where the search for its hash ends.
+    #[inline(always)]
+    pub(crate) fn mark_for_insert(
+        &self,
+        settled: &Settled<'_>,
+        generation: u64,
+        hash: u64,
+        key: &[u8],
+    ) -> Option<Mark> {
+        let (Seen::Here(mark) | Seen::Absent(mark)) = self.table.see(settled, hash, key) else {
             return None;
         };
-        let descriptor = self.table.descriptor(mark.place.descriptor);
-        let has_room = mark.change != Change::Fill || {
-            let info = descriptor.info();
+        let sure = settled.sure || self.has_room(mark) && self.is_writable(mark, generation);
+        sure.then_some(mark)
+    }
+
+    /// Whether the segment has room for what is done to a slot.
+    #[inline(always)]
+    fn has_room(&self, mark: Mark) -> bool {
+        mark.change != Change::Fill || {
+            let info = self.table.descriptor(mark.place.descriptor).info();
             let groups = usize::from(info.pages) * self.table.geometry.groups_per_page;
             usize::from(info.used) + usize::from(info.tombstones) < groups * 7
-        };
-        (has_room && descriptor.is_writable(mark.place.page, generation)).then_some(mark)
+        }
+    }
+
+    /// Whether the page of a slot may be changed in place.
+    #[inline(always)]
+    fn is_writable(&self, mark: Mark, generation: u64) -> bool {
+        self.table.descriptor(mark.place.descriptor).is_writable(mark.place.page, generation)
     }
 
     /// Where an entry can be erased at once.
     #[inline(always)]
     pub(crate) fn mark_for_remove(&self, generation: u64, hash: u64, key: &[u8]) -> Removal {
-        match self.table.see(hash, key) {
-            Seen::Here(mark) => {
-                let descriptor = self.table.descriptor(mark.place.descriptor);
-                match descriptor.is_writable(mark.place.page, generation) {
-                    true => Removal::Here(mark),
-                    false => Removal::Unsure,
-                }
-            }
+        let Some(settled) = self.table.settle(hash) else {
+            return Removal::Unsure;
+        };
+        match self.table.see(&settled, hash, key) {
+            Seen::Here(mark) if self.is_writable(mark, generation) => Removal::Here(mark),
             Seen::Absent(_) => Removal::Absent,
-            Seen::Unsure => Removal::Unsure,
+            Seen::Here(_) | Seen::Unsure => Removal::Unsure,
         }
     }
 

@@ -11,6 +11,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
+use super::marks::mark;
 use crate::error::{Error, Result};
 use crate::format::BLOCK;
 use crate::format::group::{Address, Geometry, Lengths, Shape};
@@ -260,8 +261,13 @@ impl Store {
 
     pub(super) fn insert_hashed(&mut self, hash: u64, key: &[u8], value: &[u8]) -> Result<()> {
         let whole = self.writer.table.holds_whole(key, value);
-        let mark = self.writer.mark_for_insert(self.ws.generation, hash, key).filter(|_| whole);
+        let (mark, sure) = if whole { mark(self, hash, key) } else { (None, false) };
+        let needs = |store: &Store| (store.writer.table.route(hash), store.ws.pool.dirty());
+        let before = sure.then(|| needs(self));
         let ready = self.writer.prepare_insert(&mut self.ws, hash, key, &*self.log)?;
+        if let Some((segment, dirty)) = before {
+            assert_eq!((segment?, dirty), (needs(self).0?, needs(self).1), "it was sure");
+        }
         let (Ready::Overwrite(place) | Ready::Reuse(place) | Ready::Fill(place)) = ready;
         if let Some(mark) = mark {
             assert_eq!(mark.place(), place, "both ways to a slot lead to the same one");

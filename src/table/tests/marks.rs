@@ -6,13 +6,25 @@
 //! simple, and none where any one thing is not, however simple the rest; and
 //! that lengths of all kinds are written alike.
 
-use crate::table::read::mark::Removal;
+use crate::table::read::mark::{Mark, Removal};
 
 use super::harness::{Model, Setup, Store};
 
+/// The mark of a key that is to be inserted, and whether that was sure before the
+/// key was looked up.
+pub(super) fn mark(store: &Store, hash: u64, key: &[u8]) -> (Option<Mark>, bool) {
+    let generation = store.ws.generation;
+    match store.writer.settle(generation, hash) {
+        Some(settled) => {
+            let mark = store.writer.mark_for_insert(&settled, generation, hash, key);
+            (mark, settled.is_sure())
+        }
+        None => (None, false),
+    }
+}
+
 fn has_mark(store: &Store, key: &[u8]) -> bool {
-    let hash = store.writer.hash(key);
-    store.writer.mark_for_insert(store.ws.generation, hash, key).is_some()
+    mark(store, store.writer.hash(key), key).0.is_some()
 }
 
 fn removal(store: &Store, key: &[u8]) -> &'static str {
@@ -30,6 +42,23 @@ fn what_is_simple_has_a_mark() {
     store.insert(b"first", b"makes a page").unwrap();
     assert!(has_mark(&store, b"first") && has_mark(&store, b"second"));
     assert_eq!((removal(&store, b"first"), removal(&store, b"second")), ("here", "absent"));
+}
+
+#[test]
+fn a_place_is_sure_before_the_key_is_looked_up_if_its_page_may_be_changed_now() {
+    let mut store = Store::new(Setup::new(56));
+    store.insert(b"first", b"makes a page").unwrap();
+    store.insert(b"spilled", &[1; 100]).unwrap();
+    let is_sure = |store: &Store, key: &[u8]| mark(store, store.writer.hash(key), key).1;
+    // The second is not simple after all, and can be written all the same.
+    for key in [&b"first"[..], b"spilled", b"new"] {
+        assert!(is_sure(&store, key));
+    }
+    assert!(!has_mark(&store, b"spilled"));
+    store.ws.generation += 1;
+    for key in [&b"first"[..], b"spilled", b"new"] {
+        assert!(!is_sure(&store, key));
+    }
 }
 
 #[test]
@@ -95,19 +124,23 @@ fn keys_that_only_look_alike_have_no_mark() {
 fn no_mark_is_found_where_room_must_be_made() {
     let mut store = Store::new(Setup::new(56));
     let mut model = Model::new();
-    let (mut found, mut refused) = (0, 0);
+    let (mut found, mut refused, mut sure) = (0, 0, 0);
     for i in 0..3000u64 {
         let key = i.to_le_bytes();
         let (marks, segments) = (store.marks, store.writer.totals);
+        let was_sure = mark(&store, store.writer.hash(&key), &key).1;
         store.insert(&key, &[7; 40]).unwrap();
         model.insert(key.to_vec(), vec![7; 40]);
         if segments.slots != store.writer.totals.slots {
             assert_eq!(store.marks, marks, "room was made for a key with a mark");
+            assert!(!was_sure, "room was made for a key that was sure to have some");
             refused += 1;
         } else {
             found += store.marks - marks;
+            sure += usize::from(was_sure);
         }
     }
+    assert!(sure > 2500, "{sure}");
     assert!(refused > 10 && found > 2900 - refused, "{refused} and {found}");
     store.check(&model);
 }
