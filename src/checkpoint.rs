@@ -137,8 +137,15 @@ pub(crate) fn keep_away(store: &Store) -> Result<Away<'_>> {
 }
 
 /// A poisoned store writes nothing: that is said to whoever waits for it, too.
+/// It may have been poisoned since the checkpoint was asked for, by a sync of the
+/// log, and nobody would ask again.
 fn check_poison(store: &Store) -> Result<()> {
-    store.poison.check().inspect_err(|error| store.snapshots.fail(error))
+    let outcome = store.poison.check();
+    if let Err(error) = &outcome {
+        store.snapshots.fail(error);
+        store.signals.ended(&outcome, 0);
+    }
+    outcome
 }
 
 /// Writes the state that waits for it first, if there is one: runs its
@@ -449,7 +456,9 @@ impl Checkpoint<'_> {
 pub(crate) fn keep(store: &Store) {
     while let Some(request) = store.signals.next_request() {
         if store.poison.is_set() || store.is_closed() {
-            store.signals.ended(&check_poison(store), 0);
+            if check_poison(store).is_ok() {
+                store.signals.ended(&Ok(()), 0);
+            }
             continue;
         }
         // Whoever waits for it learns of a failure; nobody else has to.
