@@ -157,7 +157,8 @@ fn run_next(store: &Store) -> Option<Result<u64>> {
     let began = Instant::now();
     let state = store.next_frozen()?;
     let generation = state.generation;
-    let outcome = run(Checkpoint { store, state });
+    let mut checkpoint = Checkpoint { store, state };
+    let outcome = run(&mut checkpoint);
     if outcome.is_ok() {
         store.signals.checkpointed(began);
     }
@@ -167,11 +168,14 @@ fn run_next(store: &Store) -> Option<Result<u64>> {
     if outcome.is_ok() {
         // Log files may have been let go, and blocks of the tables.
         store.space.ask();
+        if !checkpoint.state.last {
+            checkpoint.give_back_tails();
+        }
     }
     Some(outcome.map(|()| generation))
 }
 
-fn run(mut checkpoint: Checkpoint<'_>) -> Result<()> {
+fn run(checkpoint: &mut Checkpoint<'_>) -> Result<()> {
     if let Err(error) = checkpoint.write_tables() {
         checkpoint.give_up(&error);
         return Err(error);
@@ -182,11 +186,7 @@ fn run(mut checkpoint: Checkpoint<'_>) -> Result<()> {
         return Err(error);
     }
     let finished = checkpoint.finish();
-    finished.inspect_err(|error| checkpoint.store.snapshots.fail(error))?;
-    if !checkpoint.state.last {
-        checkpoint.give_back_tails();
-    }
-    Ok(())
+    finished.inspect_err(|error| checkpoint.store.snapshots.fail(error))
 }
 
 /// After the last checkpoint: table files end where they are no longer used.
@@ -390,12 +390,16 @@ impl Checkpoint<'_> {
     }
 
     /// Gives the free ends of table files back, where that is worth it. A
-    /// failure is no reason to fail: it costs nothing but space.
+    /// failure is no reason to fail: it costs nothing but space. What is left
+    /// where somebody wants the next checkpoint that one gives back, or the
+    /// upkeep thread.
     fn give_back_tails(&self) {
+        let mut go_on = || !self.store.signals.is_wanted();
         for portion in &self.state.portions {
-            let _ = tails::give_back_unknown(self.store, portion.id);
+            let _ = tails::give_back_unknown(self.store, portion.id, &mut go_on);
             if portion.dirty {
-                let _ = tails::give_back_tail(self.store, portion.id, worth_giving_back);
+                let worth = worth_giving_back;
+                let _ = tails::give_back_tail(self.store, portion.id, worth, &mut go_on);
             }
         }
     }

@@ -234,6 +234,12 @@ impl Signals {
         self.changed.notify_all();
     }
 
+    /// Whether there is something to do, or a reason to stop.
+    pub(crate) fn is_wanted(&self) -> bool {
+        let state = self.state();
+        state.wanted || state.waiting || state.stop
+    }
+
     /// Sleeps until there is something to do; `None` says to stop.
     pub(crate) fn next_request(&self) -> Option<Request> {
         let mut state = self.state();
