@@ -391,10 +391,11 @@ impl Checkpoint<'_> {
 
     /// Gives the free ends of table files back, where that is worth it. A
     /// failure is no reason to fail: it costs nothing but space. What is left
-    /// where somebody wants the next checkpoint that one gives back, or the
-    /// upkeep thread.
+    /// where somebody wants the next checkpoint, or none, that one gives back, or
+    /// the upkeep thread.
     fn give_back_tails(&self) {
-        let mut go_on = || !self.store.signals.is_wanted();
+        let is_away = || self.store.away.load(Ordering::Relaxed) > 0;
+        let mut go_on = || !self.store.signals.is_wanted() && !is_away();
         for portion in &self.state.portions {
             let _ = tails::give_back_unknown(self.store, portion.id, &mut go_on);
             if portion.dirty {
