@@ -137,8 +137,15 @@ pub(crate) fn keep_away(store: &Store) -> Result<Away<'_>> {
 }
 
 /// A poisoned store writes nothing: that is said to whoever waits for it, too.
+/// It may have been poisoned since the checkpoint was asked for, by a sync of the
+/// log, and nobody would ask again.
 fn check_poison(store: &Store) -> Result<()> {
-    store.poison.check().inspect_err(|error| store.snapshots.fail(error))
+    let outcome = store.poison.check();
+    if let Err(error) = &outcome {
+        store.snapshots.fail(error);
+        store.signals.ended(&outcome, 0);
+    }
+    outcome
 }
 
 /// Writes the state that waits for it first, if there is one: runs its
@@ -150,7 +157,8 @@ fn run_next(store: &Store) -> Option<Result<u64>> {
     let began = Instant::now();
     let state = store.next_frozen()?;
     let generation = state.generation;
-    let outcome = run(Checkpoint { store, state });
+    let mut checkpoint = Checkpoint { store, state };
+    let outcome = run(&mut checkpoint);
     if outcome.is_ok() {
         store.signals.checkpointed(began);
     }
@@ -160,11 +168,14 @@ fn run_next(store: &Store) -> Option<Result<u64>> {
     if outcome.is_ok() {
         // Log files may have been let go, and blocks of the tables.
         store.space.ask();
+        if !checkpoint.state.last {
+            checkpoint.give_back_tails();
+        }
     }
     Some(outcome.map(|()| generation))
 }
 
-fn run(mut checkpoint: Checkpoint<'_>) -> Result<()> {
+fn run(checkpoint: &mut Checkpoint<'_>) -> Result<()> {
     if let Err(error) = checkpoint.write_tables() {
         checkpoint.give_up(&error);
         return Err(error);
@@ -175,11 +186,7 @@ fn run(mut checkpoint: Checkpoint<'_>) -> Result<()> {
         return Err(error);
     }
     let finished = checkpoint.finish();
-    finished.inspect_err(|error| checkpoint.store.snapshots.fail(error))?;
-    if !checkpoint.state.last {
-        checkpoint.give_back_tails();
-    }
-    Ok(())
+    finished.inspect_err(|error| checkpoint.store.snapshots.fail(error))
 }
 
 /// After the last checkpoint: table files end where they are no longer used.
@@ -383,12 +390,17 @@ impl Checkpoint<'_> {
     }
 
     /// Gives the free ends of table files back, where that is worth it. A
-    /// failure is no reason to fail: it costs nothing but space.
+    /// failure is no reason to fail: it costs nothing but space. What is left
+    /// where somebody wants the next checkpoint, or none, that one gives back, or
+    /// the upkeep thread.
     fn give_back_tails(&self) {
+        let is_away = || self.store.away.load(Ordering::Relaxed) > 0;
+        let mut go_on = || !self.store.signals.is_wanted() && !is_away();
         for portion in &self.state.portions {
-            let _ = tails::give_back_unknown(self.store, portion.id);
+            let _ = tails::give_back_unknown(self.store, portion.id, &mut go_on);
             if portion.dirty {
-                let _ = tails::give_back_tail(self.store, portion.id, worth_giving_back);
+                let worth = worth_giving_back;
+                let _ = tails::give_back_tail(self.store, portion.id, worth, &mut go_on);
             }
         }
     }
@@ -449,7 +461,9 @@ impl Checkpoint<'_> {
 pub(crate) fn keep(store: &Store) {
     while let Some(request) = store.signals.next_request() {
         if store.poison.is_set() || store.is_closed() {
-            store.signals.ended(&check_poison(store), 0);
+            if check_poison(store).is_ok() {
+                store.signals.ended(&Ok(()), 0);
+            }
             continue;
         }
         // Whoever waits for it learns of a failure; nobody else has to.

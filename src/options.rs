@@ -76,6 +76,8 @@ impl Default for Options {
 
 /// The smallest write buffer: room for the largest single step, several times.
 pub(crate) const MIN_WRITE_BUFFER: usize = 1 << 20;
+/// The largest one: page words can tell some more frames apart than it has.
+const MAX_WRITE_BUFFER: u64 = 1 << 40;
 
 impl Options {
     /// The defaults.
@@ -99,7 +101,7 @@ impl Options {
     /// 64 MiB of it ahead of use.
     ///
     /// Larger: fewer checkpoints, each page written less often. Smaller: less
-    /// memory, and writers wait sooner for the disk. At least 1 MiB. It is large
+    /// memory, and writers wait sooner for the disk. 1 MiB to 1 TiB. It is large
     /// enough as long as [`Stats::waits`](crate::Stats::waits) stays 0 under the
     /// usual load; else double it.
     pub fn write_buffer(mut self, bytes: usize) -> Options {
@@ -163,8 +165,9 @@ impl Options {
     /// Refuses settings out of their range.
     pub(crate) fn check(&self) -> Result<()> {
         check_payload(self.payload)?;
-        if self.write_buffer.is_some_and(|bytes| bytes < MIN_WRITE_BUFFER) {
-            return Err(Error::invalid("the write buffer must be at least 1 MiB"));
+        let sizes = MIN_WRITE_BUFFER as u64..=MAX_WRITE_BUFFER;
+        if self.write_buffer.is_some_and(|bytes| !sizes.contains(&(bytes as u64))) {
+            return Err(Error::invalid("the write buffer must be 1 MiB to 1 TiB"));
         }
         if !(1 << 20..=64 << 20).contains(&self.max_log_file)
             || !self.max_log_file.is_multiple_of(4096)

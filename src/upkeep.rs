@@ -160,7 +160,8 @@ impl Upkeep {
             outcomes.push(self.shrink(store, id).err());
             outcomes.push(self.move_down(store, id, refused).err());
             let worth = if refused { |_| 1 } else { worth_giving_back };
-            outcomes.push(give_back_tail(store, id, worth).err());
+            let mut go_on = || self.goes_on(store);
+            outcomes.push(give_back_tail(store, id, worth, &mut go_on).err());
         }
         outcomes
     }
@@ -248,13 +249,16 @@ impl Upkeep {
     /// A pass over a table, which may take long: garbage in the log is looked
     /// at in between.
     fn pass(&mut self, store: &Store, what: Pass) -> Result<usize> {
-        pass(store, what, &mut |_| {
-            if store.space.wants_look() {
-                // If it fails, the next look meets the same.
-                let _ = clean(&mut self.cleaner, store);
-            }
-            !store.space.is_stopped()
-        })
+        pass(store, what, &mut |_| self.goes_on(store))
+    }
+
+    /// Whether something long is to go on; looks at the log, if that is due.
+    fn goes_on(&mut self, store: &Store) -> bool {
+        if store.space.wants_look() {
+            // If it fails, the next look meets the same.
+            let _ = clean(&mut self.cleaner, store);
+        }
+        !store.space.is_stopped()
     }
 }
 

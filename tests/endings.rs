@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use swissdb::{Db, Error, Options};
 
-use crate::support::{TestStore, assert_clean, key, value};
+use crate::support::{TestStore, assert_clean, files_below, key, value};
 
 /// The length of the default table's file, and the bytes it takes on the device.
 fn file(directory: &std::path::Path) -> (u64, u64) {
@@ -104,4 +104,24 @@ fn a_store_that_others_still_read_is_punched_and_not_cut_off() {
     assert_clean(&db);
     db.close().expect("close");
     assert!(file(directory.path()).0 <= 32 * 4096);
+}
+
+/// A thread that reads keeps log files from being recycled, those of other stores
+/// too. They used to stay behind when the store was closed just then.
+#[test]
+fn a_closed_store_leaves_no_log_file_behind_that_somebody_held() {
+    let other = Db::in_memory().expect("another store");
+    other.insert("long", value(1, 1_000)).expect("insert");
+    let mut store = TestStore::on_disk(Options::new().max_log_file(1 << 20));
+    for i in 0..5_000 {
+        store.insert(key(i % 8), value(i, 1_000)).expect("insert");
+    }
+    let read = other.get_with("long", |_| store.close()).expect("get_with");
+    assert!(read.is_some(), "the value is there");
+    let files = files_below(&store.path().join("log"));
+    let sizes: Vec<usize> = files.values().map(Vec::len).collect();
+    assert!(sizes.len() <= 2, "log files of these sizes are left: {sizes:?}");
+    store.open();
+    assert_clean(&store);
+    assert_eq!(store.get(key(7)).expect("get").as_deref(), Some(&value(4_999, 1_000)[..]));
 }

@@ -2,6 +2,7 @@
 //! nothing, and leaves a store that goes on working.
 
 use std::fs;
+use std::time::Duration;
 
 use swissdb::{Batch, Db, Error, MAX_KEY_LENGTH, MAX_VALUE_LENGTH, Options, TableOptions};
 
@@ -115,7 +116,8 @@ fn settings_out_of_range_are_refused() {
         let error = message(Options::new().payload(payload).in_memory());
         assert!(error.contains("payload"), "{error}");
     }
-    for bytes in [0, 4096, (1 << 20) - 1] {
+    // The largest of these overflowed, and was memory for a thousand pages then.
+    for bytes in [0, 4096, (1 << 20) - 1, (1 << 40) + 1, 1 << 63, usize::MAX] {
         let error = message(Options::new().write_buffer(bytes).in_memory());
         assert!(error.contains("write buffer"), "{error}");
     }
@@ -127,6 +129,20 @@ fn settings_out_of_range_are_refused() {
     let result = store.create_table("t", &TableOptions::new().payload(20));
     assert!(matches!(result, Err(Error::InvalidArgument { .. })));
     assert_eq!(store.tables().expect("tables"), ["default"]);
+}
+
+/// What means never, or at once: the clock does not go that far.
+#[test]
+fn a_sync_interval_may_have_any_length() {
+    for interval in [Duration::ZERO, Duration::from_nanos(1), Duration::MAX] {
+        let mut store = TestStore::on_disk(Options::new().sync_interval(interval));
+        store.insert("a", "1").expect("insert");
+        store.insert("b", "2").expect("insert");
+        store.sync().expect("sync");
+        store.remove("b").expect("remove");
+        store.reopen();
+        assert_holds(&store, &Model::from([(b"a".to_vec(), b"1".to_vec())]));
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@
 //! in the log; counters that many threads raise beside checkpoints, snapshots
 //! and growth, whose sums have to come out.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
@@ -164,6 +165,20 @@ fn swaps_that_are_impossible_are_refused_as_other_writes_are() {
     db.close().unwrap();
     let swap = other.compare_and_swap("a", None, Some(b"b"));
     assert!(matches!(swap, Err(Error::Closed { .. })), "{swap:?}");
+}
+
+#[test]
+fn a_function_that_panics_or_gives_too_much_leaves_all_as_it_was() {
+    let db = Db::in_memory().unwrap();
+    db.insert("a", "1").unwrap();
+    let panics = || db.update("a", |_| -> Option<&str> { panic!("of the caller's own") });
+    assert!(catch_unwind(AssertUnwindSafe(panics)).is_err());
+    // Zeroed memory that nobody touches costs nothing.
+    let long = vec![0; swissdb::MAX_VALUE_LENGTH + 1];
+    let refused = db.update("a", |_| Some(&long)).map(drop);
+    assert!(matches!(refused, Err(Error::ValueTooLong { .. })), "{refused:?}");
+    assert_eq!(db.get("a").unwrap().as_deref(), Some(&b"1"[..]));
+    assert!(db.compare_and_swap("a", Some(b"1"), Some(b"2")).unwrap());
 }
 
 #[test]

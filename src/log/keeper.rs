@@ -31,6 +31,9 @@ use super::{Log, WINDOW, lock, wait, wait_for};
 use crate::error::{Error, Result};
 use crate::storage::Map;
 
+/// The longest interval, for the clock has to go as far: more than a century.
+const LONGEST: Duration = Duration::from_secs(u32::MAX as u64);
+
 /// What the keeper is asked to do.
 pub(super) struct Work {
     stop: bool,
@@ -78,9 +81,9 @@ impl Log {
     pub(crate) fn keep(&self, interval: Duration) {
         {
             let mut work = lock(&self.work);
-            work.interval = interval;
+            work.interval = interval.min(LONGEST);
             if self.hot.dirty.load(Relaxed) {
-                work.due = Some(Instant::now() + interval);
+                work.due = Some(Instant::now() + work.interval);
             }
         }
         loop {

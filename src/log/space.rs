@@ -16,7 +16,9 @@
 //! ```
 //!
 //! What waits depends on nobody coming by: [`Log::tidy_now`] moves it one step
-//! on, and is called in the background.
+//! on, and is called in the background. When the log is closed nothing is
+//! recycled any more: then what waits loses its name at once, and the rest of it
+//! when the last reader is done.
 //!
 //! # Why trimming is safe
 //!
@@ -163,12 +165,15 @@ impl Log {
     }
 
     /// Removes all files that hold nothing, at the end; also the one that is
-    /// prepared, which nobody is going to need.
+    /// prepared, which nobody is going to need, and those that readers hold, of
+    /// this store or of another one of the process: they need no name to read on.
     pub(super) fn remove_spares(&self) {
         let mut next = lock(&self.next);
         if let Some(ready) = next.ready.take() {
             next.spares.push(ready.spare());
         }
+        let retired = std::mem::take(&mut next.retired);
+        next.spares.extend(retired.into_iter().map(|(_, spare)| spare));
         drop(next);
         self.drop_spares();
     }

@@ -234,6 +234,12 @@ impl Signals {
         self.changed.notify_all();
     }
 
+    /// Whether there is something to do, or a reason to stop.
+    pub(crate) fn is_wanted(&self) -> bool {
+        let state = self.state();
+        state.wanted || state.waiting || state.stop
+    }
+
     /// Sleeps until there is something to do; `None` says to stop.
     pub(crate) fn next_request(&self) -> Option<Request> {
         let mut state = self.state();
@@ -285,7 +291,12 @@ impl Signals {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::checkpoint::checkpoint;
+    use crate::options::Options;
+    use crate::storage::memory::Memory;
 
     #[test]
     fn what_is_owed_is_paid_in_pauses_and_nobody_asks_for_a_checkpoint() {
@@ -326,5 +337,31 @@ mod tests {
         let before = signals.request();
         signals.ended(&Err(Error::ReadOnly), 4);
         assert!(signals.wait_for_room(before).is_err());
+    }
+    /// A sync of the log that failed between the request and the checkpoint used
+    /// to leave the writer asleep for ever.
+    #[test]
+    fn a_store_that_is_poisoned_on_the_way_to_a_checkpoint_leaves_nobody_asleep() {
+        let store = crate::recovery::open(Arc::new(Memory::new()), &Options::new()).unwrap();
+        let signals = &store.signals;
+        signals.set_dirty(signals.limit());
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| signals.throttle());
+            // What the background does, step by step.
+            assert!(matches!(signals.next_request(), Some(Request::Checkpoint)));
+            store.poison.set(&"a sync failed");
+            assert!(matches!(checkpoint(&store, false), Err(Error::Poisoned { .. })));
+            let start = Instant::now();
+            while !waiting.is_finished() {
+                if start.elapsed() > Duration::from_secs(60) {
+                    signals.stop();
+                    panic!("nobody has told the writer");
+                }
+                std::thread::yield_now();
+            }
+            // There is room now, for nothing is written any more.
+            waiting.join().unwrap().unwrap();
+            assert!(matches!(store.check_writable(), Err(Error::Poisoned { .. })));
+        });
     }
 }

@@ -26,7 +26,7 @@ pub(crate) const LONGEST_WAIT: Duration = Duration::from_millis(100);
 /// do if all files were alike.
 const PRICE: u64 = 3;
 
-/// Log files that may be ended before somebody has to look.
+/// Log files that are ended before somebody has to look.
 const LOOK_AFTER: u32 = 4;
 
 /// How long a removal on a full device waits for room.
@@ -109,7 +109,7 @@ impl SpaceSignals {
         let late = {
             let mut state = self.state();
             state.ended += 1;
-            state.ended > LOOK_AFTER
+            state.ended >= LOOK_AFTER
         };
         if late {
             self.set_behind(Behind::Look, true);
@@ -305,7 +305,7 @@ mod tests {
     #[test]
     fn writes_wait_where_nobody_has_looked_since_several_files_were_ended() {
         let space = SpaceSignals::default();
-        (0..LOOK_AFTER).for_each(|_| space.ended_file());
+        (1..LOOK_AFTER).for_each(|_| space.ended_file());
         space.pay(1000);
         assert_eq!(space.waits.load(Ordering::Relaxed), 0);
         space.ended_file();

@@ -195,6 +195,8 @@ impl Flat {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::table::layout::DirectoryWord;
 
@@ -270,5 +272,104 @@ mod tests {
         for i in 0..segments {
             assert_eq!(found(&flat, u64::from(i) << 57), Some(100 + i));
         }
+    }
+    /// Segments by their prefixes, those of some directory pages not loaded.
+    struct Directory {
+        flat: Flat,
+        leaves: BTreeMap<u32, Leaf>,
+        /// By the first three bits.
+        loaded: [bool; 8],
+        made: u32,
+    }
+
+    impl Directory {
+        /// One without an entry, as after clearing.
+        fn clear(&mut self) {
+            self.flat.forget();
+            (self.leaves, self.loaded) = (BTreeMap::new(), [true; 8]);
+            self.put(&[(0, 0)]);
+        }
+
+        /// One as it is when the table is opened: a segment a page.
+        fn open(&mut self) {
+            self.flat.forget();
+            self.leaves = (0..8).map(|page| (page << 29, leaf(page << 29, 3, page + 1))).collect();
+            self.loaded = [false; 8];
+            self.flat.store(&[], |_| None);
+        }
+
+        fn of(&self, hash: u64) -> Leaf {
+            *self.leaves.range(..=(hash >> 32) as u32).next_back().unwrap().1
+        }
+
+        /// Loads the page of a hash, if it is not.
+        fn load(&mut self, hash: u64) {
+            let page = (hash >> 61) as u32;
+            if !std::mem::replace(&mut self.loaded[page as usize], true) {
+                self.store(&[self.of(hash)]);
+            }
+        }
+
+        /// Puts new segments in the place of those that they cover.
+        fn put(&mut self, new: &[(u32, u8)]) {
+            let mut leaves = Vec::new();
+            for (prefix, depth) in new {
+                let last = prefix | (u64::from(u32::MAX) >> depth) as u32;
+                self.leaves.retain(|other, _| !(prefix..=&last).contains(&other));
+                self.made += 1;
+                leaves.push(leaf(*prefix, *depth, self.made));
+            }
+            self.leaves.extend(leaves.iter().map(|leaf| (leaf.prefix, *leaf)));
+            self.store(&leaves);
+        }
+
+        fn store(&self, leaves: &[Leaf]) {
+            let loaded = |hash: u64| self.loaded[(hash >> 61) as usize].then(|| self.of(hash).word);
+            self.flat.store(leaves, loaded);
+        }
+
+        fn check(&self, hash: u64) {
+            let leaf = self.of(hash);
+            let there = self.loaded[(hash >> 61) as usize] && leaf.depth <= self.flat.depth();
+            let expected = there.then_some(leaf.word.descriptor);
+            assert_eq!(found(&self.flat, hash), expected, "{hash:016x}, {leaf:?}");
+        }
+    }
+
+    #[test]
+    fn whatever_becomes_of_segments_each_hash_leads_to_its_own_or_nowhere() {
+        let mut random = 1u64;
+        let mut next = move || {
+            random = random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+            random ^ random >> 33
+        };
+        let (flat, leaves) = (Flat::new().unwrap(), BTreeMap::new());
+        let mut directory = Directory { flat, leaves, loaded: [true; 8], made: 100 };
+        directory.clear();
+        let rounds = if cfg!(miri) { 300 } else { 20_000 };
+        for round in 0..rounds {
+            // Often low in the table, so that there are long prefixes, and few.
+            let low = next() % 3 == 0;
+            let hash = if low { next() >> (next() % 40) } else { next() };
+            directory.load(hash);
+            let Leaf { prefix, depth, .. } = directory.of(hash);
+            let half = 1u32.checked_shl(31 - u32::from(depth.min(31))).unwrap_or(0);
+            match next() % 1_000 {
+                0 if round % 2 == 0 => directory.clear(),
+                0 => directory.open(),
+                // Two halves, or one whole of whatever the other half is made of.
+                1..600 if depth < 14 => {
+                    directory.put(&[(prefix, depth + 1), (prefix | half, depth + 1)]);
+                }
+                600..800 if depth > 3 => {
+                    let bit = 1u32 << (32 - u32::from(depth));
+                    directory.put(&[(prefix & !bit, depth - 1)]);
+                }
+                _ => directory.put(&[(prefix, depth)]),
+            }
+            directory.check(hash);
+            directory.check(hash ^ next() >> (next() % 40));
+        }
+        assert!(directory.flat.depth() > 6, "{}", directory.flat.depth());
     }
 }

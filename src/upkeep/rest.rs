@@ -112,7 +112,8 @@ fn come_to_rest(store: &Store, commit: u64) -> Result<()> {
     outcome = outcome.and(store.log.shrink_reserve());
     store.log.tidy_now();
     for id in tables(store)? {
-        let given = give_back_tail(store, id, |allocated| (allocated / 64).max(FEW / 4));
+        let worth = |allocated: u32| (allocated / 64).max(FEW / 4);
+        let given = give_back_tail(store, id, worth, &mut || alone());
         outcome = outcome.and(given);
     }
     outcome
