@@ -338,6 +338,7 @@ mod tests {
         signals.ended(&Err(Error::ReadOnly), 4);
         assert!(signals.wait_for_room(before).is_err());
     }
+
     /// A sync of the log that failed between the request and the checkpoint used
     /// to leave the writer asleep for ever.
     #[test]

@@ -273,6 +273,7 @@ mod tests {
             assert_eq!(found(&flat, u64::from(i) << 57), Some(100 + i));
         }
     }
+
     /// Segments by their prefixes, those of some directory pages not loaded.
     struct Directory {
         flat: Flat,
