@@ -374,6 +374,9 @@ impl Log {
         file.sync().map_err(|error| self.failed("sync", TEMPORARY, error))?;
         let map = file.map(size, true);
         let map = map.map_err(|error| self.refused("map", TEMPORARY, error))?;
+        if self.takes_long_records() {
+            map.want_neighbours();
+        }
         let renamed = self.storage.rename(TEMPORARY, &log_file_name(number));
         renamed.map_err(|error| self.refused("rename", TEMPORARY, error))?;
         self.sync_directory()?;

@@ -140,7 +140,8 @@ impl Map {
             if writable { options.map_raw(file)? } else { options.map_raw_read_only(file)? };
         if bytes > 0 {
             // Advice: where it is not taken, reads bring in neighbours that nobody asked for;
-            // and a store into a page that was never written, as many zeros: 8 MiB, 20 ms.
+            // and a store into a page that was never written, as many zeros: 8 MiB, 20 ms
+            // (`want_neighbours` takes it back).
             let _ = raw.advise(Advice::Random);
         }
         Map::mapped(Owner::File(Arc::new(raw)), bytes, writable)

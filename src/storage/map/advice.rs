@@ -19,6 +19,14 @@ impl Map {
         self.advise(Advice::HugePage, offset, length);
     }
 
+    /// Says that who touches a page of a mapped file will soon want those behind
+    /// it: the system brings in as many at once as it does for reading.
+    pub(crate) fn want_neighbours(&self) {
+        if matches!(self.owner, Owner::File(_)) {
+            self.advise(Advice::Normal, 0, self.len());
+        }
+    }
+
     /// Brings a range of bytes into memory and into the page tables, so that
     /// reading it does not fault. Does what it can and reports nothing.
     pub(crate) fn populate_read(&self, offset: usize, length: usize) {
