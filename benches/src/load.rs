@@ -10,8 +10,9 @@
 //! The lower one has the slowest insert and get in each hundredth of the run, so
 //! that a stall that grows with the data can be seen to grow.
 //!
-//! Beside the table stands how long processors stood still, and what the
-//! ten slowest inserts waited for ([`slow`](crate::slow)).
+//! With `--watch` it is said, too, how long processors stood still, and what the
+//! ten slowest inserts waited for ([`slow`](crate::slow)). That is measured by threads
+//! which others meet: of the last two percentiles only those without it count.
 //!
 //! With fewer processors than threads the slowest times are those of the
 //! scheduler, for any store: give `--readers 0` to see the writer alone.
@@ -50,6 +51,10 @@ pub struct Settings {
     /// Write buffer in MiB [default: the store's own]
     #[arg(long)]
     write_buffer: Option<usize>,
+    /// Watch the processors, and say what the slowest inserts waited for: a thread on each
+    /// that looks at the clock every half a millisecond, which one operation of a thousand meets
+    #[arg(long)]
+    watch: bool,
     /// Where the picture goes
     #[arg(long, default_value = "load.svg")]
     svg: PathBuf,
@@ -148,7 +153,9 @@ pub fn run(settings: &Settings) -> Outcome {
     }
     let Measured { writes, reads, slow, pauses, seconds, stats } = outcome?;
     report(settings, &writes, &reads, seconds, &stats)?;
-    slow::report("load", slow, &pauses)?;
+    if settings.watch {
+        slow::report("load", slow, &pauses)?;
+    }
     plot(&[("inserts", BLUE, &writes), ("gets", RED, &reads)], settings.entries, &settings.svg)?;
     eprintln!("the picture is in {}", settings.svg.display());
     Ok(())
@@ -168,7 +175,7 @@ fn measure(settings: &Settings, path: &Path) -> Outcome<Measured> {
     let (db_ref, inserted_ref, over_ref) = (&db, &inserted, &over);
     let start = Instant::now();
     let (writes, reads, pauses) = std::thread::scope(|scope| {
-        let watch = scope.spawn(|| slow::watch(over_ref));
+        let watch = settings.watch.then(|| scope.spawn(|| slow::watch(over_ref)));
         let readers: Vec<_> = (0..settings.readers)
             .map(|reader| {
                 scope.spawn(move || {
@@ -183,7 +190,8 @@ fn measure(settings: &Settings, path: &Path) -> Outcome<Measured> {
             .into_iter()
             .map(|reader| reader.join().unwrap_or_else(|_| Err("a reader panicked".to_owned())));
         let reads = all.collect::<Result<Vec<_>, String>>();
-        (writes, reads, watch.join().unwrap_or_default())
+        let pauses = watch.map(|watch| watch.join().unwrap_or_default());
+        (writes, reads, pauses.unwrap_or_default())
     });
     let seconds = start.elapsed().as_secs_f64();
     let ((writes, slow), mut sum) = (writes?, Times::new()?);
