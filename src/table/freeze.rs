@@ -87,10 +87,10 @@ pub(crate) struct Captured {
 }
 
 /// A directory page that was handed out, and what became of it.
-struct Progress {
+pub(super) struct Progress {
     record: u32,
     block: BlockRef,
-    frames: Vec<(u32, BlockRef)>,
+    pub(super) frames: Vec<(u32, BlockRef)>,
 }
 
 /// Where an entry of the frozen root comes from.
@@ -118,7 +118,7 @@ pub(crate) struct Frozen {
     root: Vec<(u8, RootSource)>,
     pending: Vec<u32>,
     captured: Vec<Captured>,
-    progress: Vec<Progress>,
+    pub(super) progress: Vec<Progress>,
     /// Blocks that were written, and of which the page was changed or replaced
     /// since, in that generation, so that its frame was let go.
     gone: Vec<(u64, u32)>,

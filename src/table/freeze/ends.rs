@@ -61,8 +61,9 @@ impl Writer {
             }
         }
         let info = *ws.pool.info(frame);
-        if info.block != block.block {
-            // It was let go, and may hold another page now.
+        if (info.owner.table, info.block) != (self.table.id, block.block) {
+            // It was let go, and may hold another page now: also one of another table,
+            // that was read from the block with the same number there.
             return;
         }
         if info.state == State::Superseded {

@@ -4,7 +4,10 @@
 //! live state is right all the time; and no block is lost or owned twice.
 //! Method: changes between any two steps, then the file is opened anew.
 
+use std::collections::HashMap;
+
 use crate::format::mutate::Random;
+use crate::table::frames::{Owner, State};
 
 use super::entries::PAYLOADS;
 use super::harness::{Model, Setup, Store, change, fill};
@@ -243,4 +246,41 @@ fn a_frame_that_was_replaced_is_given_back_when_it_is_written() {
     store.finish(at, &mut |_| ());
     store.reopen().check(&frozen);
     store.check(&model);
+}
+
+/// Blocks have the same numbers in every table, and frames are of all of them.
+#[test]
+fn a_frame_let_go_during_a_checkpoint_may_hold_a_page_of_another_tables_block_of_that_number() {
+    let mut random = Random(35);
+    let (mut store, mut model) = filled(504, 1200, &mut random);
+    let mut others = Vec::new();
+    let frozen = model.clone();
+    store.checkpoint_with(&mut |store| {
+        for _ in 0..60 {
+            change(store, &mut model, &mut random, 1200);
+        }
+        let progress = store.writer.frozen.iter().flat_map(|frozen| &frozen.progress);
+        let written = progress.flat_map(|p| &p.frames).map(|(frame, block)| (*frame, block.block));
+        let is_free = |(frame, _): &(u32, u32)| store.ws.pool.info(*frame).state == State::Free;
+        let mut let_go: HashMap<u32, u32> = written.filter(is_free).collect();
+        let owner = Owner { table: store.writer.table.id + 1, page: 0, descriptor: 0 };
+        let mut taken = Vec::new();
+        while !let_go.is_empty() && taken.len() < 200 {
+            taken.extend(store.ws.take_frame(owner));
+            let last = taken.last().copied().unwrap_or_default();
+            if let Some(block) = let_go.remove(&last) {
+                store.ws.pool.cleaned(last, block);
+                others.push((taken.pop().unwrap(), block));
+            }
+        }
+        taken.into_iter().for_each(|frame| store.ws.pool.retire(&store.ws.epoch, frame));
+    });
+    assert!(!others.is_empty(), "no frame was let go");
+    for (frame, block) in others {
+        let info = store.ws.pool.info(frame);
+        assert_eq!((info.state, info.block), (State::Clean, block));
+        store.ws.pool.retire(&store.ws.epoch, frame);
+    }
+    store.check(&model);
+    store.reopen().check(&frozen);
 }
