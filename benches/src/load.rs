@@ -184,7 +184,7 @@ fn measure(settings: &Settings, path: &Path) -> Outcome<Measured> {
                 })
             })
             .collect();
-        let writes = insert(&db, settings.entries, &inserted);
+        let writes = insert(&db, settings, &inserted);
         over.store(true, Ordering::Relaxed);
         let all = readers
             .into_iter()
@@ -202,17 +202,20 @@ fn measure(settings: &Settings, path: &Path) -> Outcome<Measured> {
 }
 
 /// Inserts all entries; says after each how many there are.
-fn insert(db: &Db, entries: u64, inserted: &AtomicU64) -> Outcome<(Times, Vec<Slow>)> {
-    let (mut times, mut watched) = (Times::new()?, Watched::begin(db));
-    for i in 0..entries {
+fn insert(db: &Db, settings: &Settings, inserted: &AtomicU64) -> Outcome<(Times, Vec<Slow>)> {
+    let mut times = Times::new()?;
+    let mut watched = settings.watch.then(|| Watched::begin(db));
+    for i in 0..settings.entries {
         let (key, value) = (key(1, i), value(2, i));
         let since = Instant::now();
         db.insert(key, value)?;
-        let took = times.add(since, i, entries);
-        watched.note(since, took);
+        let took = times.add(since, i, settings.entries);
+        if let Some(watched) = &mut watched {
+            watched.note(since, took);
+        }
         inserted.store(i + 1, Ordering::Release);
     }
-    Ok((times, watched.end()))
+    Ok((times, watched.map_or_else(Vec::new, Watched::end)))
 }
 
 /// Gets random entries of those inserted so far until it is over.

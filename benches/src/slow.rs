@@ -129,7 +129,7 @@ pub struct Slow {
     /// It waited for the cleaner.
     pub cleaner: f64,
     #[serde(skip)]
-    times: Option<(Instant, Instant)>,
+    times: (Instant, Instant),
 }
 
 /// Looks into the slow operations of the calling thread.
@@ -173,7 +173,7 @@ impl Watched<'_> {
             log_file,
             checkpoint,
             cleaner,
-            times: Some((since, since + took)),
+            times: (since, since + took),
         });
         (self.delayed, self.waited) = (delayed, waited);
     }
@@ -221,12 +221,11 @@ pub fn report(bench: &'static str, mut slow: Vec<Slow>, pauses: &[Pause]) -> cra
     slow.sort_by(|one, other| other.took.total_cmp(&one.took));
     slow.truncate(10);
     for one in &mut slow {
-        if let Some((since, until)) = one.times {
-            let mut still = [0.0; CpuSet::MAX_CPU];
-            let within = |pause: &Pause| ms(pause.within(since, until));
-            pauses.iter().for_each(|pause| still[pause.processor] += within(pause));
-            one.machine = still.into_iter().fold(0.0, f64::max);
-        }
+        let (since, until) = one.times;
+        let mut still = [0.0; CpuSet::MAX_CPU];
+        let within = |pause: &Pause| ms(pause.within(since, until));
+        pauses.iter().for_each(|pause| still[pause.processor] += within(pause));
+        one.machine = still.into_iter().fold(0.0, f64::max);
     }
     eprintln!(
         "{:<22}{:>9}{:>9}{:>11}{:>10}{:>12}{:>9}",

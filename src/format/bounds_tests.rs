@@ -8,9 +8,10 @@
 use super::directory::{DirectoryPage, MAX_DEPTH, MAX_SEGMENT_PAGES, PageRef, SegmentRecord};
 use super::document_tests::document::{Row, body, table, tables};
 use super::group::{self, Geometry, Lengths, SPILLED};
-use super::header::{Header, MAX_FILE_BLOCKS, Run, TableState};
+use super::header::tests::sample;
+use super::header::{DEFAULT_TABLE, Header, MAX_FILE_BLOCKS};
 use super::record::{
-    LOG_START, LogFileHeader, MAX_LOG_FILE, MAX_RECORD, OP_HEADER, Op, OpKind, Ops, Position,
+    LOG_START, LogFileHeader, MAX_LOG_FILE, MAX_RECORD, OP_HEADER, Op, OpKind, Ops,
 };
 use super::*;
 use crate::{MAX_KEY_LENGTH, MAX_VALUE_LENGTH};
@@ -72,30 +73,19 @@ fn cross(rows: &[Row], fault: impl Fn(usize, &[u8]) -> Option<u64>) -> usize {
     crossed
 }
 
+/// The header of the default table: it alone has the id of the next table.
 fn header() -> Header {
-    Header {
-        table_id: 0,
-        payload: 56,
-        hash_id: 1,
-        state: TableState::Live,
-        clean: false,
-        root_depth: 0,
-        name: "default".into(),
-        hash_key: [1, 2],
-        self_test: 3,
-        capacity: 64,
-        used: 4,
-        growth_left: 5,
-        segments: 1,
-        generation: 6,
-        log: Position { file: 7, salt: 8, offset: 4104, commit: 9 },
-        root: Run { block: 10, blocks: 1, crc: 11 },
-        live_count: 0,
-        free_map: Run { block: 12, blocks: 1, crc: 13 },
-        file_blocks: 128,
-        next_table_id: 1,
-        clears: 0,
-    }
+    Header { table_id: 0, name: DEFAULT_TABLE.into(), next_table_id: 1, ..sample() }
+}
+
+/// `sound` with `field` at an offset, under a renewed checksum over the first
+/// `covered` bytes, which stands behind them.
+fn resealed<const N: usize>(sound: [u8; N], at: usize, field: &[u8], covered: usize) -> [u8; N] {
+    let mut bytes = sound;
+    put(&mut bytes, at, field);
+    let crc = crc32(&bytes[..covered], 0);
+    put(&mut bytes, covered, &crc.to_le_bytes());
+    bytes
 }
 
 #[test]
@@ -103,20 +93,12 @@ fn the_decoders_refuse_what_lies_just_outside_the_documented_bounds() {
     let sound = header().encode();
     assert!(Header::decode(&sound).is_ok());
     let in_header = |at: usize, wrong: &[u8]| {
-        let mut bytes = sound;
-        put(&mut bytes, at, wrong);
-        let crc = crc32(&bytes[..4092], 0);
-        put(&mut bytes, 4092, &crc.to_le_bytes());
-        Header::decode(&bytes).err().map(|fault| fault.offset)
+        Header::decode(&resealed(sound, at, wrong, 4092)).err().map(|fault| fault.offset)
     };
     let log = LogFileHeader { number: 1, salt: 2, size: 8192 }.encode();
     assert!(LogFileHeader::decode(&log).is_ok());
     let in_log = |at: usize, wrong: &[u8]| {
-        let mut bytes = log;
-        put(&mut bytes, at, wrong);
-        let crc = crc32(&bytes[..32], 0);
-        put(&mut bytes, 32, &crc.to_le_bytes());
-        LogFileHeader::decode(&bytes).err().map(|fault| fault.offset)
+        LogFileHeader::decode(&resealed(log, at, wrong, 32)).err().map(|fault| fault.offset)
     };
     let pages = vec![PageRef { block: 2, crc: 3 }];
     let segment = SegmentRecord { depth: 0, used: 1, tombstones: 0, pages };

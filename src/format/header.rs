@@ -397,4 +397,4 @@ fn decode_name(bytes: &[u8; BLOCK]) -> Result<String, Fault> {
 
 #[cfg(test)]
 #[path = "header_tests.rs"]
-mod tests;
+pub(super) mod tests;

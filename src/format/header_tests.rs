@@ -5,7 +5,7 @@
 use super::*;
 use crate::format::mutate;
 
-fn sample() -> Header {
+pub(in crate::format) fn sample() -> Header {
     Header {
         table_id: 3,
         payload: 56,

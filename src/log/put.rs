@@ -20,8 +20,9 @@
 //! a store into a page that is not in memory fills it with zeros first, with all
 //! that is read ahead, and faults, which for so many pages costs more than a call
 //! (values of 60,000 bytes: the same; of 100,000: a fill 39 µs each, then 30).
-//! With shorter ones the mapping is ahead (10,000: 4 µs, by calls 7). Either way the bytes are in the page cache, where the death of
-//! the process does not reach them.
+//! With shorter ones the mapping is ahead (10,000: 4 µs, by calls 7). Either
+//! way the bytes are in the page cache, where the death of the process does not
+//! reach them.
 //!
 //! # Why readers see what a call has written
 //!

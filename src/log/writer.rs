@@ -90,7 +90,7 @@ pub(crate) struct Appender {
     commit: u64,
     /// The next file, taken in hand.
     pending: Option<Fresh>,
-    /// From this offset on there is something to tell the keeper.
+    /// From this offset on there is something to tell the keepers.
     poke_at: u64,
     /// How records are written.
     way: Way,
@@ -380,7 +380,7 @@ impl Appender {
         Ok(())
     }
 
-    /// Tells the keeper what to do ahead of use.
+    /// Tells the keepers what to do ahead of use.
     #[cold]
     fn poke(&mut self) {
         let Writable { log, .. } = &self.current;
@@ -417,8 +417,7 @@ impl Appender {
     /// what may be there of it can be taken back; all else poisons.
     #[cold]
     fn not_written(&self, way: Way, error: std::io::Error) -> Error {
-        let path = self.log.storage.path(&log_file_name(self.current.log.number));
-        let error = Error::io("write to", path, error);
+        let error = self.write_error(error);
         let refused = way == Way::Call && error.is_full();
         if !refused || take_back(&self.current, way, self.offset).is_err() {
             self.log.poison.set(&error);
@@ -427,6 +426,12 @@ impl Appender {
             self.log.rotated.store(self.file(), Release);
         }
         error
+    }
+
+    /// What the storage says of a write to the active file, as a sentence.
+    fn write_error(&self, error: std::io::Error) -> Error {
+        let path = self.log.storage.path(&log_file_name(self.current.log.number));
+        Error::io("write to", path, error)
     }
 }
 

@@ -39,9 +39,9 @@
 //!
 //! The lookup of most keys is cut short by a [`glance`], which goes by the
 //! [flat directory](super::flat) and the [mirror](super::mirror) of the control
-//! words instead of root, directory word and control line. Many keys at once are looked up by
-//! [`many`], step by step side by side, and pages that are not in memory asked for
-//! by [`ahead`].
+//! words instead of root, directory word and control line. Many keys at once
+//! are looked up by [`many`], step by step side by side, and pages that are not
+//! in memory asked for by [`ahead`].
 
 pub(crate) mod ahead;
 pub(crate) mod aim;

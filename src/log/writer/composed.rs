@@ -92,7 +92,7 @@ impl Appender {
         match take_back(&self.current, self.way, self.offset) {
             // A sync may have come in between.
             Ok(()) => self.log.mark_dirty(),
-            Err(error) => drop(self.not_written(super::Way::Mapping, error)),
+            Err(error) => self.log.poison.set(&self.write_error(error)),
         }
     }
 }

@@ -4,10 +4,10 @@
 //! it does before it gets there (the writer lock, room in the log, the record
 //! with its checksum) takes about as long. So it aims first: hashes the key,
 //! asks for the control line, and does all that while the line is on its way.
-//! The mirror says which slot that is going to be. But its word has to come from
-//! memory itself, some 40 ns: so the home slot is asked for before, where the
-//! entry stands more often than not. A batch does not guess: its words of the mirror were
-//! asked for, and lines that are not needed keep others waiting.
+//! The mirror says which slot that is going to be. But its word has to come
+//! from memory itself, some 40 ns: so the home slot is asked for before, where
+//! the entry stands more often than not. A batch does not guess: its words of
+//! the mirror were asked for, and lines that are not needed keep others waiting.
 //!
 //! Nothing that is seen here is believed but the hash, and that only if the
 //! hash key is still the same when the lock is held: the number of clears says

@@ -16,16 +16,17 @@
 //! # Why it is worth its lines
 //!
 //! A change waits for lines that are not in the caches: the control line, and
-//! those of the slot, asked for by the [aim](super::aim). Which slot that is the
-//! mirror says. So most changes are [settled](Settled) before any line is
-//! there: the key stands in a group that also has a slot for it if it does not, and
-//! whichever it gets, nothing can be [refused](Settled::is_sure). Then the record goes
-//! into the log while the lines are on their way. The writer lock is given back by an instruction that waits for all stores before it, so
-//! one commit does not overlap the next one, and only what the processor finds to
-//! do meanwhile is free. It looks some 250 instructions ahead. So the record is
-//! put together between the aim and the first look at these lines, and most of
-//! what is left to do after that look fits the window. The usual way takes twice
-//! as many instructions.
+//! those of the slot, asked for by the [aim](super::aim). Which slot that is
+//! the mirror says. So most changes are [settled](Settled) before any line is
+//! there: the key stands in a group that also has a slot for it if it does
+//! not, and whichever it gets, nothing can be [refused](Settled::is_sure).
+//! Then the record goes into the log while the lines are on their way. The
+//! writer lock is given back by an instruction that waits for all stores
+//! before it, so one commit does not overlap the next one, and only what the
+//! processor finds to do meanwhile is free. It looks some 250 instructions
+//! ahead. So the record is put together between the aim and the first look at
+//! these lines, and most of what is left to do after that look fits the
+//! window. The usual way takes twice as many instructions.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
