@@ -1,7 +1,7 @@
 //! The store and its background threads, as one thing to own.
 //!
 //! Every public handle holds one of these; the last to go closes the store.
-//! Four threads run while the store is open for writing: the log's keeper,
+//! Five threads run while the store is open for writing: the log's two keepers,
 //! the one that runs checkpoints, the one that gives space back, and the one
 //! that takes it ahead of use. A reader has none.
 
@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use crate::checkpoint;
 use crate::compact;
 use crate::error::{Error, Result};
+use crate::log::KEEPERS;
 use crate::store::{Store, ahead};
 use crate::upkeep;
 
@@ -26,7 +27,9 @@ impl Handle {
         let read_only = store.options.read_only;
         let handle = Handle { store: Arc::new(store), threads: Mutex::default() };
         if !read_only {
-            handle.spawn("swissdb-log", |store| store.log.keep(store.options.sync_interval))?;
+            for _ in 0..KEEPERS {
+                handle.spawn("swissdb-log", |store| store.log.keep(store.options.sync_interval))?;
+            }
             handle.spawn("swissdb-checkpoint", checkpoint::keep)?;
             handle.spawn("swissdb-upkeep", upkeep::keep)?;
             handle.spawn("swissdb-ahead", ahead::keep)?;

@@ -69,7 +69,7 @@
 //!   the fences it knows. It remembers the last seven values of an atomic.
 //! * Writing to a file is no atomic store, and the file of a table is seen
 //!   through a mapping; that the epoch is ahead of it rests on the processor.
-//! * The flag by which the appender wakes the keeper has no fence on purpose
+//! * The flag by which the appender wakes the keepers has no fence on purpose
 //!   (see `log/keeper.rs`): there time decides, which no model knows.
 
 pub mod mutations;

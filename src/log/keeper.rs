@@ -1,23 +1,30 @@
-//! The keeper: what is done for the log in the background.
+//! The keepers: what is done for the log in the background.
 //!
-//! One thread of the store runs [`Log::keep`]. It sleeps on a condition
-//! variable until there is something to do, and does three things: it syncs
-//! when the oldest undurable byte has waited for the sync interval, it prepares
-//! the next file while the active one fills, and it maps the next stretch of
-//! the active file for writing, so that appending does not fault (while most of
-//! what is appended is written by system calls, it does without; that stretch
-//! is mapped between two pieces of zeros, too). Nothing
-//! depends on it for correctness: whoever needs a file or a sync and finds no
-//! keeper does the work itself.
+//! [Two](KEEPERS) threads of the store run [`Log::keep`]. They sleep on a
+//! condition variable until there is something to do, and one of them does it.
+//! There are three things: to sync when the oldest undurable byte has waited for
+//! the sync interval, to prepare the next file while the active one fills, and to
+//! map the next stretch of the active file for writing, so that appending does
+//! not fault (while most of what is appended is written by system calls, it does
+//! without; that stretch is mapped between two pieces of zeros, too).
 //!
-//! # How appending wakes it without a lock
+//! Two, because a sync may take as long as filling a file. With one thread the
+//! next file was then begun when the active one was full: its writer made it
+//! itself, in three journal commits behind all that the sync had asked the device
+//! for, 12 to 61 ms. No more than one of them syncs, and no more than one
+//! prepares.
+//!
+//! Nothing depends on them for correctness: whoever needs a file or a sync and
+//! finds no keeper does the work itself.
+//!
+//! # How appending wakes them without a lock
 //!
 //! The appender publishes a commit, then looks at the flag `dirty`; only if it
-//! is clear does it set it, take the lock and wake the keeper: once per burst of
-//! commits. The keeper clears the flag when an interval has passed in which
+//! is clear does it set it, take the lock and wake the keepers: once per burst of
+//! commits. One of them clears the flag when an interval has passed in which
 //! everything became durable. Both could miss each other: the appender may
 //! still see the flag set, and the keeper still the old count of commits, as
-//! neither has a fence between its store and its load. So the keeper looks at
+//! neither has a fence between its store and its load. So it looks at
 //! the count once more, an interval after it has cleared the flag; a store is
 //! visible long before that. A fence for each commit is saved by one more
 //! wake-up after each burst.
@@ -34,9 +41,15 @@ use crate::storage::Map;
 /// The longest interval, for the clock has to go as far: more than a century.
 const LONGEST: Duration = Duration::from_secs(u32::MAX as u64);
 
-/// What the keeper is asked to do.
+/// How many threads run [`Log::keep`].
+pub(crate) const KEEPERS: usize = 2;
+
+/// What the keepers are asked to do.
 pub(super) struct Work {
     stop: bool,
+    /// Whether one of them syncs, and whether one prepares.
+    syncing: bool,
+    preparing: bool,
     /// How long undurable bytes may wait.
     interval: Duration,
     /// When to look for undurable bytes; `None` while there are none.
@@ -49,7 +62,15 @@ pub(super) struct Work {
 impl Work {
     pub(super) fn new() -> Work {
         let interval = Duration::from_millis(500);
-        Work { stop: false, interval, due: None, prepare: false, populate: None }
+        Work {
+            stop: false,
+            syncing: false,
+            preparing: false,
+            interval,
+            due: None,
+            prepare: false,
+            populate: None,
+        }
     }
 }
 
@@ -76,13 +97,13 @@ enum Task {
 
 impl Log {
     /// Does what is to be done in the background until [`Log::stop`] is
-    /// called: the body of a thread. Undurable bytes wait for `interval` at
-    /// most. Failures surface where commits are made or waited for.
+    /// called: the body of [some threads](KEEPERS). Undurable bytes wait for
+    /// `interval` at most. Failures surface where commits are made or waited for.
     pub(crate) fn keep(&self, interval: Duration) {
         {
             let mut work = lock(&self.work);
             work.interval = interval.min(LONGEST);
-            if self.hot.dirty.load(Relaxed) {
+            if self.hot.dirty.load(Relaxed) && work.due.is_none() {
                 work.due = Some(Instant::now() + work.interval);
             }
         }
@@ -90,9 +111,16 @@ impl Log {
             match self.next_task() {
                 Task::Stop => return,
                 Task::Populate(populate) => populate.run(),
-                // Whoever needs the file meets the error, if it persists.
-                Task::Prepare => drop(self.prepare_ahead()),
-                Task::Sync => self.sync_when_due(),
+                Task::Prepare => {
+                    // Whoever needs the file meets the error, if it persists.
+                    drop(self.prepare_ahead());
+                    lock(&self.work).preparing = false;
+                }
+                Task::Sync => {
+                    // A failure has poisoned the store; everybody learns of it there.
+                    drop(self.sync_to(u64::MAX));
+                    lock(&self.work).syncing = false;
+                }
             }
         }
     }
@@ -113,50 +141,48 @@ impl Log {
             if let Some(populate) = work.populate.take() {
                 return Task::Populate(populate);
             }
-            let left = work.due.map(|due| due.saturating_duration_since(Instant::now()));
-            if left == Some(Duration::ZERO) {
-                return Task::Sync;
-            }
-            if std::mem::take(&mut work.prepare) {
+            if !work.preparing && std::mem::take(&mut work.prepare) {
+                work.preparing = true;
                 return Task::Prepare;
             }
+            // Whoever syncs looks again when that is over.
+            let left = if work.syncing { None } else { self.time_left(&mut work) };
             work = match left {
+                Some(Duration::ZERO) => {
+                    work.syncing = true;
+                    return Task::Sync;
+                }
                 Some(left) => wait_for(&self.wake, work, left),
                 None => wait(&self.wake, work),
             };
         }
     }
 
-    /// Syncs what was appended, if it is time; decides when to look again.
-    fn sync_when_due(&self) {
-        let now = Instant::now();
-        {
-            let mut work = lock(&self.work);
-            if work.due.is_none_or(|due| due > now) {
-                return;
-            }
-            // What is appended from here on waits from here on, at most.
-            let again = now + work.interval;
-            if self.poison.is_set() {
-                work.due = None;
-                return;
-            }
-            if self.durable() >= self.appended() {
-                // Quiet: look once more, then sleep until somebody appends.
-                let was_dirty = self.hot.dirty.swap(false, Relaxed);
-                work.due = was_dirty.then_some(again);
-                return;
-            }
-            work.due = Some(again);
+    /// How long nobody has to look for undurable bytes. Zero: there are some, and
+    /// it is time for a sync; what is appended from here on waits from here on, at
+    /// most. `None`: there is nothing to look for.
+    fn time_left(&self, work: &mut Work) -> Option<Duration> {
+        let (due, now) = (work.due?, Instant::now());
+        if due > now {
+            return Some(due - now);
         }
-        // A failure has poisoned the store; everybody learns of it from there.
-        drop(self.sync_to(u64::MAX));
+        if self.poison.is_set() {
+            work.due = None;
+            return None;
+        }
+        if self.durable() < self.appended() {
+            work.due = Some(now + work.interval);
+            return Some(Duration::ZERO);
+        }
+        // Quiet: look once more, then sleep until somebody appends.
+        let was_dirty = self.hot.dirty.swap(false, Relaxed);
+        work.due = was_dirty.then_some(now + work.interval);
+        was_dirty.then_some(work.interval)
     }
 
     /// For somebody in the background who is at something long: does what
-    /// cannot wait, and says if the log is being closed.
+    /// cannot wait for a keeper that syncs, and says if the log is being closed.
     pub(super) fn breathe(&self) -> Result<()> {
-        self.sync_when_due();
         let mut work = lock(&self.work);
         if work.stop {
             return Err(Error::Closed { why: "the store is being closed" });

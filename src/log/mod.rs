@@ -23,7 +23,7 @@
 //! prepare   making the next file, recycling old ones
 //! writer    the appender: reserve, append, activate, rotate
 //! put       one record: together, checksummed, into the file
-//! sync      group commit                      keeper    the background thread
+//! sync      group commit                      keeper    the background
 //! crowd     how many writers a sync waits for
 //! scan      walking the chain, end or gap     evidence  what shows a gap
 //! single    walking one file                  space     giving space back
@@ -85,6 +85,7 @@ use crate::format::record::{Activation, LOG_START};
 use crate::storage::Storage;
 use crate::storage::pins::{self, Protected};
 
+pub(crate) use self::keeper::KEEPERS;
 pub(crate) use self::poison::Poison;
 pub(crate) use self::put::Placed;
 pub(crate) use self::scan::Replayed;
@@ -147,7 +148,7 @@ pub(crate) struct Log {
 struct Hot {
     /// The last commit in the log.
     appended: AtomicU64,
-    /// Whether the keeper knows that there are undurable bytes.
+    /// Whether the keepers know that there are undurable bytes.
     dirty: AtomicBool,
 }
 

@@ -95,7 +95,7 @@ impl Log {
 }
 
 impl Pace<'_> {
-    /// Syncs if it is time, and says whether more zeros are worth it.
+    /// Says whether more zeros are worth it, after what cannot wait for them was done.
     ///
     /// # Errors
     ///

@@ -42,7 +42,7 @@
 //!
 //! # Waiting
 //!
-//! One thread prepares: the keeper ahead of need, or the first one that waits.
+//! One thread prepares: a keeper ahead of need, or the first one that waits.
 //! The others wait for it, and try themselves if it fails. A full device is an
 //! error for those who wait, and only for them; the half-made file is removed.
 //! May be used from any thread; no lock is held while files are written.
@@ -216,7 +216,7 @@ impl Log {
         Ok(Some(Preparing { log: self }))
     }
 
-    /// Prepares an ordinary next file if there is none: for the keeper.
+    /// Prepares an ordinary next file if there is none: for a keeper.
     pub(super) fn prepare_ahead(&self) -> Result<()> {
         self.poison.check()?;
         self.heard();

@@ -20,11 +20,11 @@
 //! the reserve is whole again; and once something was taken from it, no other
 //! file is prepared before that. Whatever becomes a spare fills it up then.
 //!
-//! The keeper makes the reserve, after the file ahead, and larger ones when
-//! files have grown, as long as nobody asks for the next file. A store that comes to rest makes it small again
-//! ([`small`](super::small)). It is removed when the store is closed or
-//! compacted, and recycled after a crash like everything else that was
-//! prepared. Guarded by the lock of the next file.
+//! A keeper makes the reserve, after the file ahead, and larger ones when
+//! files have grown, as long as nobody asks for the next file. A store that
+//! comes to rest makes it small again ([`small`](super::small)). It is removed
+//! when the store is closed or compacted, and recycled after a crash like
+//! everything else that was prepared. Guarded by the lock of the next file.
 
 use super::files::Spare;
 use super::pace::GoOn;

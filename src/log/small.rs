@@ -60,9 +60,9 @@ impl Log {
     }
 
     /// Makes the files that are kept for a full device as small as may be, one
-    /// after the other: there are never fewer of them than before. The keeper
-    /// makes larger ones when files have grown again. Spares are removed. Takes as long as writing a
-    /// mebibyte for each; not to be called with the writer lock held.
+    /// after the other: there are never fewer of them than before. A keeper makes
+    /// larger ones when files have grown again. Spares are removed. Takes as long
+    /// as writing a mebibyte for each; not to be called with the writer lock held.
     ///
     /// # Errors
     ///

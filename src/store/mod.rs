@@ -9,7 +9,7 @@
 //! One writer at a time holds [`Core`]; readers never do. The log is known
 //! here and so are the tables: a commit goes to the log and then to its table
 //! ([`commit`]). Background work is asked for through [`Signals`] and
-//! [`SpaceSignals`] and done by four threads: the log's keeper (syncs,
+//! [`SpaceSignals`] and done by five threads: the log's two keepers (syncs,
 //! prepared files), the one that runs checkpoints, the one that gives space
 //! back, and the one that makes ready what writers need next ([`ahead`]).
 //!

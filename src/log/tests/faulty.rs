@@ -30,7 +30,8 @@ pub(super) struct State {
     pub(super) fail_write: bool,
     /// How many of these find no space.
     pub(super) full_writes: usize,
-    /// Lets syncs wait until it is cleared.
+    /// Lets syncs wait until it is cleared, but those of a file that is being
+    /// prepared.
     pub(super) hold_sync: bool,
     /// How long syncs take.
     pub(super) slow_sync: Duration,
@@ -234,7 +235,7 @@ impl File for FaultyFile {
         std::thread::sleep(self.storage.get(|state| state.slow_sync));
         let mut state = lock(&self.storage.state);
         state.syncs.push(name.clone());
-        while state.hold_sync {
+        while state.hold_sync && name != TEMPORARY {
             state = self.storage.changed.wait(state).unwrap();
         }
         if std::mem::take(&mut state.panic_at_sync) {

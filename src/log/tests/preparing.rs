@@ -260,7 +260,7 @@ fn zeros_end_when_half_as_much_was_appended_meanwhile() {
 }
 
 #[test]
-fn the_keeper_writes_all_zeros_while_nothing_is_appended() {
+fn a_keeper_writes_all_zeros_while_nothing_is_appended() {
     let storage = Faulty::new();
     storage.set(|state| state.holds = true);
     let open = Open::create(storage);

@@ -1,4 +1,4 @@
-//! Group commit, the keeper, and what follows when a sync fails.
+//! Group commit, the keepers, and what follows when a sync fails.
 
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
@@ -236,8 +236,8 @@ fn a_leader_that_panics_poisons_and_wakes_those_who_wait() {
     });
 }
 
-/// Runs the keeper around some work.
-fn with_keeper(log: &Log, interval: Duration, work: impl FnOnce()) {
+/// Runs the keepers around some work.
+fn with_keepers(log: &Log, interval: Duration, work: impl FnOnce()) {
     /// Also when an assertion fails: else the test would hang.
     struct Stop<'a>(&'a Log);
     impl Drop for Stop<'_> {
@@ -247,18 +247,18 @@ fn with_keeper(log: &Log, interval: Duration, work: impl FnOnce()) {
     }
     std::thread::scope(|scope| {
         let _stop = Stop(log);
-        scope.spawn(|| log.keep(interval));
+        (0..KEEPERS).for_each(|_| drop(scope.spawn(|| log.keep(interval))));
         work();
     });
 }
 
 #[test]
-fn the_keeper_syncs_after_the_interval_and_sleeps_when_all_is_durable() {
+fn the_keepers_sync_after_the_interval_and_sleep_when_all_is_durable() {
     let storage = Faulty::new();
     let mut open = Open::create(storage.clone());
     let log = open.log.clone();
     let interval = Duration::from_millis(50);
-    with_keeper(&log, interval, || {
+    with_keepers(&log, interval, || {
         for burst in 1..=3 {
             let start = Instant::now();
             open.fill(2, 10);
@@ -273,10 +273,10 @@ fn the_keeper_syncs_after_the_interval_and_sleeps_when_all_is_durable() {
 }
 
 #[test]
-fn the_keeper_misses_no_commit_however_bursts_fall() {
+fn the_keepers_miss_no_commit_however_bursts_fall() {
     let mut open = Open::create(Memory::new());
     let log = open.log.clone();
-    with_keeper(&log, Duration::from_millis(1), || {
+    with_keepers(&log, Duration::from_millis(1), || {
         for round in 0..60 {
             open.fill(1, 10);
             std::thread::sleep(Duration::from_micros(round * 53 % 2_700));
@@ -288,18 +288,18 @@ fn the_keeper_misses_no_commit_however_bursts_fall() {
 }
 
 #[test]
-fn the_keeper_prepares_the_next_file_ahead() {
+fn the_keepers_prepare_the_next_file_ahead() {
     let storage = Faulty::new();
     let mut open = Open::create(storage.clone());
     let log = open.log.clone();
-    with_keeper(&log, Duration::from_secs(100), || {
+    with_keepers(&log, Duration::from_secs(100), || {
         open.fill(2, 1_000);
         assert_eq!(storage.list("log").unwrap().len(), 1, "not before it is needed");
         open.fill(2, 100_000);
         until("a file is prepared", || {
             storage.list("log").unwrap().contains(&"00000002.log".to_owned())
         });
-        // From now on nobody has to wait, if the keeper is given time.
+        // From now on nobody has to wait, if the keepers are given time.
         for _ in 0..40 {
             until("there is room", || {
                 open.appender.reserve(100_100, false).unwrap() == Room::Ready
@@ -310,7 +310,29 @@ fn the_keeper_prepares_the_next_file_ahead() {
 }
 
 #[test]
-fn stopping_ends_the_keeper_at_once() {
+fn the_next_file_is_prepared_while_a_sync_takes_its_time() {
+    let storage = Faulty::new();
+    let mut open = Open::create(storage.clone());
+    let log = open.log.clone();
+    with_keepers(&log, Duration::from_millis(1), || {
+        storage.set(|state| (state.hold_sync, state.syncs) = (true, Vec::new()));
+        open.fill(2, 10);
+        until("a keeper syncs", || storage.get(|state| !state.syncs.is_empty()));
+        open.fill(2, 100_000);
+        let start = Instant::now();
+        while lock(&log.next).ready.is_none() && start.elapsed() < Duration::from_secs(20) {
+            std::thread::yield_now();
+        }
+        // Before anything may fail: else the keeper would sleep for ever.
+        let durable = log.durable();
+        storage.set(|state| state.hold_sync = false);
+        assert_eq!(durable, 0, "the sync was not over");
+        assert!(lock(&log.next).ready.is_some());
+    });
+}
+
+#[test]
+fn stopping_ends_the_keepers_at_once() {
     let open = Open::create(Memory::new());
     let barrier = Barrier::new(2);
     let start = Instant::now();
@@ -319,6 +341,7 @@ fn stopping_ends_the_keeper_at_once() {
             barrier.wait();
             open.log.keep(Duration::from_secs(1_000));
         });
+        scope.spawn(|| open.log.keep(Duration::from_secs(1_000)));
         barrier.wait();
         open.log.close().unwrap();
     });

@@ -1,10 +1,11 @@
-//! Coming to rest, step by step: a store without threads but the log's keeper,
+//! Coming to rest, step by step: a store without threads but the log's keepers,
 //! so that nothing else happens than what is called here.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::log::KEEPERS;
 use crate::options::Options;
 use crate::storage::memory::Memory;
 use crate::table::Table;
@@ -18,8 +19,8 @@ fn store() -> (Store, Arc<Table>) {
     (store, table)
 }
 
-/// Runs the log's keeper, which prepares files, until `body` has ended.
-fn with_keeper(store: &Store, body: impl FnOnce()) {
+/// Runs the log's keepers, which prepare files, until `body` has ended.
+fn with_keepers(store: &Store, body: impl FnOnce()) {
     struct Stop<'a>(&'a Store);
     impl Drop for Stop<'_> {
         fn drop(&mut self) {
@@ -28,13 +29,15 @@ fn with_keeper(store: &Store, body: impl FnOnce()) {
     }
     std::thread::scope(|scope| {
         let _stop = Stop(store);
-        scope.spawn(|| store.log.keep(Duration::from_secs(1)));
+        for _ in 0..KEEPERS {
+            scope.spawn(|| store.log.keep(Duration::from_secs(1)));
+        }
         body();
     });
 }
 
 /// Tidies until something is so: pins of other tests come and go, and the
-/// keeper comes when it can.
+/// keepers come when they can.
 fn until(store: &Store, is_so: impl Fn(u64) -> bool) {
     let start = Instant::now();
     while !is_so(store.log.usage().total()) {
@@ -71,7 +74,7 @@ fn assert_small(store: &Store) {
 #[test]
 fn a_store_that_comes_to_rest_is_small_and_stays_as_it_is_until_somebody_writes() {
     let (store, table) = store();
-    with_keeper(&store, || {
+    with_keepers(&store, || {
         (0..2).for_each(|round| write(&store, &table, 40_000, round));
         let (used, allocated) = blocks(&store);
         assert!(allocated > used / 2 * 3, "{allocated} blocks for {used}: nothing to gain");
