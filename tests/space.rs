@@ -19,6 +19,8 @@ mod device;
 mod full;
 #[path = "space/garbage.rs"]
 mod garbage;
+#[path = "space/punch.rs"]
+mod punch;
 #[path = "space/random.rs"]
 mod random;
 #[path = "space/readers.rs"]

@@ -1,11 +1,10 @@
 //! Free ends of table files go back to the device, beside writers.
 //!
-//! Punching a hole takes its time, longer where the file system tells the device
-//! what is free, and the writer lock is held meanwhile: nobody may take the
-//! space again before it is gone. So it is done in bites of 2 MiB
-//! ([`tail`](crate::table::blocks)), and after each there is a pause, in which
-//! whoever waits for the lock gets it: one who gives it back and takes it again
-//! at once is always faster than one who has to be woken.
+//! It is done in bites of 2 MiB ([`tail`](crate::table::blocks)). The writer lock
+//! is held to begin one, not while the hole is punched: that takes its time, longer
+//! where the file system tells the device what is free. After each bite there is a
+//! pause, in which whoever waits for the lock gets it: one who gives it back and
+//! takes it again at once is always faster than one who has to be woken.
 //!
 //! Nobody else waits for it either. A checkpoint has ended before it is done, and
 //! it ends where the next one is wanted; the upkeep thread looks at the log in
@@ -57,12 +56,12 @@ pub(crate) fn give_back_tail(
             // Somebody has taken space since.
             return Ok(());
         }
-        let bite = writer.blocks.give_back_tail(&ws.epoch, enough)?;
-        drop(core);
-        if bite == 0 {
+        let Some(bite) = writer.blocks.begin_giving_back(&ws.epoch, enough) else {
             return Ok(());
-        }
-        (given, left) = (given + bite, allocated - bite);
+        };
+        drop(core);
+        let blocks = bite.punch()?;
+        (given, left) = (given + blocks, allocated - blocks);
         std::thread::sleep(PAUSE);
     }
     Ok(())
@@ -84,10 +83,15 @@ pub(super) fn give_back_unknown(
         let Some((writer, _)) = core.writer_mut(id) else {
             return Ok(());
         };
-        let bite = writer.blocks.give_back_unknown()?;
-        drop(core);
-        if bite == 0 {
+        let Some(bite) = writer.blocks.begin_giving_back_unknown() else {
             return Ok(());
+        };
+        drop(core);
+        if let Err(error) = bite.punch() {
+            if let Some((writer, _)) = store.core()?.writer_mut(id) {
+                writer.blocks.forget_unknown();
+            }
+            return Err(error);
         }
         std::thread::sleep(PAUSE);
     }

@@ -79,6 +79,7 @@ pub(crate) struct Blocks {
     /// Blocks from there up to this one may have space from before the opening.
     unknown: u32,
     ahead: ahead::TakingAhead,
+    punching: Arc<tail::Punching>,
     reserved: usize,
     /// Blocks, among those reserved, that only urgent work may have.
     kept: usize,
@@ -151,6 +152,7 @@ impl Blocks {
             allocated,
             unknown: total,
             ahead: ahead::TakingAhead::default(),
+            punching: Arc::default(),
             reserved: 0,
             kept: 0,
             leave: usize::MAX,
@@ -374,6 +376,7 @@ impl Blocks {
             self.double()?;
         }
         let (offset, length) = (u64::from(self.allocated), u64::from(step));
+        self.punching.wait();
         self.file
             .allocate(offset * BLOCK as u64, length * BLOCK as u64)
             .map_err(|e| Error::io("take space for", &self.path, e))?;

@@ -4,7 +4,8 @@
 //! on them (an operation of the storage is a system call or a copy into a
 //! mapping). So every operation that changes something passes a gate. A test
 //! may close the gate of all stores of the process while it copies files
-//! ([`closed`]), or be called after each operation ([`Gate::watched`]).
+//! ([`closed`]), or be called after each operation ([`Gate::watched`]), or before
+//! ([`Gate::awaiting`]), and let it wait.
 
 use std::io;
 use std::ops::Range;
@@ -23,7 +24,7 @@ pub fn closed<T>(copy: impl FnOnce() -> T) -> T {
     copy()
 }
 
-/// Who is called after each operation that changes something, with its name.
+/// Who is called for each operation that changes something, with its name.
 pub type Watcher = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// A storage whose operations pass the gate.
@@ -39,8 +40,11 @@ struct GatedFile {
 }
 
 /// How operations pass.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 struct Passage {
+    /// Called before, and waited for.
+    before: Option<Watcher>,
+    /// Called after.
     watcher: Option<Watcher>,
     /// Lets watched operations through one by one.
     turn: Arc<Mutex<()>>,
@@ -49,6 +53,9 @@ struct Passage {
 impl Passage {
     /// Runs an operation that changes something.
     fn pass<T>(&self, name: &str, operation: impl FnOnce() -> T) -> T {
+        if let Some(before) = &self.before {
+            before(name);
+        }
         let _open = GATE.read().unwrap_or_else(PoisonError::into_inner);
         let Some(watcher) = &self.watcher else {
             return operation();
@@ -63,13 +70,19 @@ impl Passage {
 impl Gate {
     /// A gate that can be closed.
     pub fn around(inner: Arc<dyn Storage>) -> Gate {
-        Gate { inner, passage: Passage { watcher: None, turn: Arc::default() } }
+        Gate { inner, passage: Passage::default() }
+    }
+
+    /// A gate that calls somebody before each operation, which waits for the call
+    /// to return. Several operations may wait at a time.
+    pub fn awaiting(inner: Arc<dyn Storage>, before: Watcher) -> Gate {
+        Gate { inner, passage: Passage { before: Some(before), ..Passage::default() } }
     }
 
     /// A gate that calls somebody after each operation. Operations pass it one
     /// by one.
     pub fn watched(inner: Arc<dyn Storage>, watcher: Watcher) -> Gate {
-        Gate { inner, passage: Passage { watcher: Some(watcher), turn: Arc::default() } }
+        Gate { inner, passage: Passage { watcher: Some(watcher), ..Passage::default() } }
     }
 }
 

@@ -69,6 +69,7 @@ impl Blocks {
             && blocks > 0
             && self.allocated != self.ahead.refused_at
             && !self.ahead.busy
+            && !self.punching.is_on()
             && !self.read_only;
         self.ahead.busy |= wanted;
         wanted.then(|| Ahead { file: self.file.clone(), from: self.allocated, blocks })

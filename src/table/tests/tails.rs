@@ -393,3 +393,24 @@ fn moving_pages_down_makes_room_at_the_end() {
         store.reopen().check(&model);
     }
 }
+
+#[test]
+fn who_takes_space_waits_while_a_hole_is_punched() {
+    let (mut blocks, epoch) = large(9000);
+    blocks.release(9000);
+    let before = blocks.allocated();
+    let bite = blocks.begin_giving_back(&epoch, 1).expect("all is free");
+    assert_eq!(blocks.allocated(), before - 512);
+    assert!(blocks.begin_giving_back(&epoch, 1).is_none(), "one bite at a time");
+    assert!(blocks.begin_ahead().is_none(), "no space is taken ahead");
+    // What is free does not have to be waited for.
+    blocks.reserve(&epoch, 1000).unwrap();
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| blocks.reserve(&epoch, before as usize).unwrap());
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        assert!(!waits.is_finished());
+        assert_eq!(bite.punch().unwrap(), 512);
+        waits.join().unwrap();
+    });
+    assert!(blocks.allocated() > before);
+}
