@@ -15,6 +15,8 @@ use super::Log;
 pub(crate) struct LogCounters {
     /// Zeros written into new files, in bytes.
     pub(crate) zeroed: u64,
+    /// Files that were used again instead of being made.
+    pub(crate) recycled: u64,
     /// How often the log was synced: one sync covers all files with undurable
     /// bytes, for all who wait.
     pub(crate) syncs: u64,
@@ -35,6 +37,7 @@ pub(crate) struct LogCounters {
 #[derive(Default)]
 pub(super) struct Counters {
     zeroed: AtomicU64,
+    recycled: AtomicU64,
     syncs: AtomicU64,
     sync_nanos: AtomicU64,
     sync_waits: AtomicU64,
@@ -47,6 +50,11 @@ impl Counters {
     /// Zeros were written.
     pub(super) fn zeroed(&self, bytes: u64) {
         self.zeroed.fetch_add(bytes, Relaxed);
+    }
+
+    /// A file is used again.
+    pub(super) fn recycled(&self) {
+        self.recycled.fetch_add(1, Relaxed);
     }
 
     /// A sync ended that began at that time.
@@ -81,6 +89,7 @@ impl Log {
         let time = |nanos: &AtomicU64| Duration::from_nanos(nanos.load(Relaxed));
         LogCounters {
             zeroed: of.zeroed.load(Relaxed),
+            recycled: of.recycled.load(Relaxed),
             syncs: of.syncs.load(Relaxed),
             sync_time: time(&of.sync_nanos),
             sync_waits: of.sync_waits.load(Relaxed),

@@ -47,9 +47,10 @@ pub(crate) const KEEPERS: usize = 2;
 /// What the keepers are asked to do.
 pub(super) struct Work {
     stop: bool,
-    /// Whether one of them syncs, and whether one prepares.
+    /// Whether one of them syncs, one prepares, and one fills what was prepared.
     syncing: bool,
     preparing: bool,
+    filling: bool,
     /// How long undurable bytes may wait.
     interval: Duration,
     /// When to look for undurable bytes; `None` while there are none.
@@ -66,6 +67,7 @@ impl Work {
             stop: false,
             syncing: false,
             preparing: false,
+            filling: false,
             interval,
             due: None,
             prepare: false,
@@ -111,17 +113,27 @@ impl Log {
             match self.next_task() {
                 Task::Stop => return,
                 Task::Populate(populate) => populate.run(),
-                Task::Prepare => {
-                    // Whoever needs the file meets the error, if it persists.
-                    drop(self.prepare_ahead());
-                    lock(&self.work).preparing = false;
-                }
+                Task::Prepare => self.prepare_and_fill(),
                 Task::Sync => {
                     // A failure has poisoned the store; everybody learns of it there.
                     drop(self.sync_to(u64::MAX));
                     lock(&self.work).syncing = false;
                 }
             }
+        }
+    }
+
+    /// Prepares the next file, then fills it, unless the other keeper still fills
+    /// the one before. Whoever needs a file meets the error, if it persists.
+    fn prepare_and_fill(&self) {
+        let prepared = self.prepare_ahead();
+        let mut work = lock(&self.work);
+        work.preparing = false;
+        if prepared.is_ok() && !work.filling {
+            work.filling = true;
+            drop(work);
+            drop(self.fill_ahead());
+            lock(&self.work).filling = false;
         }
     }
 

@@ -30,7 +30,7 @@
 //! recover   after a crash: going on           small     making the log small
 //! values    reading in place                  poison    no writes after a failure
 //! counters  what was done, for statistics     reserve   for a full device
-//! pace      how long zeros are worth writing
+//! zeros     for new files                     pace      how long they are worth it
 //! ```
 //!
 //! # Invariants
@@ -70,6 +70,7 @@ mod space;
 mod sync;
 mod values;
 mod writer;
+mod zeros;
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};

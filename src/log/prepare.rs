@@ -1,17 +1,16 @@
 //! Preparing log files before they are needed, and recycling old ones.
 //!
-//! A file is prepared under a temporary name: space taken, zeros written (so
-//! that later syncs change no metadata; as far as there is time for it, see
-//! [`pace`]; in small pieces of the page cache where records are appended by
-//! calls, [`File::write_finely`]), header, sync, rename, directory synced.
-//! Only then may it be activated. Where a file lies ready that holds nothing
+//! A file is prepared under a temporary name: space taken, header, sync, rename,
+//! directory synced. Only then may it be activated. Until then it lies ready, and
+//! [zeros](super::zeros) are written behind the header, so that later syncs change
+//! no metadata. Where a file lies ready that holds nothing
 //! any more, it is taken instead: renamed to the temporary name first, and that
 //! made durable, so that no file ever bears a number that is not its own; then
 //! its first block is written anew. What its earlier life left behind the first
 //! block is invalid under the new salt.
 //!
 //! ```text
-//! new        create ─► allocate ─► zeros ──────► header ─► sync ─► rename ─► sync directory
+//! new        create ─► allocate ───────────────► header ─► sync ─► rename ─► sync directory
 //! recycled   rename ─► sync directory ─► allocate ► header ─► sync ─► rename ─► sync directory
 //! ```
 //!
@@ -65,12 +64,6 @@ use crate::storage::{Access, File, Map};
 /// Room beside the record in a file of its own.
 const SLACK: u64 = 256 << 10;
 
-/// How much is written at once.
-const PIECE: usize = 1 << 20;
-
-/// How much is written between two syncs.
-const SYNC_EVERY: u64 = 8 << 20;
-
 /// A prepared file that is not activated.
 pub(super) struct Fresh {
     pub(super) number: u32,
@@ -80,6 +73,8 @@ pub(super) struct Fresh {
     pub(super) file: Arc<dyn File>,
     /// Whether it was kept for urgent records.
     pub(super) reserved: bool,
+    /// Whether nothing was ever written behind its first block.
+    pub(super) blank: bool,
 }
 
 impl Fresh {
@@ -98,6 +93,10 @@ impl Fresh {
 pub(super) struct Next {
     /// The file that is prepared.
     pub(super) ready: Option<Fresh>,
+    /// Whether zeros are being written into it; see [`zeros`](super::zeros).
+    pub(super) zeroing: bool,
+    /// Whether somebody is about to take it.
+    pub(super) claimed: bool,
     /// The size of the prepared file that the appender has in hand, 0 if none.
     pub(super) in_hand: u64,
     /// Whether somebody prepares one.
@@ -130,6 +129,11 @@ impl Next {
     /// Fills up what is kept with spares.
     pub(super) fn refill_reserve(&mut self, max_file: u64) {
         self.reserve.refill(&mut self.spares, max_file);
+    }
+
+    /// Whether somebody prepares a file.
+    pub(super) fn is_preparing(&self) -> bool {
+        self.preparing
     }
 
     /// Whether a prepared file may be used for a record.
@@ -176,8 +180,8 @@ impl Log {
 
     /// Whether a file with that much room is prepared.
     fn is_ready(&self, space: u64, urgent: bool) -> bool {
-        let next = lock(&self.next);
-        next.ready.as_ref().is_some_and(|ready| next.suits(ready, space, urgent))
+        let mut next = lock(&self.next);
+        !next.is_held() && next.ready.as_ref().is_some_and(|ready| next.suits(ready, space, urgent))
     }
 
     fn wait_or_prepare(&self, space: u64, urgent: bool) -> Result<()> {
@@ -208,7 +212,7 @@ impl Log {
     fn begin_preparing(&self) -> Result<Option<Preparing<'_>>> {
         self.poison.check()?;
         let mut next = lock(&self.next);
-        if next.preparing {
+        if next.preparing || next.is_held() {
             drop(wait(&self.prepared, next));
             return Ok(None);
         }
@@ -216,24 +220,44 @@ impl Log {
         Ok(Some(Preparing { log: self }))
     }
 
-    /// Prepares an ordinary next file if there is none: for a keeper.
-    pub(super) fn prepare_ahead(&self) -> Result<()> {
-        self.poison.check()?;
-        self.heard();
+    /// Lets the caller prepare a file, if nobody does.
+    pub(super) fn try_preparing(&self) -> Option<Preparing<'_>> {
         let mut next = lock(&self.next);
-        if next.preparing || next.ready.is_some() {
-            return Ok(());
+        if next.preparing || next.zeroing {
+            return None;
         }
         next.preparing = true;
-        let wanted = next.wanted(self.options.max_file);
-        drop(next);
-        let preparing = Preparing { log: self };
+        Some(Preparing { log: self })
+    }
+
+    /// Prepares an ordinary next file if there is none: for a keeper.
+    pub(super) fn prepare_ahead(&self) -> Result<()> {
+        // Until then the other keeper hurries, if it is at the reserve.
+        let preparing = self.wait_to_prepare()?;
+        self.heard();
+        let (is_there, wanted) = {
+            let next = lock(&self.next);
+            (next.ready.is_some(), next.wanted(self.options.max_file))
+        };
+        if !is_there {
+            let pace = self.pace();
+            let fresh = self.prepare(wanted, self.options.max_file, &|at| pace.go_on(at))?;
+            lock(&self.next).grown = fresh.size;
+            preparing.finish(fresh);
+        }
+        Ok(())
+    }
+
+    /// Writes zeros into what was prepared ahead, and fills the reserve, if
+    /// nobody prepares a file then: for a keeper.
+    pub(super) fn fill_ahead(&self) -> Result<()> {
+        self.poison.check()?;
+        self.fill_ready()?;
+        let Some(_preparing) = self.try_preparing() else {
+            return Ok(());
+        };
         let pace = self.pace();
-        let fresh = self.prepare(wanted, self.options.max_file, &|at| pace.go_on(at))?;
-        lock(&self.next).grown = fresh.size;
-        preparing.finish_before(fresh);
-        let pace = self.pace();
-        self.fill_reserve(&|at| pace.go_on(at))
+        self.fill_reserve(&|at| Ok(pace.go_on(at)? && !self.is_asked_for_file()))
     }
 
     /// Prepares a file for a record of that size, or something smaller than
@@ -283,7 +307,7 @@ impl Log {
     /// Prepares a file for going on after a crash, or for a new log: of the
     /// smallest size, or of what lies ready. Only while the log is opened.
     pub(super) fn prepare_first(&self) -> Result<Fresh> {
-        let fresh = self.prepare(MIN_FILE, self.options.max_file, &pace::ALL)?;
+        let fresh = self.prepare_filled(MIN_FILE, self.options.max_file, &pace::ALL)?;
         lock(&self.next).grown = fresh.size;
         self.populate_first(&fresh.map);
         Ok(fresh)
@@ -294,6 +318,16 @@ impl Log {
     pub(super) fn prepare(&self, size: u64, most: u64, go_on: &GoOn<'_>) -> Result<Fresh> {
         let spare = lock(&self.next).take_spare(size, most);
         self.prepare_as(size, spare, go_on)
+    }
+
+    /// The same, with zeros.
+    pub(super) fn prepare_filled(&self, size: u64, most: u64, go_on: &GoOn<'_>) -> Result<Fresh> {
+        let fresh = self.prepare(size, most, go_on)?;
+        let filled = self.fill(&fresh, go_on);
+        if filled.is_err() && !self.poison.is_set() {
+            let _ = self.storage.remove(&log_file_name(fresh.number));
+        }
+        filled.map(|()| fresh)
     }
 
     /// Prepares a file: recycles a spare, or makes a file of `size` bytes.
@@ -314,7 +348,7 @@ impl Log {
             Some(spare) => self.recycle(spare),
             None => self.make(size, go_on),
         };
-        let fresh = prepared.and_then(|file| self.complete(file, header));
+        let fresh = prepared.and_then(|(file, blank)| self.complete(file, header, blank));
         if fresh.is_err() && !self.poison.is_set() {
             // Whatever cannot be removed is found, and removed, by the next opening.
             let _ = self.storage.remove(TEMPORARY);
@@ -323,38 +357,24 @@ impl Log {
         fresh
     }
 
-    /// Takes space and fills it with zeros, as long as they are worth it.
-    fn make(&self, size: u64, go_on: &GoOn<'_>) -> Result<Arc<dyn File>> {
+    /// Takes space for a file, and fills it with zeros if it is not held for good
+    /// otherwise. Says whether nothing was written.
+    fn make(&self, size: u64, go_on: &GoOn<'_>) -> Result<(Arc<dyn File>, bool)> {
         let _ = self.storage.remove(TEMPORARY);
         let file = self.storage.open(TEMPORARY, Access::Create);
         let file = file.map_err(|error| self.refused("create", TEMPORARY, error))?;
         let allocated = file.allocate(0, size);
         allocated.map_err(|error| self.refused("allocate", TEMPORARY, error))?;
-        let zeros = vec![0; PIECE];
-        let mut at = 0;
-        while at < size {
-            if !go_on(at)? && file.holds_allocated() {
-                break;
-            }
-            let piece = (size - at).min(PIECE as u64);
-            let zeros = &zeros[..piece as usize];
-            // Where a sync follows each record, its time is that of all commits.
-            let fine = self.options.append_by_call;
-            let written =
-                if fine { file.write_finely(zeros, at) } else { file.write_at(zeros, at) };
-            written.map_err(|error| self.failed("write to", TEMPORARY, error))?;
-            self.counters.zeroed(piece);
-            at += piece;
-            if at.is_multiple_of(SYNC_EVERY) && at < size {
-                file.sync().map_err(|error| self.failed("sync", TEMPORARY, error))?;
-            }
+        let blank = file.holds_allocated();
+        if !blank {
+            self.fill_first(&*file, size, go_on)?;
         }
-        Ok(file)
+        Ok((file, blank))
     }
 
     /// Takes a file that holds nothing, and its name from it. It has all of its
     /// space when this returns.
-    fn recycle(&self, spare: Spare) -> Result<Arc<dyn File>> {
+    fn recycle(&self, spare: Spare) -> Result<(Arc<dyn File>, bool)> {
         let name = log_file_name(spare.number);
         let renamed = self.storage.rename(&name, TEMPORARY);
         renamed.map_err(|error| self.refused("rename", &name, error))?;
@@ -363,11 +383,12 @@ impl Log {
         let file = file.map_err(|error| self.refused("open", TEMPORARY, error))?;
         let allocated = file.allocate(0, spare.size);
         allocated.map_err(|error| self.refused("allocate", TEMPORARY, error))?;
-        Ok(file)
+        self.counters.recycled();
+        Ok((file, false))
     }
 
     /// Writes the first block, and gives the file its name and its mapping.
-    fn complete(&self, file: Arc<dyn File>, header: LogFileHeader) -> Result<Fresh> {
+    fn complete(&self, file: Arc<dyn File>, header: LogFileHeader, blank: bool) -> Result<Fresh> {
         let LogFileHeader { number, salt, size } = header;
         let written = file.write_at(&header.encode(), 0);
         written.map_err(|error| self.failed("write to", TEMPORARY, error))?;
@@ -380,7 +401,7 @@ impl Log {
         let renamed = self.storage.rename(TEMPORARY, &log_file_name(number));
         renamed.map_err(|error| self.refused("rename", TEMPORARY, error))?;
         self.sync_directory()?;
-        Ok(Fresh { number, salt, size, map, file, reserved: false })
+        Ok(Fresh { number, salt, size, map, file, reserved: false, blank })
     }
 
     /// Takes the prepared file, if it has that much room.
@@ -395,7 +416,7 @@ impl Log {
 
     fn take_ready(&self, suits: impl FnOnce(&Next, &Fresh) -> bool) -> Option<Fresh> {
         let mut next = lock(&self.next);
-        if !next.ready.as_ref().is_some_and(|ready| suits(&next, ready)) {
+        if next.is_held() || !next.ready.as_ref().is_some_and(|ready| suits(&next, ready)) {
             return None;
         }
         let taken = next.ready.take()?;
@@ -435,21 +456,18 @@ pub(super) struct Preparing<'a> {
 }
 
 impl Preparing<'_> {
+    /// Hands a file over.
     pub(super) fn finish(self, fresh: Fresh) {
-        self.finish_before(fresh);
-    }
-
-    /// Hands a file over, while there is more to prepare.
-    fn finish_before(&self, fresh: Fresh) {
         self.give_up_ready();
         self.log.populate_first(&fresh.map);
-        lock(&self.log.next).ready = Some(fresh);
-        self.log.prepared.notify_all();
+        let mut next = lock(&self.log.next);
+        (next.ready, next.claimed) = (Some(fresh), false);
     }
 
     /// What is prepared does not suit: it may be recycled.
     pub(super) fn give_up_ready(&self) {
         let mut next = lock(&self.log.next);
+        debug_assert!(!next.zeroing, "who prepares keeps zeros from being written");
         if let Some(ready) = next.ready.take() {
             next.spares.push(ready.spare());
         }

@@ -139,7 +139,7 @@ impl Log {
                 }
                 size
             };
-            let fresh = self.prepare(size, size, go_on)?;
+            let fresh = self.prepare_filled(size, size, go_on)?;
             let mut next = lock(&self.next);
             next.reserve.add(fresh.spare());
             let surplus = next.reserve.surplus();

@@ -45,12 +45,12 @@ impl Log {
             return Ok(());
         }
         let go_on = &pace::ALL;
-        let small = match self.prepare(MIN_FILE, MIN_FILE, go_on) {
+        let small = match self.prepare_filled(MIN_FILE, MIN_FILE, go_on) {
             // What is too large makes way.
             Err(error) if error.is_full() && ready.is_some() => {
                 preparing.give_up_ready();
                 self.drop_spares();
-                self.prepare(MIN_FILE, MIN_FILE, go_on)?
+                self.prepare_filled(MIN_FILE, MIN_FILE, go_on)?
             }
             outcome => outcome?,
         };
@@ -74,7 +74,7 @@ impl Log {
         }
         let _preparing = self.wait_to_prepare()?;
         while lock(&self.next).reserve.has_larger(MIN_FILE) {
-            let small = self.prepare(MIN_FILE, MIN_FILE, &pace::ALL)?;
+            let small = self.prepare_filled(MIN_FILE, MIN_FILE, &pace::ALL)?;
             let mut next = lock(&self.next);
             // If it was taken meanwhile, what came is not needed.
             let larger = next.reserve.replace_larger(small.spare());

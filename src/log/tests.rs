@@ -17,6 +17,7 @@ mod small;
 mod space;
 mod syncing;
 mod walking;
+mod zeros;
 
 use std::sync::Arc;
 
@@ -83,6 +84,12 @@ impl Open {
             let key = self.log.appended().to_string();
             self.put(key.as_bytes(), &vec![b'v'; length]);
         }
+    }
+
+    /// Does what the keepers do ahead of need.
+    pub(super) fn prepare_ahead(&self) {
+        self.log.prepare_ahead().unwrap();
+        self.log.fill_ahead().unwrap();
     }
 
     /// Ends the active file without a record; the next one is small.

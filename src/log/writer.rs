@@ -57,6 +57,11 @@ use crate::format::record::{
 /// that a tiny store never has a second file.
 const ASK_AT: u64 = 128 << 10;
 
+/// At this offset of an active file of that size the next one is claimed.
+fn claim_at(size: u64) -> u64 {
+    size / 8 * 7
+}
+
 /// What is kept of the active file for urgent records, in bytes.
 const RESERVE: u64 = 64 << 10;
 
@@ -99,8 +104,10 @@ pub(crate) struct Appender {
     /// Bytes that were written another way since it was looked at what to map
     /// ahead.
     long: u64,
-    /// Whether the file after the active one has been asked for.
+    /// Whether the file after the active one has been asked for, and whether it
+    /// has been claimed.
     asked: bool,
+    claimed: bool,
     /// Bytes appended since the log was opened.
     total: u64,
     /// Of these, the bytes of keys and values.
@@ -127,6 +134,7 @@ impl Appender {
             populated: if way == Way::Mapping { offset } else { u64::MAX },
             long: 0,
             asked: false,
+            claimed: false,
             total: 0,
             user: 0,
             buffer: Box::new([0; BUFFER]),
@@ -375,7 +383,7 @@ impl Appender {
         if self.way == Way::Mapping {
             self.populated = WINDOW.min(self.limit);
         }
-        self.asked = false;
+        (self.asked, self.claimed) = (false, false);
         self.set_poke();
         Ok(())
     }
@@ -387,6 +395,10 @@ impl Appender {
         if !self.asked && self.offset >= ASK_AT {
             self.asked = true;
             self.log.ask_for_file();
+        }
+        if !self.claimed && self.offset >= claim_at(log.size) {
+            self.claimed = true;
+            self.log.claim_ready();
         }
         if self.populated < log.size && self.offset + WINDOW / 2 >= self.populated {
             let from = self.populated.max(self.offset);
@@ -408,9 +420,10 @@ impl Appender {
     fn set_poke(&mut self) {
         let size = self.current.log.size;
         let ask = if self.asked { u64::MAX } else { ASK_AT };
+        let claim = if self.claimed { u64::MAX } else { claim_at(size) };
         let whole = self.populated >= size;
         let populate = if whole { u64::MAX } else { self.populated.saturating_sub(WINDOW / 2) };
-        self.poke_at = ask.min(populate);
+        self.poke_at = ask.min(claim).min(populate);
     }
 
     /// A record was not written, or only in part. A full device refuses it, if

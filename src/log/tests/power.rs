@@ -48,7 +48,7 @@ fn work(open: &mut Open, random: &mut Random, life: u8, history: &mut Vec<Vec<u8
             1 => open.rotate_noting(history),
             2 => open.log.wait_for_file(100, false).unwrap(),
             12 => open.end_file(),
-            14 => open.log.prepare_ahead().unwrap(),
+            14 => open.prepare_ahead(),
             15 => open.log.shrink_reserve().unwrap(),
             13 => open.log.files().iter().for_each(|file| open.log.trim(file.number)),
             kind => {

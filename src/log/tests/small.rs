@@ -28,10 +28,10 @@ fn large(storage: &Faulty) -> Open {
     let (log, appender) = Log::create(Arc::new(storage.clone()), LARGE, poison).unwrap();
     let mut open = Open { log, appender };
     for _ in 0..3 {
-        open.log.prepare_ahead().unwrap();
+        open.prepare_ahead();
         open.rotate();
     }
-    open.log.prepare_ahead().unwrap();
+    open.prepare_ahead();
     open.log.files().iter().for_each(|file| open.log.retire(file.number));
     tidy_until(&open.log, || open.log.usage().retired == 0);
     assert_eq!(lengths(storage), [4 << 20, 4 << 20, 8 << 20, 16 << 20]);
@@ -65,7 +65,7 @@ fn a_log_that_was_made_small_takes_three_mebibytes_and_doubles_again() {
     let again = lock(&open.log.next).reserve.files.iter().map(|spare| spare.number).max();
     assert_eq!(number, again);
     for size in [2 << 20, 4 << 20, 8 << 20] {
-        open.log.prepare_ahead().unwrap();
+        open.prepare_ahead();
         open.rotate();
         assert_eq!(open.log.files().last().unwrap().size, size);
     }

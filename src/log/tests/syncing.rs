@@ -7,7 +7,7 @@ use super::faulty::Faulty;
 use super::*;
 
 /// Waits until something is so.
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(super) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let start = Instant::now();
     while !is_so() {
         assert!(start.elapsed() < Duration::from_secs(20), "never: {what}");
@@ -237,7 +237,7 @@ fn a_leader_that_panics_poisons_and_wakes_those_who_wait() {
 }
 
 /// Runs the keepers around some work.
-fn with_keepers(log: &Log, interval: Duration, work: impl FnOnce()) {
+pub(super) fn with_keepers(log: &Log, interval: Duration, work: impl FnOnce()) {
     /// Also when an assertion fails: else the test would hang.
     struct Stop<'a>(&'a Log);
     impl Drop for Stop<'_> {
