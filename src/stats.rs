@@ -119,7 +119,7 @@ pub struct Written {
     /// Bytes of zeros written to new log files before their first use.
     pub zeroed_bytes: u64,
     /// Log files that were used again instead of being made.
-    pub recycled_files: u64,
+    pub recycled_log_files: u64,
     /// Bytes written to table files by checkpoints.
     pub table_bytes: u64,
     /// Syncs of log files.
@@ -327,7 +327,7 @@ fn written(store: &Store, core: &Core) -> Written {
         log_bytes,
         moved_bytes,
         zeroed_bytes: counters.zeroed,
-        recycled_files: counters.recycled,
+        recycled_log_files: counters.recycled,
         table_bytes: count(&store.signals.table_bytes),
         syncs: counters.syncs,
         sync_time: counters.sync_time,

@@ -126,7 +126,7 @@ impl Reached {
     fn look_at_log(&mut self, stats: &Stats) {
         let newest = stats.log_files.last().map_or(0, |file| u64::from(file.number));
         self.at_least("log files let go", newest.saturating_sub(stats.log_files.len() as u64));
-        self.at_least("log files recycled", stats.written.recycled_files);
+        self.at_least("log files recycled", stats.written.recycled_log_files);
     }
 
     fn at_least(&mut self, name: &'static str, number: u64) {

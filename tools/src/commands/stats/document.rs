@@ -69,7 +69,7 @@ fn since_opening(stats: &Stats) -> Value {
         "log_bytes": written.log_bytes,
         "moved_bytes": written.moved_bytes,
         "zeroed_bytes": written.zeroed_bytes,
-        "recycled_files": written.recycled_files,
+        "recycled_log_files": written.recycled_log_files,
         "table_bytes": written.table_bytes,
         "write_amplification": written.amplification(),
         "syncs": written.syncs,
