@@ -5,8 +5,9 @@
 //!   where pairs do not fit any slot, in which case the key stays in its slot.
 //! * Buffered: `Durability::Buffered`, synced every 500 ms in the background (the
 //!   default). Sync: `Durability::Sync`.
-//! * Write buffer: the default, a quarter of the memory or of the cgroup's limit,
-//!   at most 1 GiB.
+//! * Write buffer: as much as the others have for their caches, which is the
+//!   default where memory is limited, and more than the default of 1 GiB else. It
+//!   is taken as pages change: no more than the tables have.
 //! * Hash: the default, SipHash-1-3.
 //! * `get_with` and `multi_get_with` lend the value; `write` commits a batch.
 //! * A bulk load is made of batches of 10,000: one batch is one record of the
@@ -31,7 +32,7 @@ const PAYLOADS: std::ops::RangeInclusive<usize> = 24..=504;
 
 fn options(config: &Config) -> Options {
     let pair = (config.key_bytes + config.value_bytes).next_multiple_of(8);
-    let options = Options::new();
+    let options = Options::new().write_buffer(config.cache as usize);
     let options = match PAYLOADS.contains(&pair) {
         true => options.payload(pair),
         false => options,
