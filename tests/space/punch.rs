@@ -18,7 +18,7 @@ fn writers_and_readers_go_on_while_a_hole_is_punched() {
     // A device that is told what is free took 60 to 90 ms for each 2 MiB, and
     // that long the writer lock was held.
     let (begun, has_begun) = channel();
-    let (end, is_over) = channel();
+    let (end, is_over) = channel::<()>();
     let is_over = Mutex::new(is_over);
     let in_vain = Arc::new(AtomicBool::new(false));
     let before = {
