@@ -9,10 +9,9 @@
 //! without; that stretch is mapped between two pieces of zeros, too).
 //!
 //! Two, because a sync may take as long as filling a file. With one thread the
-//! next file was then begun when the active one was full: its writer made it
-//! itself, in three journal commits behind all that the sync had asked the device
-//! for, 12 to 61 ms. No more than one of them syncs, and no more than one
-//! prepares.
+//! next file was then begun when the active one was full, in three journal commits
+//! behind all that the sync had asked the device for: its writer waited 40 to
+//! 500 ms. No more than one of them syncs, and no more than one prepares.
 //!
 //! Nothing depends on them for correctness: whoever needs a file or a sync and
 //! finds no keeper does the work itself.

@@ -100,28 +100,20 @@ impl Log {
     ///
     /// That of `go_on`, or what now poisons the store.
     pub(super) fn fill(&self, fresh: &Fresh, go_on: &GoOn<'_>) -> Result<()> {
-        let name = log_file_name(fresh.number);
-        let mut zeros = Zeros::new(self, &*fresh.file, &name, LOG_START..fresh.size);
-        while fresh.blank && !zeros.are_all() && go_on(zeros.range.start)? {
-            zeros.write_piece()?;
-            zeros.sync_if_due()?;
+        if !fresh.blank {
+            return Ok(());
         }
-        Ok(())
+        let name = log_file_name(fresh.number);
+        Zeros::new(self, &*fresh.file, &name, LOG_START..fresh.size).write_while(go_on)
     }
 
-    /// Fills a file of that size with zeros that has no name yet.
+    /// Fills a file of that size with zeros that has no name yet, to its end.
     ///
     /// # Errors
     ///
     /// That of `go_on`; a full device; what now poisons the store.
     pub(super) fn fill_first(&self, file: &dyn File, size: u64, go_on: &GoOn<'_>) -> Result<()> {
-        let mut zeros = Zeros::new(self, file, TEMPORARY, 0..size);
-        while !zeros.are_all() {
-            go_on(zeros.range.start)?;
-            zeros.write_piece()?;
-            zeros.sync_if_due()?;
-        }
-        Ok(())
+        Zeros::new(self, file, TEMPORARY, 0..size).write_while(&|at| go_on(at).map(|_| true))
     }
 
     /// Claims the file that lies ready, if one does: its zeros end.
@@ -173,6 +165,15 @@ impl Zeros<'_> {
 
     fn are_all(&self) -> bool {
         self.range.is_empty()
+    }
+
+    /// Writes all that is left, as long as `go_on` allows it.
+    fn write_while(&mut self, go_on: &GoOn<'_>) -> Result<()> {
+        while !self.are_all() && go_on(self.range.start)? {
+            self.write_piece()?;
+            self.sync_if_due()?;
+        }
+        Ok(())
     }
 
     /// Writes the next piece.
