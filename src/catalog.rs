@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::format::header::{DEFAULT_TABLE, TableState};
 use crate::format::is_table_name;
 use crate::format::record::{Op, OpKind, RECORD_HEADER};
-use crate::options::{Durability, TableOptions, check_payload};
+use crate::options::{TableOptions, check_payload};
 use crate::table::Table;
 
 use crate::recovery::{open_table, remove_table_file};
@@ -43,11 +43,23 @@ impl Store {
         if self.options.read_only {
             return Err(Error::NotFound { what: format!("table {name}") });
         }
+        let (table, commit) = self.try_create_table(name, options)?;
+        commit.map_or(Ok(()), |commit| self.make_durable(commit))?;
+        Ok(table)
+    }
+
+    /// Creates a table; returns the number of the commit as well, unless
+    /// somebody else has created it meanwhile.
+    fn try_create_table(
+        &self,
+        name: &str,
+        options: &TableOptions,
+    ) -> Result<(Arc<Table>, Option<u64>)> {
         let geometry = check_payload(options.payload.unwrap_or(self.options.payload))?;
         let _away = keep_away(self)?;
         self.with_log_room(name.as_bytes(), |core| {
             if let Some(there) = core.writers().find(|writer| writer.table.name == name) {
-                return Ok(there.table.clone());
+                return Ok((there.table.clone(), None));
             }
             if core.next_table_id >= MAX_TABLES {
                 return Err(Error::invalid("a store can have 65,536 tables in its life, no more"));
@@ -71,10 +83,10 @@ impl Store {
             core.next_table_id += 1;
             let opened = open_table(self, &table_file(name))
                 .inspect_err(|_| remove_unlogged(&*self.storage, &self.poison, name))?;
-            self.append_one(core, OpKind::CreateTable, id, name.as_bytes(), &[])?;
+            let commit = self.append_one(core, OpKind::CreateTable, id, name.as_bytes(), &[])?;
             let table = opened.table.clone();
             core.add(opened);
-            Ok(table)
+            Ok((table, Some(commit)))
         })
     }
 
@@ -102,10 +114,7 @@ impl Store {
     /// for room, as a removal does.
     pub(crate) fn clear(&self, table: &Table) -> Result<()> {
         let commit = self.waiting_for_room(|| self.try_clear(table))?;
-        match self.options.durability {
-            Durability::Buffered => Ok(()),
-            Durability::Sync => self.log.make_durable(commit),
-        }
+        self.make_durable(commit)
     }
 
     fn try_clear(&self, table: &Table) -> Result<u64> {

@@ -59,7 +59,7 @@ use crate::table::freeze::Captured;
 use bites::Bites;
 use runs::RunBuffer;
 
-pub(crate) use tails::{give_back_tail, worth_giving_back};
+pub(crate) use tails::{give_back_tail, wait_for_bites, worth_giving_back};
 
 /// Frames that become clean with one holding of the writer lock.
 const FRAMES: usize = 128;

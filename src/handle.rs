@@ -1,7 +1,7 @@
 //! The store and its background threads, as one thing to own.
 //!
 //! Every public handle holds one of these; the last to go closes the store.
-//! Five threads run while the store is open for writing: the log's two keepers,
+//! Six threads run while the store is open for writing: the log's three keepers,
 //! the one that runs checkpoints, the one that gives space back, and the one
 //! that takes it ahead of use. A reader has none.
 
@@ -59,7 +59,9 @@ impl Handle {
             Err(crate::table::read::forked())
         } else {
             self.stop_threads();
-            self.write_last(alone)
+            let outcome = self.write_last(alone);
+            checkpoint::wait_for_bites(store);
+            outcome
         };
         store.unlock_when_unused();
         outcome
@@ -94,6 +96,47 @@ impl Drop for Handle {
         if !self.store.is_closed() {
             // There is nobody to tell; every commit is in the log.
             let _ = self.close(true);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::format::header::DEFAULT_TABLE;
+    use crate::options::Options;
+    use crate::storage::memory::Memory;
+
+    #[test]
+    fn a_store_is_not_closed_while_a_hole_is_punched_even_if_it_is_poisoned() {
+        for poisoned in [false, true] {
+            let options = Options::new().payload(504);
+            let store = crate::recovery::open(Arc::new(Memory::new()), &options).unwrap();
+            let table = store.find_table(DEFAULT_TABLE).unwrap();
+            for i in 0..6_000_u64 {
+                store.insert(&table, &i.to_le_bytes(), &[7; 400]).unwrap();
+            }
+            store.clear(&table).unwrap();
+            let bite = {
+                let mut core = store.core().unwrap();
+                let (writer, ws) = core.writer_mut(0).unwrap();
+                writer.blocks.begin_giving_back(&ws.epoch, 1).expect("a free end")
+            };
+            let handle = Handle::start(store).unwrap();
+            if poisoned {
+                handle.store.poison.set(&"a test");
+            }
+            std::thread::scope(|scope| {
+                let closes = scope.spawn(|| handle.close(false));
+                std::thread::sleep(Duration::from_millis(50));
+                let finished = closes.is_finished();
+                // Before anything may fail: else it would wait for ever.
+                bite.punch().unwrap();
+                assert_eq!(closes.join().unwrap().is_err(), poisoned);
+                assert!(!finished);
+            });
         }
     }
 }

@@ -9,12 +9,16 @@
 //! Nobody else waits for it either. A checkpoint has ended before it is done, and
 //! it ends where the next one is wanted; the upkeep thread looks at the log in
 //! between. Otherwise whoever clears a large table would have writers wait for
-//! seconds, for a checkpoint that is over, or for somebody to clean the log.
+//! seconds, for a checkpoint that is over, or for somebody to clean the log. But
+//! somebody who has run out of blocks waits for the end of a bite, and so does
+//! whoever closes the store.
 
 use std::time::Duration;
 
 use crate::error::Result;
 use crate::store::Store;
+use crate::table::blocks::Bite;
+use crate::table::{Workspace, Writer};
 
 /// Free blocks at the end of a table file that are worth giving back.
 const WORTH_PUNCHING: u32 = 256;
@@ -44,24 +48,18 @@ pub(crate) fn give_back_tail(
     go_on: &mut dyn FnMut() -> bool,
 ) -> Result<()> {
     let (mut given, mut left) = (0, u32::MAX);
-    while go_on() {
-        let mut core = store.core()?;
-        let Some((writer, ws)) = core.writer_mut(id) else {
-            return Ok(());
-        };
+    let mut begin = |writer: &mut Writer, ws: &mut Workspace| {
         let allocated = writer.blocks.allocated();
         let begun = given % AT_LEAST != 0;
         let enough = if begun { 1 } else { worth(allocated) };
-        if allocated > left {
-            // Somebody has taken space since.
-            return Ok(());
-        }
-        let Some(bite) = writer.blocks.begin_giving_back(&ws.epoch, enough) else {
-            return Ok(());
-        };
-        drop(core);
-        let blocks = bite.punch()?;
-        (given, left) = (given + blocks, allocated - blocks);
+        // Otherwise somebody has taken space since.
+        let shrinks = allocated <= left;
+        let bite = shrinks.then(|| writer.blocks.begin_giving_back(&ws.epoch, enough))??;
+        (given, left) = (given + bite.blocks(), allocated - bite.blocks());
+        Some(bite)
+    };
+    while let Some(bite) = next_bite(store, id, go_on, &mut begin)? {
+        bite.punch()?;
         std::thread::sleep(PAUSE);
     }
     Ok(())
@@ -78,15 +76,9 @@ pub(super) fn give_back_unknown(
     id: u16,
     go_on: &mut dyn FnMut() -> bool,
 ) -> Result<()> {
-    while go_on() {
-        let mut core = store.core()?;
-        let Some((writer, _)) = core.writer_mut(id) else {
-            return Ok(());
-        };
-        let Some(bite) = writer.blocks.begin_giving_back_unknown() else {
-            return Ok(());
-        };
-        drop(core);
+    let mut begin =
+        |writer: &mut Writer, _: &mut Workspace| writer.blocks.begin_giving_back_unknown();
+    while let Some(bite) = next_bite(store, id, go_on, &mut begin)? {
         if let Err(error) = bite.punch() {
             if let Some((writer, _)) = store.core()?.writer_mut(id) {
                 writer.blocks.forget_unknown();
@@ -96,6 +88,39 @@ pub(super) fn give_back_unknown(
         std::thread::sleep(PAUSE);
     }
     Ok(())
+}
+
+/// Begins the next bite of a table file, when nobody else is at one. `None`:
+/// there is none, or no time for it, or the store is being closed.
+fn next_bite(
+    store: &Store,
+    id: u16,
+    go_on: &mut dyn FnMut() -> bool,
+    begin: &mut dyn FnMut(&mut Writer, &mut Workspace) -> Option<Bite>,
+) -> Result<Option<Bite>> {
+    while go_on() {
+        let mut core = store.core()?;
+        // Looked at with the lock held: closing takes it once more, and waits.
+        let open = !store.is_closed();
+        let Some((writer, ws)) = core.writer_mut(id).filter(|_| open) else {
+            break;
+        };
+        let Some(other) = writer.blocks.punched() else {
+            return Ok(begin(writer, ws));
+        };
+        drop(core);
+        other.wait();
+    }
+    Ok(None)
+}
+
+/// Returns when no bite is being taken of any table file, and none will: for a
+/// store that is closed.
+pub(crate) fn wait_for_bites(store: &Store) {
+    let core = store.core_to_look();
+    let bites: Vec<_> = core.writers().filter_map(|writer| writer.blocks.punched()).collect();
+    drop(core);
+    bites.iter().for_each(|bite| bite.wait());
 }
 
 #[cfg(test)]
@@ -145,6 +170,35 @@ mod tests {
         store.insert(&table, b"another", b"entry").unwrap();
         checkpoint(&store, false).unwrap();
         assert!(allocated(&store) < before / 2);
+    }
+
+    /// Begins to punch a hole.
+    fn bite(store: &Store) -> Bite {
+        let mut core = store.core().unwrap();
+        let (writer, ws) = core.writer_mut(0).unwrap();
+        writer.blocks.begin_giving_back(&ws.epoch, 1).expect("a free end")
+    }
+
+    #[test]
+    fn whoever_finds_somebody_else_at_it_goes_on_when_that_is_over() {
+        let (store, before) = cleared();
+        let bite = bite(&store);
+        std::thread::scope(|scope| {
+            let gives_back = scope.spawn(|| give_back_tail(&store, 0, |_| 1, &mut || true));
+            std::thread::sleep(Duration::from_millis(20));
+            assert!(!gives_back.is_finished());
+            bite.punch().unwrap();
+            gives_back.join().unwrap().unwrap();
+        });
+        assert!(allocated(&store) < before - 512, "{}", allocated(&store));
+    }
+
+    #[test]
+    fn no_hole_is_begun_when_the_store_is_being_closed() {
+        let (store, before) = cleared();
+        assert!(store.mark_closed());
+        give_back_tail(&store, 0, |_| 1, &mut || true).unwrap();
+        assert_eq!(allocated(&store), before);
     }
 
     #[test]

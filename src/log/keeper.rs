@@ -1,17 +1,20 @@
 //! The keepers: what is done for the log in the background.
 //!
-//! [Two](KEEPERS) threads of the store run [`Log::keep`]. They sleep on a
+//! [Three](KEEPERS) threads of the store run [`Log::keep`]. They sleep on a
 //! condition variable until there is something to do, and one of them does it.
-//! There are three things: to sync when the oldest undurable byte has waited for
-//! the sync interval, to prepare the next file while the active one fills, and to
+//! There are four things: to sync when the oldest undurable byte has waited for
+//! the sync interval; to prepare the next file while the active one fills; to
+//! fill that with zeros, and what is kept for a full device; and to
 //! map the next stretch of the active file for writing, so that appending does
 //! not fault (while most of what is appended is written by system calls, it does
 //! without; that stretch is mapped between two pieces of zeros, too).
 //!
-//! Two, because a sync may take as long as filling a file. With one thread the
-//! next file was then begun when the active one was full, in three journal commits
-//! behind all that the sync had asked the device for: its writer waited 40 to
-//! 500 ms. No more than one of them syncs, and no more than one prepares.
+//! One at a time syncs, one makes files, be it the next one or those for the
+//! reserve, and one fills the next one. Three, because each of that may take its
+//! time, and so none waits for another. With one thread the next file was begun
+//! when the active one was full, in three journal commits behind all that a sync
+//! had asked the device for: its writer waited 40 to 500 ms. With two, both were
+//! at files now and then, and nobody synced.
 //!
 //! Nothing depends on them for correctness: whoever needs a file or a sync and
 //! finds no keeper does the work itself.
@@ -41,12 +44,12 @@ use crate::storage::Map;
 const LONGEST: Duration = Duration::from_secs(u32::MAX as u64);
 
 /// How many threads run [`Log::keep`].
-pub(crate) const KEEPERS: usize = 2;
+pub(crate) const KEEPERS: usize = 3;
 
 /// What the keepers are asked to do.
 pub(super) struct Work {
     stop: bool,
-    /// Whether one of them syncs, one prepares, and one fills what was prepared.
+    /// Whether one of them syncs, one makes files, and one fills the next one.
     syncing: bool,
     preparing: bool,
     filling: bool,
@@ -99,7 +102,8 @@ enum Task {
 impl Log {
     /// Does what is to be done in the background until [`Log::stop`] is
     /// called: the body of [some threads](KEEPERS). Undurable bytes wait for
-    /// `interval` at most. Failures surface where commits are made or waited for.
+    /// `interval` at most, until they are synced. Failures surface where commits
+    /// are made or waited for.
     pub(crate) fn keep(&self, interval: Duration) {
         {
             let mut work = lock(&self.work);
@@ -116,24 +120,41 @@ impl Log {
                 Task::Sync => {
                     // A failure has poisoned the store; everybody learns of it there.
                     drop(self.sync_to(u64::MAX));
-                    lock(&self.work).syncing = false;
+                    self.finish(|work| &mut work.syncing);
                 }
             }
         }
     }
 
-    /// Prepares the next file, then fills it, unless the other keeper still fills
-    /// the one before. Whoever needs a file meets the error, if it persists.
+    /// Prepares the next file, fills it, and then the reserve, but for what
+    /// another keeper is at. Whoever needs a file meets the error, if it persists.
     fn prepare_and_fill(&self) {
         let prepared = self.prepare_ahead();
-        let mut work = lock(&self.work);
-        work.preparing = false;
-        if prepared.is_ok() && !work.filling {
-            work.filling = true;
-            drop(work);
-            drop(self.fill_ahead());
-            lock(&self.work).filling = false;
+        self.finish(|work| &mut work.preparing);
+        if prepared.is_err() {
+            return;
         }
+        if self.take_on(|work| &mut work.filling) {
+            drop(self.fill_ready());
+            self.finish(|work| &mut work.filling);
+        }
+        // If somebody asks for a file meanwhile, this ends soon.
+        if self.take_on(|work| &mut work.preparing) {
+            drop(self.fill_reserve_ahead());
+            self.finish(|work| &mut work.preparing);
+        }
+    }
+
+    /// Takes on what one keeper at a time does, if no other has.
+    fn take_on(&self, what: fn(&mut Work) -> &mut bool) -> bool {
+        !std::mem::replace(what(&mut lock(&self.work)), true)
+    }
+
+    /// Says that it is done. One of the others may have left something for then, and one has to
+    /// look when the next sync is due, whatever this one does now.
+    fn finish(&self, what: fn(&mut Work) -> &mut bool) {
+        *what(&mut lock(&self.work)) = false;
+        self.wake.notify_all();
     }
 
     /// Ends [`Log::keep`], soon. It stays ended.
@@ -156,7 +177,7 @@ impl Log {
                 work.preparing = true;
                 return Task::Prepare;
             }
-            // Whoever syncs looks again when that is over.
+            // When that is over, all look again.
             let left = if work.syncing { None } else { self.time_left(&mut work) };
             work = match left {
                 Some(Duration::ZERO) => {

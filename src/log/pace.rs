@@ -9,8 +9,8 @@
 //!
 //! So the zeros end where the log comes after them: when half as many bytes were
 //! appended since they were begun as there are zeros, so that the device has
-//! better things to do; and before the first one where somebody waits for the
-//! file already.
+//! better things to do; and before the first one where somebody prepares the
+//! file because he needs it.
 //!
 //! ```text
 //!  log    ├─ appended ─►|
@@ -45,7 +45,7 @@ use crate::format::record::LOG_START;
 use crate::storage::pins;
 
 /// Asked before each piece of zeros, with how many there are: whether more are
-/// worth it. An error ends the preparing.
+/// worth it. An error ends it all.
 pub(super) type GoOn<'a> = dyn Fn(u64) -> Result<bool> + 'a;
 
 /// Nobody is in a hurry.
@@ -99,8 +99,9 @@ impl Pace<'_> {
     ///
     /// # Errors
     ///
-    /// `Closed` if the log is being closed.
+    /// `Closed` if the log is being closed; `Poisoned`.
     pub(super) fn go_on(&self, zeros: u64) -> Result<bool> {
+        self.log.poison.check()?;
         self.log.breathe()?;
         let same = self.log.active.load(Acquire) == self.file;
         let appended = self.log.end_of(self.file).saturating_sub(self.end);

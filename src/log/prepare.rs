@@ -41,7 +41,8 @@
 //!
 //! # Waiting
 //!
-//! One thread prepares: a keeper ahead of need, or the first one that waits.
+//! One thread prepares: a keeper ahead of need, or the first one that waits,
+//! when no piece of zeros is being written into the file that lies ready.
 //! The others wait for it, and try themselves if it fails. A full device is an
 //! error for those who wait, and only for them; the half-made file is removed.
 //! May be used from any thread; no lock is held while files are written.
@@ -73,7 +74,8 @@ pub(super) struct Fresh {
     pub(super) file: Arc<dyn File>,
     /// Whether it was kept for urgent records.
     pub(super) reserved: bool,
-    /// Whether nothing was ever written behind its first block.
+    /// Whether zeros in it are of use: nothing else was ever written behind its
+    /// first block, and it is not full of them.
     pub(super) blank: bool,
 }
 
@@ -95,7 +97,7 @@ pub(super) struct Next {
     pub(super) ready: Option<Fresh>,
     /// Whether zeros are being written into it; see [`zeros`](super::zeros).
     pub(super) zeroing: bool,
-    /// Whether somebody is about to take it.
+    /// Whether somebody is about to take the file that lies ready, or will.
     pub(super) claimed: bool,
     /// The size of the prepared file that the appender has in hand, 0 if none.
     pub(super) in_hand: u64,
@@ -178,10 +180,12 @@ impl Log {
         outcome
     }
 
-    /// Whether a file with that much room is prepared.
+    /// Whether a file with that much room is prepared, which is claimed then.
     fn is_ready(&self, space: u64, urgent: bool) -> bool {
         let mut next = lock(&self.next);
-        !next.is_held() && next.ready.as_ref().is_some_and(|ready| next.suits(ready, space, urgent))
+        let suits = next.ready.as_ref().is_some_and(|ready| next.suits(ready, space, urgent));
+        next.claimed |= suits;
+        suits && !next.is_held()
     }
 
     fn wait_or_prepare(&self, space: u64, urgent: bool) -> Result<()> {
@@ -208,7 +212,8 @@ impl Log {
         }
     }
 
-    /// Lets the caller prepare a file. `None`: somebody else did, meanwhile.
+    /// Lets the caller prepare a file. `None`: somebody else did meanwhile, or
+    /// wrote zeros into the one that lies ready.
     fn begin_preparing(&self) -> Result<Option<Preparing<'_>>> {
         self.poison.check()?;
         let mut next = lock(&self.next);
@@ -232,7 +237,6 @@ impl Log {
 
     /// Prepares an ordinary next file if there is none: for a keeper.
     pub(super) fn prepare_ahead(&self) -> Result<()> {
-        // Until then the other keeper hurries, if it is at the reserve.
         let preparing = self.wait_to_prepare()?;
         self.heard();
         let (is_there, wanted) = {
@@ -248,11 +252,9 @@ impl Log {
         Ok(())
     }
 
-    /// Writes zeros into what was prepared ahead, and fills the reserve, if
-    /// nobody prepares a file then: for a keeper.
-    pub(super) fn fill_ahead(&self) -> Result<()> {
+    /// Fills the reserve, if nobody prepares a file: for a keeper.
+    pub(super) fn fill_reserve_ahead(&self) -> Result<()> {
         self.poison.check()?;
-        self.fill_ready()?;
         let Some(_preparing) = self.try_preparing() else {
             return Ok(());
         };
@@ -327,7 +329,7 @@ impl Log {
         if filled.is_err() && !self.poison.is_set() {
             let _ = self.storage.remove(&log_file_name(fresh.number));
         }
-        filled.map(|()| fresh)
+        filled.map(|()| Fresh { blank: false, ..fresh })
     }
 
     /// Prepares a file: recycles a spare, or makes a file of `size` bytes.
@@ -420,7 +422,7 @@ impl Log {
             return None;
         }
         let taken = next.ready.take()?;
-        next.in_hand = taken.size;
+        (next.in_hand, next.claimed) = (taken.size, false);
         Some(taken)
     }
 
@@ -435,7 +437,7 @@ impl Log {
     }
 
     /// A step that was not taken: nothing has been written.
-    fn refused(&self, doing: &'static str, name: &str, error: io::Error) -> Error {
+    pub(super) fn refused(&self, doing: &'static str, name: &str, error: io::Error) -> Error {
         Error::io(doing, self.storage.path(name), error)
     }
 
@@ -460,8 +462,7 @@ impl Preparing<'_> {
     pub(super) fn finish(self, fresh: Fresh) {
         self.give_up_ready();
         self.log.populate_first(&fresh.map);
-        let mut next = lock(&self.log.next);
-        (next.ready, next.claimed) = (Some(fresh), false);
+        lock(&self.log.next).ready = Some(fresh);
     }
 
     /// What is prepared does not suit: it may be recycled.

@@ -57,7 +57,7 @@
 //! # When it fails
 //!
 //! A leader that fails or panics poisons the store, and everybody who waits
-//! wakes and learns of it. Nothing is synced after that.
+//! wakes and learns of it. Nothing is called durable after that.
 
 use std::collections::VecDeque;
 use std::sync::MutexGuard;

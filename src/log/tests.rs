@@ -89,7 +89,8 @@ impl Open {
     /// Does what the keepers do ahead of need.
     pub(super) fn prepare_ahead(&self) {
         self.log.prepare_ahead().unwrap();
-        self.log.fill_ahead().unwrap();
+        self.log.fill_ready().unwrap();
+        self.log.fill_reserve_ahead().unwrap();
     }
 
     /// Ends the active file without a record; the next one is small.

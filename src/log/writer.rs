@@ -398,7 +398,9 @@ impl Appender {
         }
         if !self.claimed && self.offset >= claim_at(log.size) {
             self.claimed = true;
-            self.log.claim_ready();
+            if self.pending.is_none() {
+                self.log.claim_ready();
+            }
         }
         if self.populated < log.size && self.offset + WINDOW / 2 >= self.populated {
             let from = self.populated.max(self.offset);

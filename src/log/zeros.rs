@@ -24,12 +24,17 @@
 //!    the next file.
 //! 2. Whoever wants the file meanwhile *claims* it: no other piece is begun then,
 //!    so it waits for one at most. A writer claims it when seven eighths of the
-//!    active file are full, so as not to wait at all.
+//!    active file are full, so that it seldom does. The claim lasts until the
+//!    file is taken; it may come before the file lies ready.
 //! 3. Where space that was taken is not held for good, all zeros are written
 //!    before the file has a name.
+//! 4. Zeros are synced through an opening of the file of their own, for somebody
+//!    may have taken the file by then. A system tells each opening once that
+//!    something could not be written: told to who syncs zeros, it would not be
+//!    told to who syncs the records, and they would be called durable.
 
+use std::io;
 use std::ops::Range;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::files::TEMPORARY;
@@ -38,7 +43,7 @@ use super::prepare::{Fresh, Next};
 use super::{Log, lock};
 use crate::error::Result;
 use crate::format::record::{LOG_START, log_file_name};
-use crate::storage::File;
+use crate::storage::{Access, File};
 
 /// How much is written at once.
 const PIECE: u64 = 1 << 20;
@@ -50,10 +55,10 @@ const SYNC_EVERY: u64 = 8 << 20;
 const BUSY: Duration = Duration::from_millis(200);
 
 impl Next {
-    /// The file that lies ready, if there was never anything in it.
-    fn blank(&self) -> Option<(u32, u64, Arc<dyn File>)> {
-        let ready = self.ready.as_ref().filter(|ready| ready.blank)?;
-        Some((ready.number, ready.size, ready.file.clone()))
+    /// Number and size of the file that lies ready, if it could do with zeros.
+    fn blank(&self) -> Option<(u32, u64)> {
+        let ready = self.ready.as_ref().filter(|ready| ready.blank && !self.claimed)?;
+        Some((ready.number, ready.size))
     }
 
     /// Whether the file that lies ready is being written to, in which case it is
@@ -72,10 +77,15 @@ impl Log {
     ///
     /// `Closed`, or what now poisons the store.
     pub(super) fn fill_ready(&self) -> Result<()> {
-        let Some((number, size, file)) = lock(&self.next).blank() else {
+        let Some((number, size)) = lock(&self.next).blank() else {
             return Ok(());
         };
         let name = log_file_name(number);
+        let file = match self.storage.open(&name, Access::Write) {
+            // Somebody has taken it, and it was used up.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            opened => opened.map_err(|error| self.refused("open", &name, error))?,
+        };
         let mut zeros = Zeros::new(self, &*file, &name, LOG_START..size);
         let pace = self.pace();
         while !zeros.are_all() && pace.go_on(zeros.range.start)? {
@@ -116,7 +126,7 @@ impl Log {
         Zeros::new(self, file, TEMPORARY, 0..size).write_while(&|at| go_on(at).map(|_| true))
     }
 
-    /// Claims the file that lies ready, if one does: its zeros end.
+    /// Claims the file that lies ready, or that will: its zeros end.
     #[cold]
     pub(super) fn claim_ready(&self) {
         lock(&self.next).claimed = true;

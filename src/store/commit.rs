@@ -380,7 +380,7 @@ impl Store {
 
     /// Waits until a commit is durable, if each commit has to be.
     #[inline]
-    pub(super) fn make_durable(&self, commit: u64) -> Result<()> {
+    pub(crate) fn make_durable(&self, commit: u64) -> Result<()> {
         match self.options.durability {
             Durability::Buffered => Ok(()),
             Durability::Sync => self.log.make_durable(commit),

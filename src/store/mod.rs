@@ -9,13 +9,15 @@
 //! One writer at a time holds [`Core`]; readers never do. The log is known
 //! here and so are the tables: a commit goes to the log and then to its table
 //! ([`commit`]). Background work is asked for through [`Signals`] and
-//! [`SpaceSignals`] and done by five threads: the log's two keepers (syncs,
+//! [`SpaceSignals`] and done by six threads: the log's three keepers (syncs,
 //! prepared files), the one that runs checkpoints, the one that gives space
 //! back, and the one that makes ready what writers need next ([`ahead`]).
 //!
 //! Locks are taken in this order: `compacting`, `checkpointing`, `core`, a table's structure
-//! lock. Nothing waits for the disk with `core` held, but creating and
-//! dropping tables and clearing, which are rare and take a bounded time.
+//! lock. Hardly anything waits for the disk with `core` held: creating, dropping
+//! and clearing tables; pages that were not fetched before, of a batch or a survey;
+//! a writer that runs out of blocks; and `verify`, all the time. Whatever else it
+//! is, takes a bounded time.
 
 pub(crate) mod ahead;
 pub(crate) mod batch;

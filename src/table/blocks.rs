@@ -50,6 +50,8 @@ mod dying;
 mod holds;
 mod tail;
 
+pub(crate) use tail::Bite;
+
 /// A page word has 30 bits for the number of a block.
 const MAX_BLOCKS: u32 = 1 << 30;
 /// Blocks of a mebibyte: what an advance of the epoch should be worth.

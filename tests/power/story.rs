@@ -380,7 +380,7 @@ impl Step {
                 db.write(&batch).map(|()| sync)
             }
             Step::Clear(name) => db.table(name)?.clear().map(|()| sync),
-            Step::Create(name) => db.table(name).map(|_| false),
+            Step::Create(name) => db.table(name).map(|_| sync),
             Step::Drop(name) => db.drop_table(name),
             Step::Checkpoint => db.checkpoint().map(|()| true),
             Step::Sync => db.sync().map(|()| true),

@@ -5,7 +5,7 @@
 //! removed is added to it. A store through a map into a hole for which there
 //! is no space panics, as it would end a process with a signal.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
@@ -33,6 +33,11 @@ pub(super) struct State {
     /// Lets syncs wait until it is cleared, but those of a file that is being
     /// prepared.
     pub(super) hold_sync: bool,
+    /// Lets syncs of these files wait until they are not there any more.
+    pub(super) held: Vec<String>,
+    /// The openings of files that have not heard yet that something could not
+    /// be written for lack of space: their next sync says so, once.
+    unheard: HashSet<u64>,
     /// How long syncs take.
     pub(super) slow_sync: Duration,
     /// Lets whoever punches a hole wait until it is cleared.
@@ -82,6 +87,14 @@ impl Faulty {
             holes.retain(|hole| !meets(hole));
         }
         Some(())
+    }
+
+    /// What was written to a file is lost, and each of its openings told so once.
+    pub(super) fn lose(&self, name: &str) {
+        self.set(|state| {
+            let openings = state.names.iter().filter(|(_, known)| *known == name);
+            state.unheard.extend(openings.map(|(id, _)| *id));
+        });
     }
 
     pub(super) fn get<T>(&self, look: impl FnOnce(&State) -> T) -> T {
@@ -235,12 +248,15 @@ impl File for FaultyFile {
         std::thread::sleep(self.storage.get(|state| state.slow_sync));
         let mut state = lock(&self.storage.state);
         state.syncs.push(name.clone());
-        while state.hold_sync && name != TEMPORARY {
+        while state.hold_sync && name != TEMPORARY || state.held.contains(&name) {
             state = self.storage.changed.wait(state).unwrap();
         }
         if std::mem::take(&mut state.panic_at_sync) {
             drop(state);
             panic!("a storage that panics");
+        }
+        if state.unheard.remove(&self.id) {
+            return Err(io::ErrorKind::StorageFull.into());
         }
         if state.fail_sync {
             return Err(io::Error::other("the device is gone"));

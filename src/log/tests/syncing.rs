@@ -332,6 +332,40 @@ fn the_next_file_is_prepared_while_a_sync_takes_its_time() {
 }
 
 #[test]
+fn records_are_synced_while_one_file_is_filled_and_another_prepared() {
+    let storage = Faulty::new();
+    storage.set(|state| state.holds = true);
+    let mut open = Open::create(storage.clone());
+    let (log, second) = (open.log.clone(), log_file_name(2));
+    with_keepers(&log, Duration::from_millis(1), || {
+        storage.set(|state| state.held = vec![second.clone()]);
+        log.ask_for_file();
+        until("the second file is filled", || storage.get(|state| state.syncs.contains(&second)));
+        storage.set(|state| {
+            state.held.push(TEMPORARY.to_owned());
+            state.syncs.clear();
+        });
+        drop(lock(&log.next).ready.take());
+        log.ask_for_file();
+        let prepares = |state: &super::faulty::State| state.syncs.iter().any(|s| s == TEMPORARY);
+        let start = Instant::now();
+        while !storage.get(prepares) && start.elapsed() < Duration::from_secs(20) {
+            std::thread::yield_now();
+        }
+        let prepared = storage.get(prepares);
+        open.fill(3, 10);
+        while log.durable() < 3 && start.elapsed() < Duration::from_secs(20) {
+            std::thread::yield_now();
+        }
+        // Before anything may fail: else the keepers would sleep for ever.
+        let durable = log.durable();
+        storage.set(|state| state.held.clear());
+        assert!(prepared);
+        assert_eq!(durable, 3);
+    });
+}
+
+#[test]
 fn stopping_ends_the_keepers_at_once() {
     let open = Open::create(Memory::new());
     let barrier = Barrier::new(2);

@@ -37,6 +37,56 @@ fn a_file_is_taken_while_its_zeros_are_synced() {
 }
 
 #[test]
+fn who_syncs_records_hears_that_they_were_lost_though_zeros_were_being_synced() {
+    // Zeros and records were synced through one opening of the file, which is told
+    // once: who synced zeros took it for a full device, and commits that were lost
+    // were called durable.
+    let (storage, mut open) = log();
+    open.log.prepare_ahead().unwrap();
+    storage.set(|state| (state.hold_sync, state.syncs) = (true, Vec::new()));
+    let log = open.log.clone();
+    std::thread::scope(|scope| {
+        let fills = scope.spawn(|| log.fill_ready());
+        until("zeros are synced", || storage.get(|state| !state.syncs.is_empty()));
+        let ready = open.appender.reserve(MIN_FILE, false);
+        // Before anything may fail: else whoever fills would wait for ever.
+        storage.lose(&log_file_name(2));
+        storage.set(|state| state.hold_sync = false);
+        assert_eq!(ready.unwrap(), Room::Ready);
+        assert!(fills.join().unwrap().unwrap_err().is_full());
+    });
+    assert!(log.poison.check().is_ok(), "it might be just the zeros");
+    open.put(b"key", &vec![1; MIN_FILE as usize]);
+    assert_eq!(open.appender.file(), 2);
+    assert!(log.sync_to(u64::MAX).is_err());
+    assert_eq!(log.durable(), 0);
+    assert!(log.poison.check().is_err());
+}
+
+#[test]
+fn a_claim_lasts_until_the_file_is_taken() {
+    let (_, mut open) = log();
+    open.log.claim_ready();
+    open.log.prepare_ahead().unwrap();
+    assert!(open.log.begin_piece(2).is_none(), "it was claimed before it was there");
+    open.rotate();
+    open.log.prepare_ahead().unwrap();
+    drop(open.log.begin_piece(3).expect("nobody needs it yet"));
+    open.log.wait_for_file(1, false).unwrap();
+    assert!(open.log.begin_piece(3).is_none(), "somebody needs it");
+}
+
+#[test]
+fn a_file_that_is_full_of_zeros_gets_none() {
+    let (_, open) = log();
+    open.log.prepare_small().unwrap();
+    let before = open.log.counters().zeroed;
+    assert!(before >= MIN_FILE - LOG_START);
+    open.log.fill_ready().unwrap();
+    assert_eq!(open.log.counters().zeroed, before);
+}
+
+#[test]
 fn while_a_piece_is_written_nobody_takes_the_file_and_then_no_other_is_begun() {
     let (_, mut open) = log();
     open.log.prepare_ahead().unwrap();

@@ -38,7 +38,8 @@
 //! without taking its space first; and whoever takes space for this file waits
 //! until the bite is dropped. That is a writer that has just run out of blocks
 //! where many were free a moment ago. Space is not taken ahead, and no other bite
-//! is begun.
+//! is begun. A store is not closed before it is over: whoever opens it next would
+//! not know of it.
 
 use std::borrow::Cow;
 use std::path::PathBuf;
@@ -53,8 +54,8 @@ use crate::storage::epoch::ReuseEpoch;
 
 use super::{Blocks, FIRST_BLOCKS, Usage};
 
-/// Blocks whose space is given back with one call, at most: 2 MiB. With 16 MiB a
-/// call takes up to four milliseconds, for which a writer may have to wait.
+/// Blocks whose space is given back with one call, at most: 2 MiB. Whoever needs
+/// space meanwhile waits for the end of the call.
 const BITE: u32 = 512;
 
 /// The highest bit below `end` that is zero.
@@ -82,18 +83,22 @@ pub(crate) struct Bite {
 }
 
 impl Bite {
-    /// Punches the hole; returns how many blocks it has. Takes a tenth of a
+    /// How many blocks it has.
+    pub(crate) fn blocks(&self) -> u32 {
+        self.blocks
+    }
+
+    /// Punches the hole. Takes a tenth of a
     /// millisecond, and up to a hundred where the file system tells the device
     /// what is free.
     ///
     /// # Errors
     ///
     /// `Io`. Nothing is lost then but perhaps space.
-    pub(crate) fn punch(self) -> Result<u32> {
+    pub(crate) fn punch(self) -> Result<()> {
         let (offset, length) = (u64::from(self.from), u64::from(self.blocks));
         let punched = self.file.punch(offset * BLOCK as u64, length * BLOCK as u64);
-        punched.map_err(|e| Error::io("give back the space of", &self.path, e))?;
-        Ok(self.blocks)
+        punched.map_err(|e| Error::io("give back the space of", &self.path, e))
     }
 }
 
@@ -105,7 +110,7 @@ impl Drop for Bite {
 
 /// Whether a hole is being punched into the file.
 #[derive(Default)]
-pub(super) struct Punching {
+pub(crate) struct Punching {
     on: Mutex<bool>,
     over: Condvar,
 }
@@ -125,7 +130,7 @@ impl Punching {
     }
 
     /// Waits until it is over: one bite at most.
-    pub(super) fn wait(&self) {
+    pub(crate) fn wait(&self) {
         let on = self.over.wait_while(self.lock(), |on| *on);
         drop(on.unwrap_or_else(PoisonError::into_inner));
     }
@@ -168,14 +173,19 @@ impl Blocks {
 
     /// Gives space at the end of the file back to the device, if that is at
     /// least that of `enough` blocks: at most 512 of them, a [bite](Bite).
-    /// Returns how many. Reserved blocks keep their space.
+    /// Returns how many. Reserved blocks keep their space. Waits if somebody else
+    /// is at it.
     ///
     /// # Errors
     ///
     /// `Io` from punching the hole. Nothing is lost then but perhaps space.
     pub(crate) fn give_back_tail(&mut self, epoch: &ReuseEpoch, enough: u32) -> Result<u32> {
-        let bite = self.begin_giving_back(epoch, enough);
-        bite.map_or(Ok(0), |bite| bite.punch())
+        self.punching.wait();
+        let Some(bite) = self.begin_giving_back(epoch, enough) else {
+            return Ok(0);
+        };
+        let blocks = bite.blocks();
+        bite.punch().map(|()| blocks)
     }
 
     /// The same, but for the hole, which the caller may punch without the writer
@@ -216,6 +226,11 @@ impl Blocks {
     /// file system does not do it.
     pub(crate) fn forget_unknown(&mut self) {
         self.unknown = 0;
+    }
+
+    /// The hole that somebody punches into the file now, to wait for its end.
+    pub(crate) fn punched(&self) -> Option<Arc<Punching>> {
+        self.punching.is_on().then(|| self.punching.clone())
     }
 
     fn may_not_punch(&self) -> bool {
