@@ -7,6 +7,7 @@
 //! ([`handle`](crate::handle)).
 
 mod backup;
+mod look;
 mod many;
 mod scan;
 mod swap;
@@ -16,7 +17,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::batch::Batch;
-use crate::census::Census;
 use crate::checkpoint;
 use crate::compact::{CompactProgress, Compacted};
 use crate::error::{Error, Result};
@@ -25,16 +25,13 @@ use crate::handle::Handle;
 use crate::iter::Iter;
 use crate::options::{Options, TableOptions};
 use crate::snapshot::Snapshot;
-use crate::stats::Stats;
 use crate::storage::Storage;
 use crate::storage::files::Files;
 use crate::storage::memory::Memory;
 use crate::store::Store;
-use crate::survey::Survey;
 use crate::table::Table as TableCore;
 use crate::table_handle::Table;
 use crate::value::Value;
-use crate::verify::Report;
 
 /// An open store.
 ///
@@ -101,8 +98,9 @@ impl Db {
     /// Opens the store in a directory, or creates it there, with the default
     /// [`Options`].
     ///
-    /// Costs some system calls, after a crash also the time to replay the log
-    /// since the last checkpoint.
+    /// Costs some system calls; to write, two syncs of the disk for each table,
+    /// and five threads that sleep unless there is work; after a crash also the
+    /// time to replay the log since the last checkpoint.
     ///
     /// # Errors
     ///
@@ -134,15 +132,19 @@ impl Db {
     ///
     /// Keys have up to [`MAX_KEY_LENGTH`](crate::MAX_KEY_LENGTH) bytes, values up
     /// to [`MAX_VALUE_LENGTH`](crate::MAX_VALUE_LENGTH). Costs some two cache
-    /// misses and a copy into the log; no system call, unless a segment has to
-    /// grow or the disk has to be waited for. Durable as is said [above](Db).
+    /// misses and a copy into the log; no system call, unless its page is not in
+    /// memory, a segment has to grow, the value has some 48 KiB or more, it has
+    /// to wait for the store, or each commit is made durable. Durable as is said
+    /// [above](Db).
     ///
     /// # Errors
     ///
     /// [`Error::KeyTooLong`], [`Error::ValueTooLong`], [`Error::Io`] if the
     /// device is full, [`Error::Poisoned`], [`Error::ReadOnly`], [`Error::Closed`],
     /// [`Error::HashCollisions`], [`Error::Corrupt`] if the entry's page is
-    /// damaged. Nothing has changed then.
+    /// damaged. Nothing has changed then, except after a failed write or sync of
+    /// the log ([`Error::Io`], then [`Error::Poisoned`]): the change may be seen,
+    /// and whether it is kept is known when the store is opened again.
     #[inline]
     pub fn insert(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
         self.store().insert(&self.table, key.as_ref(), value.as_ref())
@@ -150,8 +152,9 @@ impl Db {
 
     /// The value of a key.
     ///
-    /// Takes no lock and, if its page is in memory, makes no system call: some two
-    /// cache misses. A value of up to 56 bytes is returned without an allocation.
+    /// If its page was read before and is in memory, takes no lock and makes no
+    /// system call: some two cache misses. The first read of a page after opening
+    /// checks it. A value of up to 56 bytes is returned without an allocation.
     ///
     /// # Errors
     ///
@@ -214,7 +217,9 @@ impl Db {
     /// # Errors
     ///
     /// [`Error::BatchTooLarge`] if it needs more than 1 GiB of log, or more
-    /// pages than there is memory for; else as [`Db::insert`].
+    /// pages than there is memory for; [`Error::NotFound`] if a table of the
+    /// batch was dropped or is of another store; then nothing has changed. Else
+    /// as [`Db::insert`].
     pub fn write(&self, batch: &Batch) -> Result<()> {
         self.store().write(&self.table, batch)
     }
@@ -259,10 +264,16 @@ impl Db {
     /// A table by its name; it is created if there is none, with the store's
     /// slot payload and hash kind.
     ///
+    /// Creating one is a commit. It waits for a running checkpoint and makes a
+    /// file, for which writers wait some syncs of the disk; one that is there
+    /// costs a look at the tables, under the writer lock.
+    ///
     /// # Errors
     ///
-    /// [`Error::InvalidArgument`] for a name that is not 1 to 64 letters,
-    /// digits, `-` and `_`; [`Error::NotFound`] if the store is read-only.
+    /// [`Error::InvalidArgument`] for a name that is not 1 to 64 of
+    /// `A-Z a-z 0-9 _ -`, or if the store has had 65,536 tables already;
+    /// [`Error::NotFound`] if the store is read-only and there is none;
+    /// [`Error::Io`], [`Error::Poisoned`], [`Error::Closed`].
     pub fn table(&self, name: &str) -> Result<Table> {
         self.create_table(name, &TableOptions::new())
     }
@@ -289,7 +300,8 @@ impl Db {
     }
 
     /// Drops a table, durably; says whether there was one of that name. Its
-    /// handles return [`Error::NotFound`] from then on.
+    /// handles return [`Error::NotFound`] from then on. Waits for a running
+    /// checkpoint, and for the syncs of log, file and directory.
     ///
     /// # Errors
     ///
@@ -300,8 +312,8 @@ impl Db {
     }
 
     /// Returns when every commit before the call survives power loss. Costs
-    /// one `fdatasync` that callers at the same time share; none if everything
-    /// is durable.
+    /// one `fdatasync` for each log file with undurable bytes, as a rule one,
+    /// which callers at the same time share; none if everything is durable.
     ///
     /// # Errors
     ///
@@ -318,7 +330,7 @@ impl Db {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`], [`Error::Poisoned`], [`Error::ReadOnly`].
+    /// [`Error::Io`], [`Error::Poisoned`], [`Error::ReadOnly`], [`Error::Closed`].
     pub fn checkpoint(&self) -> Result<()> {
         self.store().check_writable()?;
         checkpoint::checkpoint(self.store(), false)
@@ -349,7 +361,8 @@ impl Db {
     ///
     /// [`Error::Io`], for one if the device is too full to write anything
     /// again; [`Error::Corrupt`] if a page cannot be read; [`Error::Poisoned`],
-    /// [`Error::ReadOnly`]. Nothing is lost then, and some of it is done.
+    /// [`Error::ReadOnly`], [`Error::Closed`]. Nothing is lost then, and some of
+    /// it is done.
     pub fn compact(&self) -> Result<Compacted> {
         self.compact_with(|_| ControlFlow::Continue(()))
     }
@@ -395,85 +408,21 @@ impl Db {
         Snapshot::take(&self.handle)
     }
 
-    /// What the store consists of, and what it has done since it was opened.
-    /// Takes the writer lock for a moment. In a forked child, all is zero.
-    pub fn stats(&self) -> Stats {
-        crate::stats::collect(self.store())
-    }
-
-    /// Looks at every entry of the default table: sizes of keys and values, how
-    /// far searches go, how segments are filled. `progress` is called now and
-    /// then with the number of entries counted so far.
-    ///
-    /// Takes about as long as reading the table file once. Readers go on, and a
-    /// writer waits for one segment at most; what changes meanwhile is counted
-    /// as it is when its turn comes.
-    ///
-    /// ```
-    /// let db = swissdb::Db::in_memory()?;
-    /// db.insert("apple", "red")?;
-    /// db.insert("banana", "yellow")?;
-    /// let survey = db.survey(|_entries| ())?;
-    /// assert_eq!(survey.census.entries, 2);
-    /// assert_eq!(survey.census.key_bytes.max(), Some(6));
-    /// assert_eq!(survey.census.value_bytes.mean(), 4.5);
-    /// assert_eq!(survey.inline, 2); // both fit their slots
-    /// # Ok::<(), swissdb::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Closed`], [`Error::Io`]. Damage is no error: what cannot be read
-    /// is counted as [`Census::unreadable`](crate::Census::unreadable) and passed over.
-    pub fn survey(&self, mut progress: impl FnMut(u64)) -> Result<Survey> {
-        crate::survey::take(self.store(), &self.table, &mut progress)
-    }
-
-    /// How long keys and values are, and which slot payload would make the
-    /// default table smallest. Looks at every slot, a segment at a time, and
-    /// reads nothing of the log; writers go on, and what they change meanwhile
-    /// may be counted or not.
-    ///
-    /// ```
-    /// let db = swissdb::Db::in_memory()?;
-    /// for i in 0..1000u32 {
-    ///     db.insert(i.to_be_bytes(), [1; 20])?;
-    /// }
-    /// assert_eq!(db.census()?.entries, 1000);
-    /// # Ok::<(), swissdb::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Closed`]; damaged segments are counted and passed over.
-    pub fn census(&self) -> Result<Census> {
-        crate::census::take(self.store(), &self.table, &mut |_| ())
-    }
-
-    /// Checks everything: every page, every entry, every spilled value, the
-    /// log and all sums. Finds every violation, not only the first. Writers
-    /// wait meanwhile; it takes as long as reading the store.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Closed`]; damage is not an error but in the report.
-    pub fn verify(&self) -> Result<Report> {
-        crate::verify::verify_store(self.store())
-    }
-
     /// The directory of the store.
     pub fn path(&self) -> PathBuf {
         self.store().path()
     }
 
     /// Closes the store for all its handles: a last checkpoint, everything
-    /// durable, the lock given back. Other handles return [`Error::Closed`]
-    /// afterwards.
+    /// durable, the lock given back. All other handles return [`Error::Closed`]
+    /// afterwards. Only a [`Snapshot`] of a store that was open for writing can
+    /// still be read: while one is held the lock stays, until the last is gone.
     ///
     /// # Errors
     ///
     /// [`Error::Io`], [`Error::Poisoned`] if it could not be closed cleanly;
-    /// every commit is in the log even then, and the lock is given back.
+    /// every commit is in the log even then, and the lock goes the same way.
+    /// [`Error::Closed`] if it was closed before.
     pub fn close(mut self) -> Result<()> {
         let alone = Arc::get_mut(&mut self.handle).is_some();
         self.handle.close(alone)

@@ -40,7 +40,7 @@ pub enum Error {
     },
     /// Bytes of the store are not what was written. The rest stays readable.
     Corrupt(Box<Corruption>),
-    /// Another process, or another handle in this one, holds the store open.
+    /// Another process, or another opening in this one, has the store open.
     Locked {
         /// The directory of the store.
         path: PathBuf,

@@ -34,8 +34,9 @@ const TRIES: usize = 16;
 /// * an entry inserted meanwhile may appear or not;
 /// * after a `clear` nothing more appears.
 ///
-/// The order is unspecified. Memory: a copy of one segment, at most 64 KiB.
-/// [`Iter::next_ref`] lends entries instead of copying them.
+/// The order is unspecified. Memory: a copy of one segment, at most 64 KiB, and
+/// of those of its keys that are in the log. [`Iter::next_ref`] lends entries
+/// instead of copying them.
 #[must_use = "iterators read nothing until they are asked"]
 pub struct Iter {
     handle: Arc<Handle>,

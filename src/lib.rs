@@ -2,8 +2,8 @@
 //!
 //! A Swiss table that lives in a memory-mapped file: groups of control bytes
 //! and fixed-size slots laid out directly in the file, a log that makes every
-//! commit survive the death of the process, checkpoints that never stop
-//! readers or writers.
+//! commit survive the death of the process, checkpoints beside which readers
+//! and writers go on.
 //!
 //! ```
 //! # let dir = tempfile::tempdir()?;

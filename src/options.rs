@@ -16,8 +16,8 @@ pub enum Durability {
     /// interval plus one sync, or after the next [`Db::sync`](crate::Db::sync).
     #[default]
     Buffered,
-    /// A write returns when it survives power loss: one `fdatasync`, which
-    /// writers that wait at the same time share.
+    /// A write returns when it survives power loss, and so does the creation of
+    /// a table: one `fdatasync`, which writers that wait at the same time share.
     Sync,
 }
 
@@ -97,8 +97,9 @@ impl Options {
     }
 
     /// Memory for changed pages, in bytes; default a quarter of the memory (or
-    /// of the cgroup's limit), at most 1 GiB. It is taken as pages change, up to
-    /// 64 MiB of it ahead of use.
+    /// of the cgroup's limit), at least 16 MiB, at most 1 GiB. It is taken as pages
+    /// change, up to 64 MiB of it ahead of use. A large batch may take up to twice
+    /// as much. What was taken is given back when the last handle is gone.
     ///
     /// Larger: fewer checkpoints, each page written less often. Smaller: less
     /// memory, and writers wait sooner for the disk. 1 MiB to 1 TiB. It is large
@@ -133,6 +134,8 @@ impl Options {
 
     /// Opens for reading only; default no. Nothing is written, not one byte;
     /// any number of processes may do so while no one has it open for writing.
+    /// A store that was not closed is replayed at each such opening, into memory
+    /// of its own.
     pub fn read_only(mut self, yes: bool) -> Options {
         self.read_only = yes;
         self
@@ -148,7 +151,12 @@ impl Options {
     /// default 64 MiB.
     ///
     /// Smaller files are recycled sooner and hold less garbage; larger ones
-    /// cost fewer syncs of names. A value over 1 MiB gets a file of its own.
+    /// cost fewer syncs of names. A value that does not fit the next ordinary
+    /// file gets one of its own.
+    ///
+    /// It also bounds the log between two checkpoints (four times as much, at most
+    /// 64 MiB, if the tables are small; sixteen times at most) and the garbage in
+    /// the log: smaller means more checkpoints, less to replay, less space.
     pub fn max_log_file(mut self, bytes: u64) -> Options {
         self.max_log_file = bytes;
         self

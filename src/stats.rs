@@ -55,7 +55,7 @@ pub struct Stats {
     pub log_files: Vec<LogFileStats>,
     /// Files of the log that hold no commits.
     pub log_space: LogSpace,
-    /// The last commit.
+    /// The number of the last commit, counted from the creation of the store.
     pub commits: u64,
     /// The last commit that survives power loss.
     pub durable_commit: u64,
@@ -74,7 +74,8 @@ pub struct Stats {
     /// Bytes of log that are not part of the table files yet: appended since the
     /// last checkpoint began. After a crash the next opening replays them. The
     /// next checkpoint is due, at the latest, when they are as many as the store
-    /// has in tables and alive in the log, at least 64 MiB, at most 1 GiB.
+    /// has in tables and alive in the log, at least 64 MiB, at most 1 GiB; with a
+    /// smaller [`Options::max_log_file`](crate::Options::max_log_file) less.
     pub log_since_checkpoint: u64,
     /// Writes that were slowed down since the store was opened, because the
     /// write buffer was filling up.
@@ -87,7 +88,8 @@ pub struct Stats {
     /// Writes and calls of [`Db::sync`](crate::Db::sync) that waited for a sync of
     /// the log since then: with [`Durability::Sync`](crate::Durability::Sync) all
     /// of them but those that another one's sync had covered already. Many share
-    /// one sync; `commits / written.syncs` says how many.
+    /// one sync: how many, says what `commits` grew by, divided by what
+    /// `written.syncs` grew by.
     pub sync_waits: u64,
     /// The time that they waited, added up over all threads.
     pub sync_wait_time: Duration,
@@ -95,8 +97,9 @@ pub struct Stats {
     pub log_waits: u64,
     /// The time that they waited.
     pub log_wait_time: Duration,
-    /// Writes that had to wait for the cleaner of the log since then, because
-    /// there was too much garbage.
+    /// Writes that were held up, 100 ms each at most, because too much of the log
+    /// waited to be given back: for the cleaner, for a look at the log, or for a
+    /// checkpoint.
     pub cleaner_waits: u64,
     /// The time that they waited.
     pub cleaner_wait_time: Duration,
@@ -122,7 +125,7 @@ pub struct Written {
     pub recycled_log_files: u64,
     /// Bytes written to table files by checkpoints.
     pub table_bytes: u64,
-    /// Syncs of log files.
+    /// Syncs of the log; one covers all its files with undurable bytes.
     pub syncs: u64,
     /// The time that they took.
     pub sync_time: Duration,
@@ -249,7 +252,7 @@ pub struct LogFileStats {
     pub live: u64,
     /// Where its records end.
     pub end: u64,
-    /// Its first commit.
+    /// Its first commit; it holds none if its last commit is smaller.
     pub first_commit: u64,
     /// Its last commit.
     pub last_commit: u64,

@@ -169,7 +169,8 @@ impl Table {
 /// Changes of named tables.
 impl Batch {
     /// Adds an insert into a table, which must be one of the store that the
-    /// batch is written to.
+    /// batch is written to; else [`Db::write`](crate::Db::write) returns
+    /// [`Error::NotFound`](crate::Error::NotFound).
     ///
     /// # Errors
     ///

@@ -4,16 +4,17 @@
 //! ended, when a checkpoint was, and a second after a commit. When nothing was
 //! committed for five seconds it asks for a checkpoint, if more than a little
 //! was logged since the last: it lets log go, and the next opening has less to
-//! replay. After another five seconds without a commit the store comes to
-//! [`rest`]: it becomes small. Then the thread sleeps. Each look goes through
-//! these questions:
+//! replay. When that one has ended, or was not worth it, the store comes to
+//! [`rest`] after five seconds without a commit: five after the checkpoint, or
+//! these same five. It becomes small, and the thread sleeps. Each look goes
+//! through these questions:
 //!
 //! 1. Are there log files that nobody reads any more? They are removed or
 //!    kept to be recycled.
 //! 2. Did a count of live bytes turn out wrong? They are counted anew.
 //! 3. Is too much of the log garbage? [`clean`](crate::clean) says what to do.
-//! 4. Is a table sparse, fewer than half of its slots used? Its segments
-//!    shrink and merge.
+//! 4. Is a table sparse, fewer than three eighths of its slots used? Its
+//!    segments shrink and merge.
 //! 5. Is most of a table file free? The pages at its end are written again,
 //!    to lower blocks; after the next checkpoint the end is given back.
 //!

@@ -47,7 +47,7 @@ fn what_is_loaded_is_dumped() {
 #[test]
 fn loading_again_changes_nothing() {
     let place = Place::with_sample();
-    let run = place.run(&["load", "db", sample().to_str().unwrap()]).yes();
+    let run = place.run(&["load", "--sync", "db", sample().to_str().unwrap()]).yes();
     assert_eq!(run.text(), "");
     assert!(run.err.contains("loaded 1,991 entries into db"), "{}", run.err);
     assert_eq!(place.run(&["dump", "db"]).yes().text().lines().count(), 1991);
@@ -259,7 +259,7 @@ fn a_backup_holds_every_entry_and_changes_nothing() {
 #[test]
 fn options_at_creation_are_kept_and_sizes_have_units() {
     let place = Place::new();
-    let options = ["--slot-payload", "504B", "--hash", "fast", "--write-buffer", "16M", "--sync"];
+    let options = ["--slot-payload", "504B", "--hash", "fast", "--write-buffer", "16M"];
     place.run(&[&["put", "db", "key", "value"], &options[..]].concat()).yes();
     let stats = place.run(&["stats", "--json", "db"]).yes();
     assert!(stats.text().contains("\"slot_payload\": 504"), "{}", stats.text());

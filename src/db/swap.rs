@@ -28,7 +28,8 @@ impl Db {
     ///
     /// # Errors
     ///
-    /// As [`Db::get`] and [`Db::insert`]. Nothing has changed then.
+    /// As [`Db::get`] and [`Db::insert`]. Nothing has changed then, except what is
+    /// said there of a failed write or sync of the log.
     pub fn compare_and_swap(
         &self,
         key: impl AsRef<[u8]>,
@@ -63,7 +64,8 @@ impl Db {
     ///
     /// # Errors
     ///
-    /// As [`Db::get`] and [`Db::insert`]. Nothing has changed then.
+    /// As [`Db::get`] and [`Db::insert`]. Nothing has changed then, except what is
+    /// said there of a failed write or sync of the log.
     pub fn update<V: AsRef<[u8]>>(
         &self,
         key: impl AsRef<[u8]>,

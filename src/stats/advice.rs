@@ -24,7 +24,7 @@ const WORTH: u64 = 1 << 20;
 const GAIN_PARTS: u64 = 10;
 
 /// Entries per slot below which a compaction is worth it. A table that is
-/// filled stays between 0.64 and 0.80, and its own upkeep acts below 0.5. What
+/// filled stays between 0.64 and 0.80, and its own upkeep acts below 0.375. What
 /// lies between is kept for entries to come; below 0.6 a quarter of the pages
 /// could be had back if none come.
 const LOW_UTILISATION: f64 = 0.6;

@@ -31,7 +31,8 @@
 //! 4. The memory of a map lives as long as the map and its clones. The mapped
 //!    file may not be truncated meanwhile, by this or another process: an
 //!    access beyond its end ends the process with SIGBUS. The store truncates
-//!    only when it has dropped its maps, and its `LOCK` keeps other stores off.
+//!    no mapped file but that of a table, and only when it is closed and no handle is
+//!    left that could read; its `LOCK` keeps other stores off.
 //! 5. A write changes whole words: the bytes of its first and last word that
 //!    lie outside of its range are written back as they were. So two threads
 //!    may not write bytes of the same word at the same time; the one that

@@ -34,7 +34,7 @@
 //! A get waits for memory up to three times, and the processor works on the
 //! next get meanwhile if the instructions of several fit its window. So
 //! bounds that the layout proves are not checked again here: a line lies in
-//! its chunk, a group in its page, a slot in its group. Numbers that come from
+//! the arena, a group in its page, a slot in its group. Numbers that come from
 //! shared memory are bounded first; each access says by what.
 //!
 //! The lookup of most keys is cut short by a [`glance`], which goes by the

@@ -26,8 +26,8 @@
 //! # What it may cost
 //!
 //! A store that goes on and off must not do this again and again. It comes
-//! after two looks without a commit, one that leads to the idle checkpoint and
-//! one after that. The log is made small only where that gains 6 MiB, for which
+//! after a look without a commit, and if that one led to the idle checkpoint,
+//! after one more. The log is made small only where that gains 6 MiB, for which
 //! more than 1 MiB has to have been logged; and a sixteenth of what is alive in
 //! it, or a large store that is written to in drops would end up with a log of
 //! many small files. Moving pages writes about as much as the checkpoint wrote

@@ -81,6 +81,7 @@ fn wrong_arguments_are_errors() {
         (&["scan", "--limit", "1e3", "db"], "\"1e3\" is no number of entries"),
         (&["inspect", "db", "block", "-1"], "\"-1\""),
         (&["put", "--write-buffer", "-1", "db", "key", "value"], "\"-1\" is no size"),
+        (&["put", "--sync", "db", "key", "value"], "--sync"),
         (&["compact", "--table", "default", "db"], "--slot-payload"),
         (&["scan", "--table", "absent", "db"], "choose one with --table: default"),
         (&["scan", "--raw", "--json", "db"], "--raw"),
@@ -99,6 +100,21 @@ fn wrong_arguments_are_errors() {
     }
     assert_eq!(place.run(&[]).status, Some(2));
     assert_eq!(place.run(&["get", "db", "key"]).yes().text(), "value");
+}
+
+#[test]
+fn a_table_is_rewritten_with_the_write_buffer_that_is_asked_for() {
+    let place = Place::new();
+    place.run(&["put", "db", "key", "value"]).yes();
+    let before = place.run(&["stats", "--json", "db"]).yes();
+    let compact = ["compact", "--slot-payload", "64", "--write-buffer", "1K", "db"];
+    place.run(&compact).error("the write buffer must be 1 MiB to 1 TiB");
+    // Refused before the table was rewritten, and not only behind it.
+    assert_eq!(place.run(&["stats", "--json", "db"]).yes().text(), before.text());
+    let compact = ["compact", "--slot-payload", "64", "--write-buffer", "1M", "db"];
+    place.run(&compact).yes();
+    let after = place.run(&["stats", "--json", "db"]).yes();
+    assert!(after.text().contains("\"slot_payload\": 64"), "{}", after.text());
 }
 
 #[test]

@@ -8,7 +8,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use swissdb::{Db, Durability, HashKind, Options, Table, TableOptions};
+use swissdb::{Db, HashKind, Options, Table, TableOptions};
 
 use crate::outcome::Failure;
 use crate::size;
@@ -35,20 +35,19 @@ pub struct TableName {
 /// How to open a store for writing.
 #[derive(Args)]
 pub struct Writing {
-    /// Make each commit durable before the next begins
-    ///
-    /// Without it commits are made durable in the background, twice a second,
-    /// and all of them when the command ends. The price is one wait for the
-    /// disk for each commit.
-    #[arg(long)]
-    pub sync: bool,
-
     /// Memory for changed pages, as in 64M
     ///
     /// More of it makes large loads write less; less of it makes them
     /// checkpoint more often.
     #[arg(long, value_name = "SIZE", value_parser = size::parse, allow_negative_numbers = true)]
-    pub write_buffer: Option<usize>,
+    write_buffer: Option<usize>,
+}
+
+impl Writing {
+    /// Options with that.
+    pub fn options(&self) -> Options {
+        with_buffer(Options::new(), self.write_buffer)
+    }
 }
 
 /// How much memory a new store may use while it is written.
@@ -62,10 +61,14 @@ pub struct Buffer {
 impl Buffer {
     /// Options with that.
     pub fn set_in(&self, options: Options) -> Options {
-        match self.write_buffer {
-            Some(bytes) => options.write_buffer(bytes),
-            None => options,
-        }
+        with_buffer(options, self.write_buffer)
+    }
+}
+
+fn with_buffer(options: Options, bytes: Option<usize>) -> Options {
+    match bytes {
+        Some(bytes) => options.write_buffer(bytes),
+        None => options,
     }
 }
 
@@ -116,7 +119,7 @@ pub fn table_to_read(store: &Store, name: &TableName) -> Result<(Db, Table), Fai
 
 /// Opens an existing store for writing.
 pub fn to_write(store: &Store, writing: &Writing) -> Result<Db, Failure> {
-    Ok(options(writing).create(false).open(&store.path)?)
+    Ok(writing.options().create(false).open(&store.path)?)
 }
 
 /// Opens an existing table of an existing store for writing.
@@ -155,15 +158,16 @@ pub fn check_table_file(store: &Store, name: &TableName) -> Result<(), Failure> 
     check_table(&name.table, &tables)
 }
 
-/// Opens a store and a table for writing, and creates what is not there.
+/// Opens a store and a table for writing with these options, and creates what
+/// is not there.
 pub fn table_to_extend(
     store: &Store,
     name: &TableName,
-    writing: &Writing,
+    options: Options,
     creation: &Creation,
 ) -> Result<(Db, Table), Failure> {
     let is_default = name.table == DEFAULT_TABLE;
-    let mut options = options(writing).create(true);
+    let mut options = options.create(true);
     let mut table_options = TableOptions::new();
     if let Some(bytes) = creation.slot_payload {
         table_options = table_options.payload(bytes);
@@ -184,17 +188,6 @@ pub fn table_to_extend(
     };
     agree(&db, name, creation)?;
     Ok((db, table))
-}
-
-fn options(writing: &Writing) -> Options {
-    let mut options = Options::new();
-    if writing.sync {
-        options = options.durability(Durability::Sync);
-    }
-    if let Some(bytes) = writing.write_buffer {
-        options = options.write_buffer(bytes);
-    }
-    options
 }
 
 /// Refuses to go on with a table that was created otherwise than is asked for

@@ -43,7 +43,7 @@ pub fn put(arguments: &PutArguments) -> Outcome {
     let PutArguments { store, table, writing, creation, .. } = arguments;
     let key = arguments.key.bytes()?;
     let value = arguments.value.bytes()?;
-    let (db, table) = opening::table_to_extend(store, table, writing, creation)?;
+    let (db, table) = opening::table_to_extend(store, table, writing.options(), creation)?;
     table.insert(key, value)?;
     drop(table);
     db.close()?;

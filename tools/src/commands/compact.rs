@@ -1,7 +1,10 @@
 //! `swissdb compact`: a store as small as it gets.
 
+use std::sync::Arc;
+
 use clap::Args;
-use swissdb::{CompactProgress, Payload};
+use swissdb::storage::files::Files;
+use swissdb::{CompactProgress, Options, Payload};
 
 use crate::interrupt::Interrupt;
 use crate::opening::{self, DEFAULT_TABLE, Store, Writing};
@@ -60,7 +63,8 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let interrupt = Interrupt::noted();
     if let Some(payload) = arguments.slot_payload {
         let table = arguments.table.as_deref().unwrap_or(DEFAULT_TABLE);
-        change_payload(store, table, payload, &interrupt)?;
+        let options = arguments.writing.options();
+        change_payload(store, &options, table, payload, &interrupt)?;
     }
     let db = opening::to_write(store, &arguments.writing)?;
     let mut steps = Steps::default();
@@ -86,12 +90,14 @@ pub fn run(arguments: &Arguments) -> Outcome {
 /// Gives a table other slots, and says what was found and done.
 fn change_payload(
     store: &Store,
+    options: &Options,
     table: &str,
     payload: Payload,
     interrupt: &Interrupt,
 ) -> Result<(), Failure> {
     let bar = Progress::of_share("rewriting the table");
-    let rewritten = swissdb::change_payload(&store.path, table, payload, |progress| {
+    let files = Arc::new(Files::new(&store.path));
+    let rewritten = options.change_payload_on(files, table, payload, |progress| {
         bar.stand_at(progress.entries as f64 / progress.total.max(1) as f64);
         interrupt.flow()
     })?;

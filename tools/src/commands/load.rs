@@ -12,7 +12,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use swissdb::{Batch, Db, Table};
+use swissdb::{Batch, Db, Durability, Table};
 
 use crate::line::{self, Entry};
 use crate::opening::{self, Creation, Store, TableName, Writing};
@@ -58,6 +58,14 @@ pub struct Arguments {
     #[command(flatten)]
     table: TableName,
 
+    /// Make each batch durable before the next begins
+    ///
+    /// Without it batches are made durable in the background, twice a second,
+    /// and all of them when the command ends. The price is one wait for the
+    /// disk for each batch.
+    #[arg(long)]
+    sync: bool,
+
     #[command(flatten)]
     writing: Writing,
 
@@ -72,7 +80,9 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let mut input = Input::open(arguments.file.as_deref())?;
     let first = read_batch(&mut input, 0)?;
     let Arguments { store, table, writing, creation, .. } = arguments;
-    let (db, table) = opening::table_to_extend(store, table, writing, creation)?;
+    let durability = if arguments.sync { Durability::Sync } else { Durability::Buffered };
+    let options = writing.options().durability(durability);
+    let (db, table) = opening::table_to_extend(store, table, options, creation)?;
     let mut progress = Progress::of_bytes(input.length);
     let outcome = transfer(first, &mut input, &db, &table, &mut progress);
     let summary = progress.summary("loaded", &format!("into {}", store.path.display()));

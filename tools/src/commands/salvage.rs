@@ -23,7 +23,8 @@ use crate::progress::Progress;
 /// name, and Ctrl-C leaves nothing of it.
 ///
 /// Entries of which only an earlier state is left are recovered in that one,
-/// and counted: their values may be old, and some of them may have been removed.
+/// and counted: their values may be old, and some may be entries that had been
+/// removed since.
 #[derive(Args)]
 #[command(after_help = "Examples:
   swissdb salvage my.swissdb saved.swissdb
