@@ -416,7 +416,7 @@ impl Db {
     /// Closes the store for all its handles: a last checkpoint, everything
     /// durable, the lock given back. All other handles return [`Error::Closed`]
     /// afterwards. Only a [`Snapshot`] of a store that was open for writing can
-    /// still be read: while one is held the lock stays, until the last is gone.
+    /// still be read. While any is held the lock stays, until the last is gone.
     ///
     /// # Errors
     ///

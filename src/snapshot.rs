@@ -49,7 +49,9 @@ pub use entries::Entries;
 /// It sees every commit up to that moment, each whole, and nothing later,
 /// whatever happens to the store: writes, `clear`, growth, compaction, dropped
 /// tables, and [`Db::close`](crate::Db::close). Values are lent, not copied.
-/// Clones share one snapshot; it is given up with the last of them.
+/// Clones share one snapshot; it is given up with the last of them. (If the store
+/// is open for reading only, the snapshot reads from it: what it has lent stays
+/// when the store is closed, but no more can be read.)
 ///
 /// While there is a snapshot, blocks of the table files that it sees are not
 /// reused when they are replaced, and log files that it needs are kept. So
@@ -89,8 +91,9 @@ struct Opened {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        if let Some(moment) = &self.moment {
-            self.handle.store.drop_snapshot(moment);
+        match &self.moment {
+            Some(moment) => self.handle.store.drop_snapshot(moment),
+            None => self.handle.store.drop_reader(),
         }
     }
 }
@@ -131,8 +134,13 @@ impl Snapshot {
         store.check_open()?;
         let (moment, begun) = if store.options.read_only {
             let core = store.core()?;
+            if store.is_closed() {
+                return Err(crate::store::closed());
+            }
             let tables =
                 core.writers().map(|writer| (writer.table.name.clone(), writer.table.len()));
+            // With the lock held: closing takes it before it looks for snapshots.
+            store.snapshots.add_reader();
             (None, Begun { commit: core.position().commit, tables: tables.collect() })
         } else {
             let moment = store.snapshots.want();

@@ -228,6 +228,24 @@ fn a_snapshot_of_a_store_open_for_reading_is_the_store() {
 }
 
 #[test]
+fn what_a_snapshot_of_a_store_open_for_reading_has_lent_stays_after_closing() {
+    // The lock was given back: a writer could have come, and changed what was lent.
+    let directory = tempfile::tempdir().expect("a directory");
+    let db = options().open(directory.path()).expect("create");
+    db.insert("key", [7; 400]).expect("insert");
+    db.close().expect("close");
+    let reader = Options::new().read_only(true).open(directory.path()).expect("open for reading");
+    let snapshot = reader.snapshot().expect("a snapshot");
+    let lent = snapshot.get("key").expect("get");
+    reader.close().expect("close");
+    assert!(matches!(Db::open(directory.path()), Err(Error::Locked { .. })));
+    assert_eq!(lent, Some(&[7; 400][..]));
+    assert!(matches!(snapshot.get("key"), Err(Error::Closed { .. })));
+    drop(snapshot);
+    Db::open(directory.path()).expect("open for writing");
+}
+
+#[test]
 fn a_store_killed_with_snapshots_is_like_any_other() {
     let memory = Memory::new();
     let db = options().open_on(Arc::new(memory.clone())).expect("create");

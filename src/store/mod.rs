@@ -308,6 +308,13 @@ impl Store {
         }
     }
 
+    /// A snapshot of a store that is open for reading only is gone.
+    pub(crate) fn drop_reader(&self) {
+        if self.snapshots.remove_reader() {
+            self.unlock();
+        }
+    }
+
     /// Gives back the blocks of a snapshot.
     pub(crate) fn let_snapshot_go(&self, id: u64) {
         let mut core = self.core_to_look();

@@ -163,8 +163,17 @@ struct Held {
     begun: BTreeMap<u64, (u64, Instant)>,
     /// The log files of each snapshot that is ready.
     files: BTreeMap<u64, BTreeSet<u32>>,
+    /// Snapshots of a store that is open for reading only: they hold nothing
+    /// but its lock.
+    readers: usize,
     /// The store was closed, and stays locked until the last one is gone.
     locked: bool,
+}
+
+impl Held {
+    fn are_none(&self) -> bool {
+        self.files.is_empty() && self.readers == 0
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -301,8 +310,20 @@ impl Snapshots {
     /// there are snapshots.
     pub(crate) fn keep_lock(&self) -> bool {
         let mut held = lock(&self.held);
-        held.locked = !held.files.is_empty();
+        held.locked = !held.are_none();
         held.locked
+    }
+
+    /// There is one of a store that is open for reading only.
+    pub(crate) fn add_reader(&self) {
+        lock(&self.held).readers += 1;
+    }
+
+    /// It is gone. Says whether the store is to be unlocked now.
+    pub(crate) fn remove_reader(&self) -> bool {
+        let mut held = lock(&self.held);
+        held.readers -= 1;
+        held.locked && held.are_none()
     }
 
     /// A snapshot is gone. Says whether it was held, and whether the store is
@@ -312,6 +333,6 @@ impl Snapshots {
         let mut held = lock(&self.held);
         held.begun.remove(&moment.id);
         let was_held = held.files.remove(&moment.id).is_some();
-        (was_held, was_held && held.locked && held.files.is_empty())
+        (was_held, was_held && held.locked && held.are_none())
     }
 }

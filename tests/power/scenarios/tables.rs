@@ -1,7 +1,7 @@
 //! Moments of the tables: checkpoints that fail, that others write beside, and
 //! that were made of one table and not yet of the other.
 
-use swissdb::Batch;
+use swissdb::{Batch, Durability};
 
 use super::tale::{Change, Tale};
 use super::*;
@@ -39,6 +39,17 @@ fn a_checkpoint_after_one_that_failed_half_way_covers_its_pages() {
         tale.check_fates();
     }
     assert!(failures >= 3, "{failures} writes were made to fail");
+}
+
+#[test]
+fn a_table_that_was_created_with_every_commit_durable_is_there_after_power_loss() {
+    let disk = Disk::new(160);
+    let db = open(&disk, &options().durability(Durability::Sync));
+    db.table("second").expect("create");
+    for seed in 0..20 {
+        let db = open(&Disk::boot(&disk.wreck(), seed), &options());
+        assert_eq!(db.tables().expect("the tables"), ["default", "second"]);
+    }
 }
 
 #[test]
