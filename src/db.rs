@@ -99,7 +99,7 @@ impl Db {
     /// [`Options`].
     ///
     /// Costs some system calls; to write, two syncs of the disk for each table,
-    /// and five threads that sleep unless there is work; after a crash also the
+    /// and six threads that sleep unless there is work; after a crash also the
     /// time to replay the log since the last checkpoint.
     ///
     /// # Errors
@@ -152,8 +152,8 @@ impl Db {
 
     /// The value of a key.
     ///
-    /// If its page was read before and is in memory, takes no lock and makes no
-    /// system call: some two cache misses. The first read of a page after opening
+    /// Takes no lock and makes no system call, where its page was read before and
+    /// is in memory: some two cache misses. The first read of a page after opening
     /// checks it. A value of up to 56 bytes is returned without an allocation.
     ///
     /// # Errors
