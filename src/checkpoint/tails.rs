@@ -101,8 +101,10 @@ fn next_bite(
     while go_on() {
         let mut core = store.core()?;
         // Looked at with the lock held: closing takes it once more, and waits.
-        let open = !store.is_closed();
-        let Some((writer, ws)) = core.writer_mut(id).filter(|_| open) else {
+        if store.is_closed() {
+            break;
+        }
+        let Some((writer, ws)) = core.writer_mut(id) else {
             break;
         };
         let Some(other) = writer.blocks.punched() else {
@@ -131,6 +133,7 @@ mod tests {
     use super::*;
     use crate::checkpoint::{checkpoint, write_waiting};
     use crate::format::header::DEFAULT_TABLE;
+    use crate::handle::Handle;
     use crate::options::Options;
     use crate::storage::memory::Memory;
     use crate::store::signals::Request;
@@ -199,6 +202,27 @@ mod tests {
         assert!(store.mark_closed());
         give_back_tail(&store, 0, |_| 1, &mut || true).unwrap();
         assert_eq!(allocated(&store), before);
+    }
+
+    #[test]
+    fn a_store_is_not_closed_while_a_hole_is_punched_even_if_it_is_poisoned() {
+        for poisoned in [false, true] {
+            let (store, _) = cleared();
+            let bite = bite(&store);
+            let handle = Handle::start(store).unwrap();
+            if poisoned {
+                handle.store.poison.set(&"a test");
+            }
+            std::thread::scope(|scope| {
+                let closes = scope.spawn(|| handle.close(false));
+                std::thread::sleep(Duration::from_millis(50));
+                let finished = closes.is_finished();
+                // Before anything may fail: else it would wait for ever.
+                bite.punch().unwrap();
+                assert_eq!(closes.join().unwrap().is_err(), poisoned);
+                assert!(!finished);
+            });
+        }
     }
 
     #[test]

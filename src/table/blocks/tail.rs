@@ -88,9 +88,8 @@ impl Bite {
         self.blocks
     }
 
-    /// Punches the hole. Takes a tenth of a
-    /// millisecond, and up to a hundred where the file system tells the device
-    /// what is free.
+    /// Punches the hole. Takes a tenth of a millisecond, and up to a hundred where
+    /// the file system tells the device what is free.
     ///
     /// # Errors
     ///
