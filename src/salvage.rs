@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! blocks   a table file, block by block       logs     records and values
-//! page     pages that speak for themselves
+//! page     pages that speak for themselves    search   records among bytes
 //! table    header, or what pages tell of it   report   what it came to
 //! tree     from the root to the pages
 //! harvest  entries of a table file  ──►  replay  the log over them
@@ -40,6 +40,7 @@ mod lost;
 mod page;
 mod replay;
 mod report;
+mod search;
 mod table;
 mod tree;
 

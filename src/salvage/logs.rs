@@ -18,30 +18,23 @@
 //! given up there after a crash, and went on in that file. The same goes for
 //! what lies behind an end that a later file states.
 //!
-//! # A file whose first block is destroyed
-//!
-//! Its salt is gone, with which the checksums of its records begin. But a
-//! checksum is a linear function of what it begins with, so each record can be
-//! asked with which salt its checksum would hold. One record has always an
-//! answer; if two have the same one, it is the salt.
+//! How they are found, and the salt of a file whose first block is destroyed, is
+//! in [`search`](super::search).
 
-use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
+use crate::error::{Error, Result};
 use crate::format::group::Address;
 use crate::format::record::{
-    Activation, LOG_START, LogFileHeader, OP_HEADER, Op, Ops, RECORD_ALIGN, RECORD_HEADER,
-    RecordHeader, log_file_name, padded, parse_log_file_name, seed,
+    Activation, LOG_START, LogFileHeader, Op, Ops, RECORD_HEADER, RecordHeader, log_file_name,
+    padded, parse_log_file_name,
 };
 use crate::format::{BLOCK, crc32};
 use crate::storage::{Access, File, Storage};
 use crate::{MAX_KEY_LENGTH, MAX_VALUE_LENGTH};
 
-use crate::error::{Error, Result};
-
-/// How many records are asked for their salt.
-const WITNESSES: usize = 64;
+use super::search::Search;
 
 /// A file of the log.
 struct LogFile {
@@ -306,153 +299,5 @@ fn unless_refused<T>(
             Err(Error::io(doing, storage.path(name), error))
         }
         outcome => Ok(outcome.ok()),
-    }
-}
-
-/// A search for records in the bytes of a file.
-struct Search<'a> {
-    bytes: &'a [u8],
-    /// The checksums of the first so many blocks: with them that of any range
-    /// costs a block, however long it is, so that values full of forged headers
-    /// cannot make the search take for ever.
-    sums: std::cell::OnceCell<Vec<u32>>,
-}
-
-impl<'a> Search<'a> {
-    fn new(bytes: &'a [u8]) -> Search<'a> {
-        Search { bytes, sums: std::cell::OnceCell::new() }
-    }
-
-    /// The first record at or behind a place, numbered above `last` and at most
-    /// `bound`.
-    fn next(&self, at: usize, salt: u32, last: u64, bound: u64) -> Option<(usize, RecordHeader)> {
-        let rest = self.bytes.get(at..)?;
-        if let Some(header) = RecordHeader::checked(rest, salt, at as u32)
-            && header.commit > last
-        {
-            return (header.commit <= bound).then_some((at, header));
-        }
-        (at..self.bytes.len()).step_by(RECORD_ALIGN).find_map(|at| {
-            let header = self.candidate(at, last, bound)?;
-            let sum = self.sum(at + 4, at + header.length as usize, seed(salt, at as u32));
-            (sum == header.crc).then_some((at, header))
-        })
-    }
-
-    /// What may be the header of a record.
-    fn candidate(&self, at: usize, last: u64, bound: u64) -> Option<RecordHeader> {
-        let rest = &self.bytes[at..];
-        let header = RecordHeader::decode(rest.first_chunk()?);
-        let length = header.length as usize;
-        let possible = (RECORD_HEADER..=rest.len()).contains(&length)
-            && header.commit > last
-            && header.commit <= bound
-            && header.durable < header.commit;
-        if !possible || length == RECORD_HEADER {
-            return possible.then_some(header);
-        }
-        let op = rest.get(RECORD_HEADER..RECORD_HEADER + OP_HEADER)?;
-        ((1..=5).contains(&op[0]) && op[1] == 0 && op[6] == 0 && op[7] == 0).then_some(header)
-    }
-
-    /// The salt on which two records agree that follow each other.
-    fn salt(&self, last: u64, bound: u64) -> Option<u32> {
-        let mut votes: BTreeMap<u32, u64> = BTreeMap::new();
-        let mut at = (LOG_START as usize).min(self.bytes.len());
-        let mut asked = 0;
-        while at < self.bytes.len() && asked < WITNESSES {
-            let Some(header) = self.candidate(at, last, bound) else {
-                at += RECORD_ALIGN;
-                continue;
-            };
-            asked += 1;
-            let salt = self.begun_with(at, &header) ^ at as u32;
-            let before = votes.insert(salt, header.commit);
-            if salt != 0 && before.is_some_and(|commit| commit < header.commit) {
-                return Some(salt);
-            }
-            // Inside of it there may be anything; behind it is the next one, or
-            // this is none and the search goes on where it was.
-            let behind = at + padded(header.length.into()) as usize;
-            let next = self.bytes.get(behind..).and_then(|_| self.candidate(behind, last, bound));
-            let follows = next.is_some_and(|next| next.commit == header.commit + 1);
-            at = if follows { behind } else { at + RECORD_ALIGN };
-        }
-        None
-    }
-
-    /// What the checksum of a record began with: zeros shift what it began
-    /// with, linearly and reversibly, and the bytes add what they are.
-    fn begun_with(&self, at: usize, header: &RecordHeader) -> u32 {
-        let (from, to) = (at + 4, at + header.length as usize);
-        let target = header.crc ^ self.sum(from, to, 0);
-        let length = (to - from) as u64;
-        let zero = shifted(0, length);
-        // Gauss: which bits of the beginning make which bits of the end.
-        let mut rows: Vec<(u32, u32)> =
-            (0..32).map(|bit| (shifted(1 << bit, length) ^ zero, 1 << bit)).collect();
-        let (mut left, mut begun) = (target, 0);
-        for bit in (0..32).rev() {
-            let Some(index) = rows.iter().position(|(image, _)| image >> bit == 1) else {
-                continue;
-            };
-            let (image, source) = rows.swap_remove(index);
-            for row in rows.iter_mut().filter(|(other, _)| other >> bit & 1 == 1) {
-                *row = (row.0 ^ image, row.1 ^ source);
-            }
-            if left >> bit & 1 == 1 {
-                (left, begun) = (left ^ image, begun ^ source);
-            }
-        }
-        begun
-    }
-
-    /// The checksum of a range, begun with `initial`.
-    fn sum(&self, from: usize, to: usize, initial: u32) -> u32 {
-        shifted(self.beginning(from) ^ initial, (to - from) as u64) ^ self.beginning(to)
-    }
-
-    /// The checksum of the first `end` bytes.
-    fn beginning(&self, end: usize) -> u32 {
-        let sums = self.sums.get_or_init(|| {
-            let mut sums = vec![0];
-            for block in self.bytes.chunks(BLOCK) {
-                sums.push(crc32(block, sums[sums.len() - 1]));
-            }
-            sums
-        });
-        crc32(&self.bytes[end / BLOCK * BLOCK..end], sums[end / BLOCK])
-    }
-}
-
-/// What so many zeros, whose own part is left out, make of a checksum.
-fn shifted(sum: u32, length: u64) -> u32 {
-    let mut hasher = crc32fast::Hasher::new_with_initial(sum);
-    hasher.combine(&crc32fast::Hasher::new_with_initial_len(0, length));
-    hasher.finalize()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::format::record::OpKind;
-
-    #[test]
-    fn two_records_give_the_salt_away() {
-        let salt = 0x1234_5678;
-        let mut bytes = vec![0u8; 8192];
-        let mut at = LOG_START as usize;
-        for (commit, length) in [(7u64, 100usize), (8, 61)] {
-            let op = Op { kind: OpKind::Insert, table: 0, key: &[1; 5], value: &vec![9; length] };
-            let total = RECORD_HEADER + op.encoded_len() as usize;
-            let header = RecordHeader { crc: 0, length: total as u32, commit, durable: 0 };
-            let record = [&header.encode()[..], &op.encode_header(), op.key, op.value].concat();
-            bytes[at..at + total].copy_from_slice(&record);
-            let crc = crc32(&bytes[at + 4..at + total], seed(salt, at as u32));
-            bytes[at..at + 4].copy_from_slice(&crc.to_le_bytes());
-            at += padded(total as u64) as usize;
-        }
-        assert_eq!(Search::new(&bytes).salt(0, u64::MAX), Some(salt));
-        assert_eq!(Search::new(&bytes).salt(7, u64::MAX), None, "one record alone says nothing");
     }
 }
