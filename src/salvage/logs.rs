@@ -18,6 +18,9 @@
 //! given up there after a crash, and went on in that file. The same goes for
 //! what lies behind an end that a later file states.
 //!
+//! What was found is read again later, and its checksums are asked again then:
+//! a device may deliver a block once and not another time.
+//!
 //! How they are found, and the salt of a file whose first block is destroyed, is
 //! in [`search`](super::search).
 
@@ -68,6 +71,26 @@ impl Stretch {
     /// Its length in blocks, for who tells how far it is.
     pub(super) fn blocks(&self) -> u64 {
         (self.to - self.from).div_ceil(BLOCK) as u64
+    }
+}
+
+/// What could not be shown of a stretch.
+#[derive(Default)]
+pub(super) struct Unseen {
+    /// How many records could not be decoded.
+    pub(super) undecoded: u64,
+    /// The numbers of the first and the last record that are no longer what they
+    /// were when they were found.
+    pub(super) lost: Option<(u64, u64)>,
+}
+
+impl Unseen {
+    /// How many of the records are lost that have this number or a higher one.
+    pub(super) fn lost_from(&self, number: u64) -> u64 {
+        self.lost.map_or(0, |(first, last)| {
+            let first = first.max(number);
+            if first > last { 0 } else { (last - first).saturating_add(1) }
+        })
     }
 }
 
@@ -242,8 +265,8 @@ impl Logs {
         bytes
     }
 
-    /// Shows the operations of a stretch, each with the number of its record.
-    /// Returns how many records could not be decoded.
+    /// Shows the operations of a stretch, each with the number of its record, up
+    /// to the first record that is no longer there. Returns what was not shown.
     ///
     /// # Errors
     ///
@@ -252,22 +275,30 @@ impl Logs {
         &mut self,
         stretch: Stretch,
         visit: &mut dyn FnMut(u64, &Op<'_>) -> Result<()>,
-    ) -> Result<u64> {
+    ) -> Result<Unseen> {
         let bytes = self.load(stretch.file);
-        let (mut at, mut undecoded) = (stretch.from, 0);
-        while let Some(head) = bytes[at..stretch.to.min(bytes.len())].first_chunk() {
-            let header = RecordHeader::decode(head);
-            let end = at + (header.length as usize).max(RECORD_HEADER);
-            for op in Ops::new(bytes.get(at + RECORD_HEADER..end).unwrap_or_default()) {
+        let salt = self.files[stretch.file].salt.unwrap_or_default();
+        let (mut at, mut due) = (stretch.from, stretch.first);
+        let mut unseen = Unseen::default();
+        while at < stretch.to {
+            let rest = bytes.get(at..).unwrap_or_default();
+            let header = RecordHeader::checked(rest, salt, at as u32);
+            let Some(header) = header.filter(|header| header.commit == due) else {
+                // It is not kept in memory: the next time there may be more of it.
+                unseen.lost = Some((due, stretch.last));
+                return Ok(unseen);
+            };
+            for op in Ops::new(&rest[RECORD_HEADER..header.length as usize]) {
                 match op {
-                    Ok((op, _)) => visit(header.commit, &op)?,
-                    Err(_) => undecoded += 1,
+                    Ok((op, _)) => visit(due, &op)?,
+                    Err(_) => unseen.undecoded += 1,
                 }
             }
-            at += padded((end - at) as u64) as usize;
+            at += padded(header.length.into()) as usize;
+            due = due.saturating_add(1);
         }
         self.loaded = Some((stretch.file, bytes));
-        Ok(undecoded)
+        Ok(unseen)
     }
 
     /// The bytes at an address, if they have its checksum.
@@ -299,5 +330,19 @@ fn unless_refused<T>(
             Err(Error::io(doing, storage.path(name), error))
         }
         outcome => Ok(outcome.ok()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_lost_is_counted_from_the_number_that_is_asked_for() {
+        let unseen = Unseen { undecoded: 0, lost: Some((5, 8)) };
+        assert_eq!([0, 5, 7, 8, 9].map(|from| unseen.lost_from(from)), [4, 4, 2, 1, 0]);
+        assert_eq!(Unseen::default().lost_from(0), 0);
+        let all = Unseen { undecoded: 0, lost: Some((0, u64::MAX)) };
+        assert_eq!(all.lost_from(0), u64::MAX, "one less than there are");
     }
 }
