@@ -14,6 +14,8 @@ mod again;
 mod copies;
 // What may not be read.
 mod refused;
+// The first blocks of log files, and their lengths.
+mod sealed;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -30,8 +30,8 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::format::group::Address;
 use crate::format::record::{
-    Activation, LOG_START, LogFileHeader, Op, Ops, RECORD_HEADER, RecordHeader, log_file_name,
-    padded, parse_log_file_name,
+    ACTIVATION_BYTES, ACTIVATION_OFFSET, Activation, LOG_START, LogFileHeader, MAX_LOG_FILE, Op,
+    Ops, RECORD_HEADER, RecordHeader, log_file_name, padded, parse_log_file_name,
 };
 use crate::format::{BLOCK, crc32};
 use crate::storage::{Access, File, Storage};
@@ -47,6 +47,9 @@ struct LogFile {
     /// Not known if the first block is destroyed.
     salt: Option<u32>,
     activation: Option<Activation>,
+    /// Nothing says that it was ever activated. It holds no records then; but
+    /// if something has its address there, that has a checksum of its own.
+    values_only: bool,
 }
 
 /// Records one behind the other whose numbers have no gap.
@@ -130,7 +133,9 @@ impl Logs {
         logs.find_missing();
         let mut bound = u64::MAX;
         for index in (0..logs.files.len()).rev() {
-            logs.find_records(index, &mut bound);
+            if !logs.files[index].values_only {
+                logs.find_records(index, &mut bound);
+            }
         }
         logs.stretches.reverse();
         let mut last = 0;
@@ -142,14 +147,14 @@ impl Logs {
         Ok(logs)
     }
 
-    /// Whether there are no files of the log at all.
+    /// Whether there are no files at all that are part of the log.
     pub(super) fn is_empty(&self) -> bool {
-        self.files.is_empty()
+        self.files.iter().all(|file| file.values_only)
     }
 
-    /// Whether a file is there.
+    /// Whether a file is there and part of the log.
     pub(super) fn has(&self, number: u32) -> bool {
-        self.files.iter().any(|file| file.number == number)
+        self.files.iter().any(|file| file.number == number && !file.values_only)
     }
 
     fn open(&mut self, storage: &dyn Storage, number: u32) -> Result<()> {
@@ -168,14 +173,15 @@ impl Logs {
             return Err(fault.clone().at(storage.path(&name), 0));
         }
         let header = header.ok().filter(|header| read && header.number == number);
+        let length = credible(length, header);
         let salt = header.map(|header| header.salt);
         let activation = salt.and_then(|salt| Activation::decode(&block, salt));
-        if salt.is_some() && activation.is_none() {
-            // Prepared, and not part of the log yet.
-            return Ok(());
-        }
-        self.heads_damaged += u64::from(salt.is_none());
-        self.files.push(LogFile { number, file, length, salt, activation });
+        // A file without an activation is prepared, and not part of the log yet; but
+        // then there are zeros in its place. Anything else was one and rotted.
+        let zeros = block[ACTIVATION_OFFSET..][..ACTIVATION_BYTES].iter().all(|byte| *byte == 0);
+        let values_only = salt.is_some() && zeros;
+        self.heads_damaged += u64::from(activation.is_none() && !values_only);
+        self.files.push(LogFile { number, file, length, salt, activation, values_only });
         Ok(())
     }
 
@@ -210,7 +216,8 @@ impl Logs {
         let end = (bytes.len() as u64).min(end) as usize;
         let search = Search::new(&bytes[..end]);
         let before = self.last_commit_before(index);
-        if self.files[index].salt.is_none() {
+        let told = self.files[index].salt.is_some();
+        if !told {
             self.files[index].salt = search.salt(before.unwrap_or(0), *bound);
         }
         let mut found: Vec<Stretch> = Vec::new();
@@ -239,8 +246,9 @@ impl Logs {
         if let Some((end, commit)) = stated.filter(|(_, commit)| last < *commit) {
             self.cut.push((last + 1, commit, end.saturating_sub(at as u64)));
         }
-        // Without anything to hold them against, they may be of an earlier life.
-        let sure = self.files[index].activation.is_some() || before.is_some();
+        // With a salt that was guessed, and nothing to hold them against, they may be
+        // of an earlier life.
+        let sure = told || before.is_some();
         let first = found.first().filter(|_| sure).map(|stretch| stretch.first - 1);
         let begin = self.files[index].activation.map(|activation| activation.last_commit);
         *bound = [begin, first].into_iter().flatten().fold(*bound, u64::min);
@@ -317,6 +325,12 @@ impl Logs {
     }
 }
 
+/// How many bytes of a file may be of the log. A sparse file is as long as anybody
+/// likes and takes no space; memory for it does.
+fn credible(length: u64, header: Option<LogFileHeader>) -> u64 {
+    length.min(header.map_or(MAX_LOG_FILE, |header| header.size))
+}
+
 /// What was asked for, if it is there. What somebody may not see is neither there
 /// nor lost: they are told.
 fn unless_refused<T>(
@@ -336,6 +350,17 @@ fn unless_refused<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_more_of_a_file_is_believed_than_a_log_file_has() {
+        let header = LogFileHeader { number: 7, salt: 1, size: 1 << 20 };
+        for (length, with_header, without) in
+            [(1 << 40, 1 << 20, MAX_LOG_FILE), (8_000, 8_000, 8_000), (0, 0, 0)]
+        {
+            assert_eq!(credible(length, Some(header)), with_header);
+            assert_eq!(credible(length, None), without);
+        }
+    }
 
     #[test]
     fn what_is_lost_is_counted_from_the_number_that_is_asked_for() {
