@@ -38,7 +38,7 @@
 //!
 //! ```text
 //! words     limits  error  options  hash  histogram  format/{header,directory,group,record}
-//! machine   storage/{mod,files,map,memory,epoch,pins}
+//! machine   storage/{mod,files,map,memory,epoch,pins,run}
 //! parts     table/...     log/...
 //! deeds     value  batch  store/...  checkpoint  recovery  catalog  handle  iter  cursor  verify
 //!           inspect  clean  pass  compact  upkeep  bulk  rewrite  census  survey  snapshot

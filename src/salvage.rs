@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! blocks   a table file, block by block       logs     records and values
-//! page     pages that speak for themselves
+//! page     pages that speak for themselves    search   records among bytes
 //! table    header, or what pages tell of it   report   what it came to
 //! tree     from the root to the pages
 //! harvest  entries of a table file  ──►  replay  the log over them
@@ -40,6 +40,7 @@ mod lost;
 mod page;
 mod replay;
 mod report;
+mod search;
 mod table;
 mod tree;
 
@@ -50,6 +51,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::format::header::{DEFAULT_TABLE, TableState};
+use crate::format::is_table_name;
 use crate::options::{Options, TableOptions};
 use crate::recovery::{list, no_store};
 use crate::storage::files::Files;
@@ -60,7 +62,7 @@ use logs::Logs;
 use lost::{Lost, fingerprint};
 use replay::{Replayed, is_live, options_of};
 pub use report::{LostValue, SalvageReport};
-use table::TableFile;
+use table::{TableFile, table_of};
 
 /// How far a salvage is; see [`salvage`].
 #[derive(Debug, Clone, PartialEq)]
@@ -81,7 +83,9 @@ pub struct SalvageProgress {
 /// have the names, slots and hashes of the old ones; `options` say how they are
 /// written ([`Options::write_buffer`]) and what nothing is left to say of:
 /// the slot payload and the hash. A table of which only the log is left and whose
-/// name is not in it is called `table-` and its number.
+/// name is not in it is called `table-` and its number. A copy of a table file
+/// that lies beside it becomes a table that is called like the copy, if it can be,
+/// without the changes that only the log has: [`SalvageReport::copies`].
 ///
 /// Takes as long as reading the store and writing it again; space for the new
 /// one; memory for the write buffer, the longest log file (64 MiB, or as long as
@@ -151,19 +155,25 @@ impl Options {
         let _lock = lock(&*source)?;
         let names = list(&*source, "")?;
         let mut names: Vec<String> = names.into_iter().filter(|n| n.ends_with(".swiss")).collect();
-        names.sort_unstable();
+        // A name comes before those that begin with it, which those of copies often do.
+        names.sort_unstable_by(|a, b| table_of(a).cmp(table_of(b)));
         let mut meter = Meter { progress: &mut progress, read: 0, total: 1, stopped: false };
         let logs = Logs::read(&*source)?;
         if names.is_empty() && logs.is_empty() {
             return Err(no_store(&*source));
         }
-        let mut tables = Vec::new();
+        let (mut tables, mut passed_over) = (Vec::new(), Vec::new());
         for name in names {
-            tables.push(TableFile::open(&*source, &name)?);
+            match TableFile::open(&*source, &name) {
+                Ok(table) => tables.push(table),
+                // No table can have the name: nothing of the store is in there.
+                Err(_) if !is_table_name(table_of(&name).as_bytes()) => passed_over.push(name),
+                Err(error) => return Err(error),
+            }
         }
         let pages: u64 = tables.iter().map(|table| u64::from(table.blocks.count())).sum();
         meter.total = pages + logs.stretches.iter().map(|stretch| stretch.blocks()).sum::<u64>();
-        let default = tables.iter().find(|table| table.name == DEFAULT_TABLE);
+        let default = tables.iter().find(|table| table.name == DEFAULT_TABLE && !table.is_copy());
         let chosen = default.map_or_else(TableOptions::new, options_of);
         let options = Options {
             payload: chosen.payload.unwrap_or(self.payload),
@@ -172,7 +182,11 @@ impl Options {
         };
         let mut salvage = Salvage {
             target: Target::create(dest, &options)?,
-            report: SalvageReport { log_heads_damaged: logs.heads_damaged, ..Default::default() },
+            report: SalvageReport {
+                log_heads_damaged: logs.heads_damaged,
+                passed_over,
+                ..Default::default()
+            },
             logs,
             lost: Lost::default(),
             missing_files: BTreeSet::new(),
@@ -213,12 +227,21 @@ struct Salvage<'a> {
 }
 
 impl Salvage<'_> {
-    /// All tables, and then the log.
-    fn run(&mut self, files: Vec<TableFile>) -> Result<()> {
+    /// All tables, and then the log; copies last, so that they get no name that a
+    /// table has.
+    fn run(&mut self, mut files: Vec<TableFile>) -> Result<()> {
         let mut tables = BTreeMap::new();
+        let mut copies = Vec::new();
+        // Those whose header says what they are come before those that only seem so.
+        files.sort_by_key(|file| file.header.is_none());
         for file in files {
             let dropped = file.header.as_ref().is_some_and(|h| h.state == TableState::Dropped);
             if dropped {
+                continue;
+            }
+            let id = file.id.or((file.name == DEFAULT_TABLE).then_some(0));
+            if file.is_copy() || id.is_some_and(|id| tables.contains_key(&id)) {
+                copies.push(file);
                 continue;
             }
             self.report.header_copies_damaged += file.headers_damaged;
@@ -234,19 +257,44 @@ impl Salvage<'_> {
                 tree = Some(self.harvest(&file, &table)?);
                 into = Some(table);
             }
-            let id = file.id.or((file.name == DEFAULT_TABLE).then_some(0));
             if let Some(id) = id {
-                tables.entry(id).or_insert_with(|| Replayed::new(&file, into, tree));
+                tables.insert(id, Replayed::new(&file, into, tree));
             }
             if self.meter.stopped {
                 return Ok(());
             }
         }
-        if !tables.contains_key(&0) {
-            // Every store has it: its file is gone.
-            self.report.tables_in_doubt += 1;
+        // The default table, which every store has, and tables of which there is a
+        // copy: if there is no other file of them, that is gone.
+        let expected: BTreeSet<u16> = copies.iter().filter_map(|copy| copy.id).chain([0]).collect();
+        let gone = expected.iter().filter(|id| !tables.contains_key(id));
+        self.report.tables_in_doubt += gone.count() as u64;
+        self.replay(tables)?;
+        self.save_copies(copies)
+    }
+
+    /// Makes tables of copies, named after their files, where nothing else has the
+    /// name. The log says nothing of them.
+    fn save_copies(&mut self, copies: Vec<TableFile>) -> Result<()> {
+        for file in copies {
+            if self.meter.stopped {
+                break;
+            }
+            let name = format!("{}.swiss", file.name);
+            let taken = self.target.has_table(&file.name);
+            if taken || !is_live(&file) || !is_table_name(file.name.as_bytes()) {
+                // The copy lies where the file of that table was.
+                let replaced = taken && file.name != DEFAULT_TABLE;
+                self.report.tables_in_doubt += u64::from(replaced);
+                self.report.passed_over.push(name);
+                continue;
+            }
+            self.report.header_copies_damaged += file.headers_damaged;
+            let table = self.target.table(&file.name, &options_of(&file))?;
+            self.harvest(&file, &table)?;
+            self.report.copies.push(name);
         }
-        self.replay(tables)
+        Ok(())
     }
 
     /// Says that so many blocks more have been read. Returns whether to go on.

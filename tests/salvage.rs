@@ -8,8 +8,14 @@
 //! page is hit the result must be exact. Where blocks are hit at random,
 //! `inspect` has said before which blocks hold the last state of each key.
 
+// A device that delivers a block once and not again.
+mod again;
+// Copies of table files beside them.
+mod copies;
 // What may not be read.
 mod refused;
+// The first blocks of log files, and their lengths.
+mod sealed;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

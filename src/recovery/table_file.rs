@@ -8,14 +8,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::format::BLOCK;
 use crate::format::directory::{decode_free_map, decode_root};
 use crate::format::group::Geometry;
 use crate::format::header::{Header, Run, TableState};
 use crate::format::record::MAX_LOG_FILE;
-use crate::format::{BLOCK, crc32};
 use crate::hash::Hasher;
 use crate::options::HashKind;
 use crate::storage::epoch::ReuseEpoch;
+use crate::storage::run::read_run;
 use crate::storage::{Access, File, Storage};
 use crate::store::Store;
 use crate::store::create::{table_file, write_header};
@@ -104,15 +105,13 @@ impl TableFile {
         if offset + u64::from(run.blocks) * BLOCK as u64 > length {
             return Err(Error::corrupt(&self.path, offset, what, "in the file", "truncated"));
         }
-        let mut bytes = vec![0; run.blocks as usize * BLOCK];
-        self.file.read_at(&mut bytes, offset).map_err(|e| Error::io("read", &self.path, e))?;
-        let found = crc32(&bytes, 0);
-        if found != run.crc {
+        let bytes = u64::from(run.blocks) * BLOCK as u64;
+        let read = read_run(&*self.file, offset, bytes, run.crc);
+        read.map_err(|e| Error::io("read", &self.path, e))?.map_err(|found| {
             let (expected, found) = (format!("{:08x}", run.crc), format!("{found:08x}"));
             let what = format!("the checksum of {what}");
-            return Err(Error::corrupt(&self.path, offset, what, expected, found));
-        }
-        Ok(bytes)
+            Error::corrupt(&self.path, offset, what, expected, found)
+        })
     }
 
     pub(super) fn into_writer(

@@ -6,9 +6,10 @@
 
 use std::sync::Arc;
 
+use crate::format::BLOCK;
 use crate::format::header::{MAX_FILE_BLOCKS, Run};
-use crate::format::{BLOCK, crc32};
 use crate::storage::File;
+use crate::storage::run::read_run;
 
 /// The bytes of a block.
 pub(super) type Bytes = [u8; BLOCK];
@@ -49,10 +50,9 @@ impl Blocks {
         if end > self.count.into() {
             return None;
         }
-        let mut bytes = vec![0; run.blocks as usize * BLOCK];
-        let at = u64::from(run.block) * BLOCK as u64;
-        self.file.read_at(&mut bytes, at).ok()?;
-        (crc32(&bytes, 0) == run.crc).then_some(bytes)
+        let block = BLOCK as u64;
+        let (at, length) = (u64::from(run.block) * block, u64::from(run.blocks) * block);
+        read_run(&*self.file, at, length, run.crc).ok()?.ok()
     }
 
     /// Shows every block that can be read, front to back, until `visit` says
@@ -77,5 +77,71 @@ impl Blocks {
             }
             from += blocks;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    use super::*;
+    use crate::format::crc32;
+    use crate::storage::Map;
+
+    /// A sparse file as long as anybody likes, that notes the longest read.
+    #[derive(Default)]
+    struct Sparse(AtomicUsize);
+
+    impl File for Sparse {
+        fn length(&self) -> io::Result<u64> {
+            Ok(u64::MAX)
+        }
+
+        fn set_length(&self, _: u64) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        fn allocate(&self, _: u64, _: u64) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        fn punch(&self, _: u64, _: u64) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        fn map(&self, _: u64, _: bool) -> io::Result<Map> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        fn read_at(&self, buffer: &mut [u8], _: u64) -> io::Result<()> {
+            self.0.fetch_max(buffer.len(), Relaxed);
+            buffer.fill(0);
+            Ok(())
+        }
+
+        fn write_at(&self, _: &[u8], _: u64) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        fn write_mapped(&self, _: &Map, _: &[u8], _: u64) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        fn sync(&self) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+    }
+
+    #[test]
+    fn a_run_of_any_length_takes_no_memory_before_its_checksum_holds() {
+        let file = Arc::new(Sparse::default());
+        let blocks = Blocks::new(file.clone(), 1 << 40);
+        assert_eq!(blocks.run(Run { block: 7, blocks: 1 << 16, crc: 1 }), None);
+        let longest = file.0.swap(0, Relaxed);
+        assert!(longest <= 1 << 20, "{longest} bytes were read at once");
+        let crc = crc32(&vec![0; 9 * BLOCK], 0);
+        let zeros = blocks.run(Run { block: 7, blocks: 9, crc });
+        assert_eq!(zeros, Some(vec![0; 9 * BLOCK]));
     }
 }

@@ -109,12 +109,13 @@ impl Salvage<'_> {
         into: &Arc<Table>,
     ) -> Result<()> {
         let mut others = others(file, tree);
-        self.report.pages_damaged += damaged + others.lost;
         for block in &others.in_use {
-            if let Some(page) = file.blocks.read(*block) {
-                self.take_page(geometry, &page, into)?;
+            match read_again(file, *block) {
+                Some(page) => self.take_page(geometry, &page, into)?,
+                None => others.lost += 1,
             }
         }
+        self.report.pages_damaged += damaged + others.lost;
         if damaged + others.lost == 0 && file.has_free_map() {
             // Directory pages are gone, but nothing of what they led to.
             tree.holes.clear();
@@ -124,7 +125,7 @@ impl Salvage<'_> {
         self.report.tables_in_doubt += u64::from(unknown && !file.has_free_map());
         others.older.sort_unstable_by(|a, b| b.cmp(a));
         for (_, block) in others.older {
-            let Some(page) = file.blocks.read(block) else { continue };
+            let Some(page) = read_again(file, block) else { continue };
             if belongs(file, geometry, &page) {
                 self.take_older(file, geometry, &page, Some(tree), into)?;
             }
@@ -154,7 +155,10 @@ impl Salvage<'_> {
         });
         pages.sort_unstable_by(|a, b| b.cmp(a));
         for (_, block) in pages {
-            let Some(page) = file.blocks.read(block) else { continue };
+            let Some(page) = read_again(file, block) else {
+                self.report.pages_damaged += 1;
+                continue;
+            };
             let before = self.report.from_older;
             self.take_older(file, geometry, &page, None, into)?;
             if referred.contains(&block) {
@@ -240,6 +244,13 @@ impl Salvage<'_> {
             (None, None) => Found::Lost(None),
         }
     }
+}
+
+/// A page that was sound when it was found. It need not come a second time, nor
+/// as it was.
+fn read_again(file: &TableFile, block: u32) -> Option<Box<Bytes>> {
+    let its_own = |page: &Bytes| page::sound(page).is_some_and(|r| Some(r.table) == file.id);
+    file.blocks.read(block).filter(|page| its_own(page))
 }
 
 /// Whether directory pages cover all prefixes and lead to sound pages only.

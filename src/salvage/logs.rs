@@ -18,30 +18,26 @@
 //! given up there after a crash, and went on in that file. The same goes for
 //! what lies behind an end that a later file states.
 //!
-//! # A file whose first block is destroyed
+//! What was found is read again later, and its checksums are asked again then:
+//! a device may deliver a block once and not another time.
 //!
-//! Its salt is gone, with which the checksums of its records begin. But a
-//! checksum is a linear function of what it begins with, so each record can be
-//! asked with which salt its checksum would hold. One record has always an
-//! answer; if two have the same one, it is the salt.
+//! How they are found, and the salt of a file whose first block is destroyed, is
+//! in [`search`](super::search).
 
-use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
+use crate::error::{Error, Result};
 use crate::format::group::Address;
 use crate::format::record::{
-    Activation, LOG_START, LogFileHeader, OP_HEADER, Op, Ops, RECORD_ALIGN, RECORD_HEADER,
-    RecordHeader, log_file_name, padded, parse_log_file_name, seed,
+    ACTIVATION_BYTES, ACTIVATION_OFFSET, Activation, LOG_START, LogFileHeader, MAX_LOG_FILE, Op,
+    Ops, RECORD_HEADER, RecordHeader, log_file_name, padded, parse_log_file_name,
 };
 use crate::format::{BLOCK, crc32};
 use crate::storage::{Access, File, Storage};
 use crate::{MAX_KEY_LENGTH, MAX_VALUE_LENGTH};
 
-use crate::error::{Error, Result};
-
-/// How many records are asked for their salt.
-const WITNESSES: usize = 64;
+use super::search::Search;
 
 /// A file of the log.
 struct LogFile {
@@ -51,6 +47,9 @@ struct LogFile {
     /// Not known if the first block is destroyed.
     salt: Option<u32>,
     activation: Option<Activation>,
+    /// Nothing says that it was ever activated. It holds no records then; but
+    /// if something has its address there, that has a checksum of its own.
+    values_only: bool,
 }
 
 /// Records one behind the other whose numbers have no gap.
@@ -75,6 +74,26 @@ impl Stretch {
     /// Its length in blocks, for who tells how far it is.
     pub(super) fn blocks(&self) -> u64 {
         (self.to - self.from).div_ceil(BLOCK) as u64
+    }
+}
+
+/// What could not be shown of a stretch.
+#[derive(Default)]
+pub(super) struct Unseen {
+    /// How many records could not be decoded.
+    pub(super) undecoded: u64,
+    /// The numbers of the first and the last record that are no longer what they
+    /// were when they were found.
+    pub(super) lost: Option<(u64, u64)>,
+}
+
+impl Unseen {
+    /// How many of the records are lost that have this number or a higher one.
+    pub(super) fn lost_from(&self, number: u64) -> u64 {
+        self.lost.map_or(0, |(first, last)| {
+            let first = first.max(number);
+            if first > last { 0 } else { (last - first).saturating_add(1) }
+        })
     }
 }
 
@@ -114,7 +133,9 @@ impl Logs {
         logs.find_missing();
         let mut bound = u64::MAX;
         for index in (0..logs.files.len()).rev() {
-            logs.find_records(index, &mut bound);
+            if !logs.files[index].values_only {
+                logs.find_records(index, &mut bound);
+            }
         }
         logs.stretches.reverse();
         let mut last = 0;
@@ -126,14 +147,14 @@ impl Logs {
         Ok(logs)
     }
 
-    /// Whether there are no files of the log at all.
+    /// Whether there are no files at all that are part of the log.
     pub(super) fn is_empty(&self) -> bool {
-        self.files.is_empty()
+        self.files.iter().all(|file| file.values_only)
     }
 
-    /// Whether a file is there.
+    /// Whether a file is there and part of the log.
     pub(super) fn has(&self, number: u32) -> bool {
-        self.files.iter().any(|file| file.number == number)
+        self.files.iter().any(|file| file.number == number && !file.values_only)
     }
 
     fn open(&mut self, storage: &dyn Storage, number: u32) -> Result<()> {
@@ -152,14 +173,15 @@ impl Logs {
             return Err(fault.clone().at(storage.path(&name), 0));
         }
         let header = header.ok().filter(|header| read && header.number == number);
+        let length = credible(length, header);
         let salt = header.map(|header| header.salt);
         let activation = salt.and_then(|salt| Activation::decode(&block, salt));
-        if salt.is_some() && activation.is_none() {
-            // Prepared, and not part of the log yet.
-            return Ok(());
-        }
-        self.heads_damaged += u64::from(salt.is_none());
-        self.files.push(LogFile { number, file, length, salt, activation });
+        // A file without an activation is prepared, and not part of the log yet; but
+        // then there are zeros in its place. Anything else was one and rotted.
+        let zeros = block[ACTIVATION_OFFSET..][..ACTIVATION_BYTES].iter().all(|byte| *byte == 0);
+        let values_only = salt.is_some() && zeros;
+        self.heads_damaged += u64::from(activation.is_none() && !values_only);
+        self.files.push(LogFile { number, file, length, salt, activation, values_only });
         Ok(())
     }
 
@@ -194,7 +216,8 @@ impl Logs {
         let end = (bytes.len() as u64).min(end) as usize;
         let search = Search::new(&bytes[..end]);
         let before = self.last_commit_before(index);
-        if self.files[index].salt.is_none() {
+        let told = self.files[index].salt.is_some();
+        if !told {
             self.files[index].salt = search.salt(before.unwrap_or(0), *bound);
         }
         let mut found: Vec<Stretch> = Vec::new();
@@ -223,8 +246,9 @@ impl Logs {
         if let Some((end, commit)) = stated.filter(|(_, commit)| last < *commit) {
             self.cut.push((last + 1, commit, end.saturating_sub(at as u64)));
         }
-        // Without anything to hold them against, they may be of an earlier life.
-        let sure = self.files[index].activation.is_some() || before.is_some();
+        // With a salt that was guessed, and nothing to hold them against, they may be
+        // of an earlier life.
+        let sure = told || before.is_some();
         let first = found.first().filter(|_| sure).map(|stretch| stretch.first - 1);
         let begin = self.files[index].activation.map(|activation| activation.last_commit);
         *bound = [begin, first].into_iter().flatten().fold(*bound, u64::min);
@@ -249,8 +273,8 @@ impl Logs {
         bytes
     }
 
-    /// Shows the operations of a stretch, each with the number of its record.
-    /// Returns how many records could not be decoded.
+    /// Shows the operations of a stretch, each with the number of its record, up
+    /// to the first record that is no longer there. Returns what was not shown.
     ///
     /// # Errors
     ///
@@ -259,22 +283,30 @@ impl Logs {
         &mut self,
         stretch: Stretch,
         visit: &mut dyn FnMut(u64, &Op<'_>) -> Result<()>,
-    ) -> Result<u64> {
+    ) -> Result<Unseen> {
         let bytes = self.load(stretch.file);
-        let (mut at, mut undecoded) = (stretch.from, 0);
-        while let Some(head) = bytes[at..stretch.to.min(bytes.len())].first_chunk() {
-            let header = RecordHeader::decode(head);
-            let end = at + (header.length as usize).max(RECORD_HEADER);
-            for op in Ops::new(bytes.get(at + RECORD_HEADER..end).unwrap_or_default()) {
+        let salt = self.files[stretch.file].salt.unwrap_or_default();
+        let (mut at, mut due) = (stretch.from, stretch.first);
+        let mut unseen = Unseen::default();
+        while at < stretch.to {
+            let rest = bytes.get(at..).unwrap_or_default();
+            let header = RecordHeader::checked(rest, salt, at as u32);
+            let Some(header) = header.filter(|header| header.commit == due) else {
+                // It is not kept in memory: the next time there may be more of it.
+                unseen.lost = Some((due, stretch.last));
+                return Ok(unseen);
+            };
+            for op in Ops::new(&rest[RECORD_HEADER..header.length as usize]) {
                 match op {
-                    Ok((op, _)) => visit(header.commit, &op)?,
-                    Err(_) => undecoded += 1,
+                    Ok((op, _)) => visit(due, &op)?,
+                    Err(_) => unseen.undecoded += 1,
                 }
             }
-            at += padded((end - at) as u64) as usize;
+            at += padded(header.length.into()) as usize;
+            due = due.saturating_add(1);
         }
         self.loaded = Some((stretch.file, bytes));
-        Ok(undecoded)
+        Ok(unseen)
     }
 
     /// The bytes at an address, if they have its checksum.
@@ -293,6 +325,12 @@ impl Logs {
     }
 }
 
+/// How many bytes of a file may be of the log. A sparse file is as long as anybody
+/// likes and takes no space; memory for it does.
+fn credible(length: u64, header: Option<LogFileHeader>) -> u64 {
+    length.min(header.map_or(MAX_LOG_FILE, |header| header.size))
+}
+
 /// What was asked for, if it is there. What somebody may not see is neither there
 /// nor lost: they are told.
 fn unless_refused<T>(
@@ -309,150 +347,27 @@ fn unless_refused<T>(
     }
 }
 
-/// A search for records in the bytes of a file.
-struct Search<'a> {
-    bytes: &'a [u8],
-    /// The checksums of the first so many blocks: with them that of any range
-    /// costs a block, however long it is, so that values full of forged headers
-    /// cannot make the search take for ever.
-    sums: std::cell::OnceCell<Vec<u32>>,
-}
-
-impl<'a> Search<'a> {
-    fn new(bytes: &'a [u8]) -> Search<'a> {
-        Search { bytes, sums: std::cell::OnceCell::new() }
-    }
-
-    /// The first record at or behind a place, numbered above `last` and at most
-    /// `bound`.
-    fn next(&self, at: usize, salt: u32, last: u64, bound: u64) -> Option<(usize, RecordHeader)> {
-        let rest = self.bytes.get(at..)?;
-        if let Some(header) = RecordHeader::checked(rest, salt, at as u32)
-            && header.commit > last
-        {
-            return (header.commit <= bound).then_some((at, header));
-        }
-        (at..self.bytes.len()).step_by(RECORD_ALIGN).find_map(|at| {
-            let header = self.candidate(at, last, bound)?;
-            let sum = self.sum(at + 4, at + header.length as usize, seed(salt, at as u32));
-            (sum == header.crc).then_some((at, header))
-        })
-    }
-
-    /// What may be the header of a record.
-    fn candidate(&self, at: usize, last: u64, bound: u64) -> Option<RecordHeader> {
-        let rest = &self.bytes[at..];
-        let header = RecordHeader::decode(rest.first_chunk()?);
-        let length = header.length as usize;
-        let possible = (RECORD_HEADER..=rest.len()).contains(&length)
-            && header.commit > last
-            && header.commit <= bound
-            && header.durable < header.commit;
-        if !possible || length == RECORD_HEADER {
-            return possible.then_some(header);
-        }
-        let op = rest.get(RECORD_HEADER..RECORD_HEADER + OP_HEADER)?;
-        ((1..=5).contains(&op[0]) && op[1] == 0 && op[6] == 0 && op[7] == 0).then_some(header)
-    }
-
-    /// The salt on which two records agree that follow each other.
-    fn salt(&self, last: u64, bound: u64) -> Option<u32> {
-        let mut votes: BTreeMap<u32, u64> = BTreeMap::new();
-        let mut at = (LOG_START as usize).min(self.bytes.len());
-        let mut asked = 0;
-        while at < self.bytes.len() && asked < WITNESSES {
-            let Some(header) = self.candidate(at, last, bound) else {
-                at += RECORD_ALIGN;
-                continue;
-            };
-            asked += 1;
-            let salt = self.begun_with(at, &header) ^ at as u32;
-            let before = votes.insert(salt, header.commit);
-            if salt != 0 && before.is_some_and(|commit| commit < header.commit) {
-                return Some(salt);
-            }
-            // Inside of it there may be anything; behind it is the next one, or
-            // this is none and the search goes on where it was.
-            let behind = at + padded(header.length.into()) as usize;
-            let next = self.bytes.get(behind..).and_then(|_| self.candidate(behind, last, bound));
-            let follows = next.is_some_and(|next| next.commit == header.commit + 1);
-            at = if follows { behind } else { at + RECORD_ALIGN };
-        }
-        None
-    }
-
-    /// What the checksum of a record began with: zeros shift what it began
-    /// with, linearly and reversibly, and the bytes add what they are.
-    fn begun_with(&self, at: usize, header: &RecordHeader) -> u32 {
-        let (from, to) = (at + 4, at + header.length as usize);
-        let target = header.crc ^ self.sum(from, to, 0);
-        let length = (to - from) as u64;
-        let zero = shifted(0, length);
-        // Gauss: which bits of the beginning make which bits of the end.
-        let mut rows: Vec<(u32, u32)> =
-            (0..32).map(|bit| (shifted(1 << bit, length) ^ zero, 1 << bit)).collect();
-        let (mut left, mut begun) = (target, 0);
-        for bit in (0..32).rev() {
-            let Some(index) = rows.iter().position(|(image, _)| image >> bit == 1) else {
-                continue;
-            };
-            let (image, source) = rows.swap_remove(index);
-            for row in rows.iter_mut().filter(|(other, _)| other >> bit & 1 == 1) {
-                *row = (row.0 ^ image, row.1 ^ source);
-            }
-            if left >> bit & 1 == 1 {
-                (left, begun) = (left ^ image, begun ^ source);
-            }
-        }
-        begun
-    }
-
-    /// The checksum of a range, begun with `initial`.
-    fn sum(&self, from: usize, to: usize, initial: u32) -> u32 {
-        shifted(self.beginning(from) ^ initial, (to - from) as u64) ^ self.beginning(to)
-    }
-
-    /// The checksum of the first `end` bytes.
-    fn beginning(&self, end: usize) -> u32 {
-        let sums = self.sums.get_or_init(|| {
-            let mut sums = vec![0];
-            for block in self.bytes.chunks(BLOCK) {
-                sums.push(crc32(block, sums[sums.len() - 1]));
-            }
-            sums
-        });
-        crc32(&self.bytes[end / BLOCK * BLOCK..end], sums[end / BLOCK])
-    }
-}
-
-/// What so many zeros, whose own part is left out, make of a checksum.
-fn shifted(sum: u32, length: u64) -> u32 {
-    let mut hasher = crc32fast::Hasher::new_with_initial(sum);
-    hasher.combine(&crc32fast::Hasher::new_with_initial_len(0, length));
-    hasher.finalize()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::record::OpKind;
 
     #[test]
-    fn two_records_give_the_salt_away() {
-        let salt = 0x1234_5678;
-        let mut bytes = vec![0u8; 8192];
-        let mut at = LOG_START as usize;
-        for (commit, length) in [(7u64, 100usize), (8, 61)] {
-            let op = Op { kind: OpKind::Insert, table: 0, key: &[1; 5], value: &vec![9; length] };
-            let total = RECORD_HEADER + op.encoded_len() as usize;
-            let header = RecordHeader { crc: 0, length: total as u32, commit, durable: 0 };
-            let record = [&header.encode()[..], &op.encode_header(), op.key, op.value].concat();
-            bytes[at..at + total].copy_from_slice(&record);
-            let crc = crc32(&bytes[at + 4..at + total], seed(salt, at as u32));
-            bytes[at..at + 4].copy_from_slice(&crc.to_le_bytes());
-            at += padded(total as u64) as usize;
+    fn no_more_of_a_file_is_believed_than_a_log_file_has() {
+        let header = LogFileHeader { number: 7, salt: 1, size: 1 << 20 };
+        for (length, with_header, without) in
+            [(1 << 40, 1 << 20, MAX_LOG_FILE), (8_000, 8_000, 8_000), (0, 0, 0)]
+        {
+            assert_eq!(credible(length, Some(header)), with_header);
+            assert_eq!(credible(length, None), without);
         }
-        assert_eq!(Search::new(&bytes).salt(0, u64::MAX), Some(salt));
-        assert_eq!(Search::new(&bytes).salt(7, u64::MAX), None, "one record alone says nothing");
+    }
+
+    #[test]
+    fn what_is_lost_is_counted_from_the_number_that_is_asked_for() {
+        let unseen = Unseen { undecoded: 0, lost: Some((5, 8)) };
+        assert_eq!([0, 5, 7, 8, 9].map(|from| unseen.lost_from(from)), [4, 4, 2, 1, 0]);
+        assert_eq!(Unseen::default().lost_from(0), 0);
+        let all = Unseen { undecoded: 0, lost: Some((0, u64::MAX)) };
+        assert_eq!(all.lost_from(0), u64::MAX, "one less than there are");
     }
 }

@@ -110,14 +110,17 @@ impl Salvage<'_> {
         let needed = known.unwrap_or(u64::MAX);
         let needed = if lacks || known.is_none() { needed.min(unknown.from - 1) } else { needed };
         self.count_gaps(needed);
+        let fills = tables.values().map(|table| table.fill_from).min().unwrap_or(u64::MAX);
+        let needed = needed.saturating_add(1).min(fills);
         for stretch in self.logs.stretches.clone() {
             // Nothing that a record says leads to another place in the log.
             let mut logs = std::mem::take(&mut self.logs);
-            let visited = logs.visit(stretch, &mut |commit, op| {
+            let unseen = logs.visit(stretch, &mut |commit, op| {
                 self.replay_op(&mut tables, &mut unknown, commit, op)
             });
             self.logs = logs;
-            self.report.commits_lost += visited?;
+            let unseen = unseen?;
+            self.report.commits_lost += unseen.undecoded + unseen.lost_from(needed);
             if !self.tell(None, stretch.blocks()) {
                 break;
             }
@@ -163,7 +166,7 @@ impl Salvage<'_> {
         }
         let from = tables.values().map(|table| table.fill_from).min().unwrap_or(u64::MAX);
         for stretch in stretches.into_iter().filter(|stretch| stretch.last >= from) {
-            self.logs.visit(stretch, &mut |commit, op| {
+            let unseen = self.logs.visit(stretch, &mut |commit, op| {
                 if let (OpKind::Clear, Some(table)) = (op.kind, tables.get_mut(&op.table))
                     && table.position.is_some_and(|position| commit <= position)
                 {
@@ -171,6 +174,13 @@ impl Salvage<'_> {
                 }
                 Ok(())
             })?;
+            let Some((first, last)) = unseen.lost else { continue };
+            // What leads up to L without a gap begins behind these.
+            for table in tables.values_mut() {
+                if table.position.is_some_and(|position| first <= position) {
+                    table.fill_from = table.fill_from.max(last.saturating_add(1));
+                }
+            }
         }
         Ok(())
     }
@@ -204,7 +214,7 @@ impl Salvage<'_> {
         op: &Op<'_>,
     ) -> Result<()> {
         let position = tables.get(&op.table).and_then(|table| table.position);
-        let from = position.map_or(unknown.from, |position| position + 1);
+        let from = position.map_or(unknown.from, |position| position.saturating_add(1));
         if commit < from {
             return match position {
                 Some(_) => self.fill(tables, commit, op),

@@ -55,6 +55,13 @@ pub struct SalvageReport {
     pub log_bytes_skipped: u64,
     /// Log files that are absent though something refers to them.
     pub log_files_missing: u64,
+    /// Files that are copies of the files of other tables. Each is a table of its
+    /// own in the new store, which is named after the file and has nothing of what
+    /// only the log had. What is damaged in them is counted with the rest.
+    pub copies: Vec<String>,
+    /// Files that are called like those of tables and of which nothing was taken:
+    /// no table can have the name, or another table has it.
+    pub passed_over: Vec<String>,
 }
 
 /// An entry whose value is damaged in the log.
@@ -129,6 +136,14 @@ impl fmt::Display for SalvageReport {
         ];
         for (number, one, many) in findings.into_iter().filter(|(number, ..)| *number > 0) {
             write!(f, "\n{}", count(number, one, many))?;
+        }
+        for file in &self.copies {
+            let text = "is a copy of another table's file: it is a table of its own now, as it was";
+            write!(f, "\n{} {text}", file.escape_debug())?;
+        }
+        for file in &self.passed_over {
+            let text = "was passed over: it is the file of no table of the store";
+            write!(f, "\n{} {text}", file.escape_debug())?;
         }
         f.write_str(if self.lost_anything() { "" } else { "\nnothing was lost" })
     }

@@ -7,14 +7,20 @@
 //! | hash and its key | from a damaged copy, if its self-test proves them right |
 //! | root, free map | not known: the directory pages speak for themselves |
 //! | L | not known |
+//!
+//! # Copies
+//!
+//! Somebody may have put a copy of a table file beside it, or over another one.
+//! Nothing in the log is about a copy: the changes behind L are of the table, whose
+//! file has its name.
 
 use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
 use crate::format::directory::decode_free_map;
 use crate::format::group::Geometry;
-use crate::format::header::Header;
-use crate::format::{BLOCK, u64_at};
+use crate::format::header::{DEFAULT_TABLE, Header};
+use crate::format::{BLOCK, is_table_name, u64_at};
 use crate::hash::Hasher;
 use crate::options::HashKind;
 use crate::storage::{Access, Storage};
@@ -74,7 +80,7 @@ impl TableFile {
         let hash = proven.and_then(|(id, _)| HashKind::from_id(id));
         let hasher = proven.zip(hash).map(|((_, key), kind)| Hasher::new(kind, key));
         let mut table = TableFile {
-            name: name.trim_end_matches(".swiss").to_owned(),
+            name: table_of(name).to_owned(),
             free: header.as_ref().and_then(|header| {
                 let bytes = blocks.run(header.free_map)?;
                 decode_free_map(&bytes, header.file_blocks).ok()
@@ -91,6 +97,18 @@ impl TableFile {
             table.guess();
         }
         Ok(table)
+    }
+
+    /// Whether it is not the file of the table in it, but a copy, or no table at all.
+    pub(super) fn is_copy(&self) -> bool {
+        let is_default = self.name == DEFAULT_TABLE;
+        let another = match (&self.header, self.id) {
+            (Some(header), _) => header.name != self.name,
+            // One table has the id 0, and its name is always the same.
+            (None, Some(id)) => (id == 0) != is_default,
+            (None, None) => false,
+        };
+        another || !is_table_name(self.name.as_bytes())
     }
 
     /// Whether the free map can be read.
@@ -136,6 +154,11 @@ impl TableFile {
         // If several are possible, the entries read the same with each of them.
         self.geometry = possible.into_iter().next().filter(|_| sample > 0);
     }
+}
+
+/// The table whose file has that name, if a table can be called so.
+pub(super) fn table_of(file: &str) -> &str {
+    file.strip_suffix(".swiss").unwrap_or(file)
 }
 
 /// The hash and its key out of a damaged header copy, if its self-test proves

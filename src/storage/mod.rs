@@ -25,6 +25,7 @@ pub mod files;
 pub(crate) mod map;
 pub mod memory;
 pub(crate) mod pins;
+pub(crate) mod run;
 
 use std::io;
 use std::ops::Range;

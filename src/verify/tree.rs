@@ -14,6 +14,7 @@ use crate::format::free_map::decode_free_map;
 use crate::format::group::{Geometry, page_crc, stored_page_crc};
 use crate::format::header::{Header, Run};
 use crate::format::{BLOCK, Fault, crc32};
+use crate::storage::run::{LONG_RUN, room_for_run, run_sum};
 
 use super::findings::Findings;
 use super::headers::TableFile;
@@ -131,7 +132,8 @@ impl Walk<'_> {
     }
 
     /// Reads root or free map and checks its checksum. It is returned even if
-    /// that does not hold: what it leads to has checksums of its own.
+    /// that does not hold: what it leads to has checksums of its own. Unless it
+    /// is so long that memory is taken for what is right only.
     fn read_run(&mut self, run: Run, invariant: &'static str, what: &str) -> Option<Vec<u8>> {
         let mut inside = true;
         for i in 0..run.blocks {
@@ -140,7 +142,15 @@ impl Walk<'_> {
         if !inside {
             return None;
         }
-        let mut bytes = vec![0; run.blocks as usize * BLOCK];
+        let length = u64::from(run.blocks) * BLOCK as u64;
+        let mut bytes = match self.room_for(run, length) {
+            Ok(bytes) => bytes,
+            Err(text) => {
+                self.violation(invariant, at(run.block), format!("{what}: {text}"));
+                self.partial = true;
+                return None;
+            }
+        };
         let mut crc = 0;
         for (i, piece) in bytes.chunks_mut(PIECE).enumerate() {
             let offset = at(run.block) + (i * PIECE) as u64;
@@ -157,6 +167,18 @@ impl Walk<'_> {
             self.violation(invariant, at(run.block), text);
         }
         Some(bytes)
+    }
+
+    /// Memory for a run. A long one has to be right first.
+    fn room_for(&self, run: Run, length: u64) -> Result<Vec<u8>, String> {
+        if length > LONG_RUN {
+            let sum = run_sum(&*self.table.file, at(run.block), length);
+            let crc = sum.map_err(|error| unreadable(&error))?;
+            if crc != run.crc {
+                return Err(format!("checksum {crc:08x}, the header says {:08x}", run.crc));
+            }
+        }
+        room_for_run(length).map_err(|error| error.to_string())
     }
 
     /// Goes through the directory pages. Returns the live bytes that the root

@@ -47,8 +47,9 @@ pub struct Arguments {
     /// Show the report as JSON
     ///
     /// An object with "lost_anything" (a boolean), a number for each kind of
-    /// thing recovered and lost, and "lost" (objects with "table" and "key",
-    /// escaped; the first 1,000 values that are lost).
+    /// thing recovered and lost, "lost" (objects with "table" and "key",
+    /// escaped; the first 1,000 values that are lost), and the names of files
+    /// that are "copies" of others, or were "passed_over".
     #[arg(long)]
     json: bool,
 }
@@ -108,5 +109,7 @@ fn document(report: &SalvageReport) -> Value {
         "log_bytes_skipped": report.log_bytes_skipped,
         "log_files_missing": report.log_files_missing,
         "lost": lost.collect::<Vec<_>>(),
+        "copies": report.copies,
+        "passed_over": report.passed_over,
     })
 }
