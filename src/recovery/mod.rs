@@ -335,9 +335,10 @@ impl Opened {
         for table in tables {
             let header = &table.found.header;
             let pending = header.state == TableState::Pending;
-            starts.push(Start { id: header.table_id, commit: header.log.commit, pending });
+            starts.push(Start { id: header.table_id, commit: header.log.commit });
             let next = header.next_table_id;
-            let writer = table.into_writer(&store.frames, &store.epoch, read_only)?;
+            let mut writer = table.into_writer(&store.frames, &store.epoch, read_only)?;
+            writer.pending = pending;
             let mut core = store.core_to_look();
             core.add(writer);
             core.next_table_id = core.next_table_id.max(next);
