@@ -319,7 +319,7 @@ impl Checkpoint<'_> {
             table_id: table.id,
             payload: table.geometry.payload() as u16,
             hash_id: writer.hash_id,
-            state: TableState::Live,
+            state: if writer.pending { TableState::Pending } else { TableState::Live },
             clean: self.state.clean,
             root_depth: portion.root_depth,
             name: table.name.clone(),

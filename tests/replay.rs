@@ -9,13 +9,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use swissdb::storage::memory::Memory;
+use swissdb::storage::{Access, Storage};
 use swissdb::{Batch, Db, Error, Options};
 
 use crate::support::{
-    Model, Random, TestStore, assert_clean, assert_holds, assert_table_holds, key, value,
+    Gate, Model, Random, TestStore, assert_clean, assert_holds, assert_table_holds, key, value,
 };
 
 /// With so little the log is replayed in windows of 512 operations.
@@ -291,5 +292,51 @@ fn a_record_that_was_durable_is_not_taken_for_the_end() {
         let error = options.open(left.path()).map(drop).expect_err("a gap");
         assert!(matches!(error, Error::Corrupt { .. }), "{error}");
         assert!(error.to_string().contains("record of commit 151"), "{error}");
+    }
+}
+
+/// Copies a file as it is.
+fn copy_file(from: &Memory, to: &Memory, name: &str) {
+    let file = from.open(name, Access::Read).expect("open the file");
+    let mut bytes = vec![0; file.length().expect("its length") as usize];
+    file.read_at(&mut bytes, 0).expect("read the file");
+    let copy = to.open(name, Access::Create).expect("make the copy");
+    copy.write_at(&bytes, 0).expect("write the copy");
+}
+
+/// The file of a new table is there before the record of its creation is.
+#[test]
+fn a_table_whose_creation_was_lost_stays_away_though_replay_is_killed() {
+    let files = Memory::new();
+    let db = plenty().open_on(Arc::new(files.clone())).expect("create a store");
+    for number in 0..20_000 {
+        db.insert(&key(number), &value(number, 8)).expect("insert");
+    }
+    let left = files.copy().expect("copy the files");
+    db.table("lost").expect("create a table");
+    copy_file(&files, &left, "lost.swiss");
+    db.close().expect("close the copied store");
+
+    // What a kill leaves each time the header of that file has changed.
+    let moments = Arc::new(Mutex::new(Vec::new()));
+    let (opened, seen) = (left.clone(), moments.clone());
+    let watcher = move |_: &str| {
+        let Ok(file) = opened.open("lost.swiss", Access::Read) else { return };
+        let mut header = vec![0; 8192];
+        file.read_at(&mut header, 0).expect("read the header");
+        let mut seen = seen.lock().expect("nobody panicked");
+        if seen.last().is_none_or(|(last, _)| *last != header) {
+            seen.push((header, opened.copy().expect("copy the files")));
+        }
+    };
+    let gate = Gate::watched(Arc::new(left), Arc::new(watcher));
+    let db = little().open_on(Arc::new(gate)).expect("open what was left");
+    db.close().expect("close");
+    let moments = moments.lock().expect("nobody panicked");
+    assert!(moments.len() > 5, "no checkpoint made room: {} moments", moments.len());
+    for (moment, (_, files)) in moments.iter().enumerate() {
+        let db = plenty().read_only(true).open_on(Arc::new(files.clone()));
+        let tables = db.expect("open what a kill left").tables().expect("tables");
+        assert!(!tables.contains(&"lost".to_owned()), "it is there at moment {moment}");
     }
 }

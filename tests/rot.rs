@@ -12,6 +12,8 @@
 //! The short form takes every kind of field in every way once, and a random
 //! part of the rest, by a printed seed. `SWISSDB_LONG=1` takes everything.
 
+#[path = "rot/activation.rs"]
+mod activation;
 #[path = "rot/allocations.rs"]
 pub mod allocations;
 #[path = "rot/check.rs"]

@@ -211,15 +211,16 @@ impl FileSet {
 
     /// Tells each file what the files behind it say of its end.
     fn state_ends(&self) {
-        let mut behind: Option<&Arc<LogFile>> = None;
-        for file in self.iter().rev() {
-            if let Some(next) = self.successor(file.number) {
-                file.set_end(u64::from(next.activation.previous_end).min(file.size));
-                file.finish(next.activation.last_commit);
-            } else if let Some(behind) = behind {
-                file.set_last_commit(behind.activation.last_commit);
-            }
-            behind = Some(file);
+        self.iter().for_each(|file| self.state_end(file));
+    }
+
+    /// Tells a file what the files behind it say of its end.
+    pub(super) fn state_end(&self, file: &LogFile) {
+        if let Some(next) = self.successor(file.number) {
+            file.set_end(u64::from(next.activation.previous_end).min(file.size));
+            file.finish(next.activation.last_commit);
+        } else if let Some(behind) = self.iter().find(|other| other.number > file.number) {
+            file.set_last_commit(behind.activation.last_commit);
         }
     }
 
@@ -243,7 +244,8 @@ impl FileSet {
     }
 }
 
-/// A file on disk that holds nothing and may be prepared again.
+/// A file on disk that holds nothing and may be prepared again, unless a table
+/// says otherwise: see [`kept`](super::kept).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Spare {
     pub(super) number: u32,

@@ -31,6 +31,7 @@
 //! values    reading in place                  poison    no writes after a failure
 //! counters  what was done, for statistics     reserve   for a full device
 //! zeros     for new files                     pace      how long they are worth it
+//! kept      files with values that no longer say they are part of the log
 //! ```
 //!
 //! # Invariants
@@ -56,6 +57,7 @@ mod crowd;
 mod evidence;
 mod files;
 mod keeper;
+mod kept;
 mod pace;
 mod poison;
 mod prepare;

@@ -3,6 +3,8 @@
 //! 1. The lock. Names: `log/` without `default.swiss` is damage, unless the
 //!    log is empty (a creation that was interrupted).
 //! 2. Of each table the newest valid header copy; then its root and free map.
+//!    A log file in which it says that values are alive is kept, whatever that
+//!    file says itself.
 //! 3. The log is checked from the oldest L to its end. After a clean close
 //!    that is where it ends.
 //! 4. For writing, after a crash: every log page that was read is written onto
@@ -333,13 +335,16 @@ impl Opened {
         for table in tables {
             let header = &table.found.header;
             let pending = header.state == TableState::Pending;
-            starts.push(Start { id: header.table_id, commit: header.log.commit, pending });
+            starts.push(Start { id: header.table_id, commit: header.log.commit });
             let next = header.next_table_id;
-            let writer = table.into_writer(&store.frames, &store.epoch, read_only)?;
+            let mut writer = table.into_writer(&store.frames, &store.epoch, read_only)?;
+            writer.pending = pending;
             let mut core = store.core_to_look();
             core.add(writer);
             core.next_table_id = core.next_table_id.max(next);
         }
+        let live = store.core_to_look().writers().flat_map(|w| w.live.keys().copied()).collect();
+        store.log.keep_alive(&live, end.to.file)?;
         Replay::run(&store, ready, starts, &end, self.dropped)?;
         Ok(store)
     }

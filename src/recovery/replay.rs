@@ -9,6 +9,8 @@
 //! When many pages are dirty in the midst of a window, the checkpoint that makes
 //! room says that the tables are as they were where the window began. They hold
 //! more than that, and replaying all of the window again leads to the same end.
+//! Of a table whose creation was not met yet it says that it is pending still: if
+//! it never comes, and opening is killed, nobody must see that table.
 
 use std::collections::BTreeSet;
 
@@ -35,8 +37,6 @@ const ROOM: usize = 32 << 10;
 pub(super) struct Start {
     pub(super) id: u16,
     pub(super) commit: u64,
-    /// Whether the record of its creation must be found.
-    pub(super) pending: bool,
 }
 
 /// Step 6: applying what the log has.
@@ -87,7 +87,7 @@ impl Replay<'_> {
         for op in record.ops.clone() {
             let path = || self.store.storage.path(&log_file_name(record.file));
             let (op, key_at) = op.map_err(|fault| fault.at(path(), record.offset.into()))?;
-            let start = self.starts.iter_mut().find(|start| start.id == op.table);
+            let start = self.starts.iter().find(|start| start.id == op.table);
             if start.as_ref().is_some_and(|start| start.commit >= record.commit) {
                 continue;
             }
@@ -98,7 +98,9 @@ impl Replay<'_> {
                 OpKind::CreateTable => {
                     let mut core = self.store.core_to_look();
                     core.next_table_id = core.next_table_id.max(u32::from(op.table) + 1);
-                    start.into_iter().for_each(|start| start.pending = false);
+                    if let Some((writer, _)) = core.writer_mut(op.table) {
+                        writer.pending = false;
+                    }
                 }
                 OpKind::DropTable => {
                     self.dropped.insert(op.table);
@@ -215,7 +217,7 @@ impl Replay<'_> {
             return Err(Error::corrupt(path, 0, what, expected, "absent"));
         }
         let mut core = self.store.core_to_look();
-        let pending = self.starts.iter().filter(|start| start.pending).map(|start| start.id);
+        let pending = core.writers().filter(|writer| writer.pending).map(|writer| writer.table.id);
         for id in self.dropped.iter().copied().chain(pending).collect::<Vec<_>>() {
             if let Some(writer) = core.writer(id) {
                 files.push(table_file(&writer.table.name));

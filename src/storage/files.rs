@@ -184,7 +184,8 @@ impl Storage for Files {
     }
 
     fn create_directory(&self, directory: &str) -> io::Result<()> {
-        fs::create_dir_all(self.resolve(directory)?)
+        let directory = self.resolve(directory)?;
+        create_directories(&directory, &mut |above| fs::File::open(above)?.sync_all())
     }
 
     fn sync_directory(&self, directory: &str) -> io::Result<()> {
@@ -198,6 +199,31 @@ impl Storage for Files {
     fn path(&self, name: &str) -> PathBuf {
         if name.is_empty() { self.directory.clone() } else { self.directory.join(name) }
     }
+}
+
+/// Makes a directory and those above it, and lets `sync` make the name of each
+/// new one durable in the directory it was made in.
+fn create_directories(
+    directory: &Path,
+    sync: &mut dyn FnMut(&Path) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut made: Vec<&Path> = directory.ancestors().take_while(|path| !is_there(path)).collect();
+    fs::create_dir_all(directory)?;
+    // The outermost first: what is below it is lost with it.
+    while let Some(path) = made.pop() {
+        let above = path.parent().filter(|above| !above.as_os_str().is_empty());
+        match sync(above.unwrap_or(Path::new("."))) {
+            // Where one may write and not read, it cannot be opened to be synced.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            synced => synced?,
+        }
+    }
+    Ok(())
+}
+
+/// Whether a path leads to something. The empty one is the current directory.
+fn is_there(path: &Path) -> bool {
+    path.as_os_str().is_empty() || path.exists()
 }
 
 /// Whether overwriting allocated bytes of a file may find the device full.

@@ -254,6 +254,8 @@ pub(crate) struct Writer {
     pub(crate) table: Arc<Table>,
     pub(crate) blocks: Blocks,
     pub(crate) totals: Totals,
+    /// Whether the record of its creation was not met yet: while replaying.
+    pub(crate) pending: bool,
     /// Live bytes per log file.
     pub(crate) live: BTreeMap<u32, u64>,
     /// How often the hash key changed.
@@ -334,6 +336,7 @@ impl Writer {
             table: Arc::new(table),
             blocks,
             totals: opening.totals,
+            pending: false,
             live: opening.live,
             clears: opening.clears,
             hash_key: opening.hash_key,

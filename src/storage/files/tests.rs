@@ -195,3 +195,34 @@ fn a_limit_of_memory_is_looked_for_in_the_own_cgroup_and_in_all_above_it() {
     assert_eq!(files(first), limits.map(|file| format!("/sys/fs/cgroup/memory/{file}")));
     assert!(files("").is_empty() && files("nonsense\n:\n").is_empty());
 }
+
+#[test]
+fn each_new_directory_is_made_durable_in_the_one_above_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    let synced = |path: &Path| {
+        let mut synced = Vec::new();
+        create_directories(path, &mut |above| {
+            synced.push(above.to_owned());
+            Ok(())
+        })
+        .unwrap();
+        assert!(path.is_dir());
+        synced
+    };
+    let deep = root.join("a/b/store");
+    assert_eq!(synced(&deep), [root.to_owned(), root.join("a"), root.join("a/b")]);
+    assert!(synced(&deep).is_empty(), "it was there");
+    assert_eq!(synced(&deep.join("log")), [deep]);
+}
+
+#[test]
+fn a_directory_whose_name_cannot_be_made_durable_is_an_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = directory.path().join("store");
+    let refused = create_directories(&store, &mut |_| Err(io::ErrorKind::Other.into()));
+    assert!(refused.is_err());
+    let unread = directory.path().join("another");
+    let denied = &mut |_: &Path| Err(io::ErrorKind::PermissionDenied.into());
+    create_directories(&unread, denied).unwrap();
+}
