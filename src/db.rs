@@ -167,7 +167,8 @@ impl Db {
 
     /// Lends the value of a key to a function, without an allocation whatever
     /// its length. Values in the log are lent where they lie; while the
-    /// function runs their file is kept, so it should not take long.
+    /// function runs their file is kept, even if another handle closes the store
+    /// meanwhile, so it should not take long.
     ///
     /// ```
     /// let db = swissdb::Db::in_memory()?;

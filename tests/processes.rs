@@ -57,6 +57,8 @@ fn child() {
     };
     let options = match role.as_str() {
         "read" => Options::new().read_only(true),
+        // Files of one size: each will do for the next one.
+        "overwrite" => Options::new().max_log_file(1 << 20),
         _ => Options::new(),
     };
     if role == "race" {
@@ -70,6 +72,7 @@ fn child() {
             "fill" => fill(db),
             "read" => check(db),
             "race" => db.insert("winner", std::process::id().to_string()).expect("insert"),
+            "overwrite" => overwrite(db),
             _ => {}
         }
         say("done");
@@ -89,6 +92,17 @@ fn check(db: &Db) {
     assert_same(pairs(db.iter()), &model());
     assert!(matches!(db.insert("k", "v"), Err(Error::ReadOnly)));
     assert_clean(db);
+}
+
+/// Overwrites one value until no log file is left that was there, and so much more
+/// that each that was used again would be full.
+fn overwrite(db: &Db) {
+    for i in 0..6_000 {
+        db.insert("lent", value(i, 1_000)).expect("insert");
+        if i % 1_000 == 0 {
+            db.checkpoint().expect("checkpoint");
+        }
+    }
 }
 
 fn start(role: &str, store: &Path) -> Peer {
@@ -238,6 +252,35 @@ fn of_processes_that_create_a_store_at_once_one_wins_and_the_others_are_told() {
         let winner = db.get("winner").expect("get").expect("the winner's entry");
         assert_eq!(&winner[..], number.to_string().as_bytes());
         assert_eq!(db.len(), 1);
+        assert_clean(&db);
+    }
+}
+
+/// Closing gives the lock back while the function runs. The next process used the
+/// log file again, with the lent bytes in it.
+#[test]
+fn what_get_with_has_lent_stays_though_the_store_is_closed_and_another_process_writes_to_it() {
+    for read_only in [false, true] {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let long = value(7, 1_000);
+        let mut db = Db::open(directory.path()).expect("create");
+        db.insert("lent", &long).expect("insert");
+        if read_only {
+            db.close().expect("close");
+            db = Options::new().read_only(true).open(directory.path()).expect("open for reading");
+        }
+        let other = db.clone();
+        let same = db.get_with("lent", |lent| {
+            other.close().expect("close");
+            let mut writer = start("overwrite", directory.path());
+            writer.expect("open");
+            writer.expect("done");
+            writer.end();
+            lent == long
+        });
+        assert_eq!(same.expect("get_with"), Some(true), "open for reading only: {read_only}");
+        let db = Db::open(directory.path()).expect("open again");
+        assert_eq!(db.get("lent").expect("get").as_deref(), Some(&value(5_999, 1_000)[..]));
         assert_clean(&db);
     }
 }

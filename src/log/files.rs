@@ -1,7 +1,8 @@
 //! Log files: which there are, and what opening a store finds of them.
 //!
 //! A file is in one of these states, and only ever moves to the right until
-//! it is recycled, which begins a new life under a new number and salt:
+//! it is recycled, which begins a new life under a new number and salt. One that
+//! was activated before the log was opened is not:
 //!
 //! ```text
 //! next.tmp ──► prepared ──► active ──► finished ──► retired ──► removed, or next.tmp again

@@ -39,7 +39,8 @@
 //! 1. The numbers of files grow along the chain, and none that was activated is
 //!    used twice.
 //! 2. An activated file was durable, with its header and its name, before.
-//! 3. A file's bytes below its published end do not change in this life of it.
+//! 3. A file's bytes below its published end do not change in this life of it, and
+//!    it begins another one only under the opening that activated it.
 //! 4. `durable <= appended`, and both only grow. What is durable is a prefix.
 //! 5. A record's "known durable" was true before the record was written.
 //! 6. Behind the end of the log, in the active file, nothing is valid under the
@@ -127,6 +128,8 @@ pub(crate) struct Log {
     change: Mutex<()>,
     /// Files whose first block cannot be read.
     damaged: Vec<Damaged>,
+    /// The highest number of a file that was there when the log was opened.
+    inherited: u32,
     /// The number of the file that is appended to, 0 while there is none.
     active: AtomicU32,
     durable: AtomicU64,
@@ -244,6 +247,7 @@ impl Log {
             poison,
             change: Mutex::new(()),
             damaged,
+            inherited: highest,
             active: AtomicU32::new(0),
             durable: AtomicU64::new(0),
             rotated: AtomicU32::new(0),

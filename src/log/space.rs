@@ -1,7 +1,8 @@
 //! Giving space back: files that hold nothing, and the unused ends of others.
 //!
 //! A file that holds nothing any more is *retired*: taken out of the set that
-//! readers look into. Readers may still hold it, so it waits until no pin is
+//! readers look into. If it was there when the log was opened it is removed then.
+//! Otherwise, as readers may still hold it, it waits until no pin is
 //! left that was there before. Then it is a *spare*. Where something was taken of
 //! what is kept for a full device, spares fill that up first
 //! ([`reserve`](super::reserve)). One more is kept for the
@@ -11,7 +12,8 @@
 //!
 //! ```text
 //! finished ──retire──► retired ──no pin left──► spare ──► recycled (see prepare)
-//!     │                                           └─────► removed
+//!     │         │                                 └─────► removed
+//!     │         └──was there when the log was opened────► removed
 //!     └──trim──► the blocks behind its end take no space
 //! ```
 //!
@@ -19,6 +21,15 @@
 //! on, and is called in the background. When the log is closed nothing is
 //! recycled any more: then what waits loses its name at once, and the rest of it
 //! when the last reader is done.
+//!
+//! # Why files of earlier openings are removed
+//!
+//! A process that had the store open before may read such a file still: a handle
+//! can close the store while a function of another one runs that a value was lent
+//! to. The lock is given back then, and here nobody knows the pins of that process.
+//! What is removed stays readable for whoever has it mapped; what is written again
+//! would change under the function. The price is a new file, with its zeros, in
+//! place of each that is found at the opening and dies later.
 //!
 //! # Why trimming is safe
 //!
@@ -32,7 +43,8 @@
 //!
 //! A trimmed file is not kept as a spare: a hole that is filled again makes
 //! later syncs write metadata, unless zeros are written as for a new file.
-//! After the next opening it is not known to be trimmed; hence the third rule.
+//! Where it was retired meanwhile, it is not known to be trimmed; hence the third
+//! rule.
 
 use std::sync::atomic::Ordering::Acquire;
 
@@ -89,8 +101,9 @@ impl Next {
 impl Log {
     /// Takes a file out of the log that holds nothing anybody needs: no live
     /// value, and every durable log position of a table lies behind its end.
-    /// It is recycled or removed once no reader looks into it. The active
-    /// file is never taken out.
+    /// It is recycled or removed once no reader looks into it; one that was there
+    /// when the log was opened is removed at once. The active file is never taken
+    /// out.
     pub(crate) fn retire(&self, number: u32) {
         if self.options.read_only || self.poison.is_set() || number == self.active.load(Acquire) {
             return;
@@ -103,6 +116,10 @@ impl Log {
             Spare { number, salt: file.salt, size: file.size, trimmed: file.trimmed() }
         };
         self.change_files(|set| set.without(number));
+        // Readers need no name to read on, be they of this process or not.
+        if number <= self.inherited {
+            return self.remove(vec![spare]);
+        }
         let epoch = pins::advance();
         lock(&self.next).retired.push((epoch, spare));
         self.tidy();

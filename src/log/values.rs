@@ -13,6 +13,10 @@
 //! change is a rule of the log, and that a file is not reused under a pin is
 //! one of [`pins`](crate::storage::pins). Neither module could vouch for the
 //! other's half; the mapping that lends the bytes knows neither.
+//!
+//! A pin is known in its own process only. That the bytes stay when the store is
+//! closed under it, and another process opens it, is a rule of the log again:
+//! files of an earlier opening are not written again ([`space`](super::space)).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -73,8 +77,10 @@ fn lend(file: &LogFile, offset: u32, length: u32) -> Option<&[u8]> {
     // `Acquire`). Below it nobody writes in this life of the file: appending
     // goes on behind it, and rewriting after a crash is over before there are
     // readers. The file's next life begins once it was taken out of the set
-    // and no pin is left from before that. The slice lives no longer than the
-    // pin under which the file was found in the set, or than the file is held,
+    // and no pin is left from before that, if it begins while this log is open.
+    // Once it is closed, no later opening, in whatever process, begins one: it
+    // goes on behind the end, or removes the file. The slice lives no longer than
+    // the pin under which the file was found in the set, or than the file is held,
     // until when it stays in the set.
     unsafe { file.map.bytes(offset as usize, length as usize) }
 }

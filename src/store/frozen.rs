@@ -20,7 +20,8 @@
 //!
 //! What replaces a whole table (clearing, creating, dropping) must find nothing
 //! frozen. Whoever is about to says so (`checkpoint::keep_away`): then snapshots
-//! freeze nothing until that is over.
+//! freeze nothing until that is over. While the store is being closed no snapshot
+//! is taken: nobody is left to write what is frozen behind the last checkpoint.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -141,7 +142,9 @@ impl Store {
     /// `Closed`, `Poisoned`.
     pub(crate) fn begin_snapshots(&self) -> Result<()> {
         let mut core = self.core()?;
-        self.poison.check()?;
+        // With the lock held: if the store is being closed, the last checkpoint may
+        // have ended, and nobody would write what is frozen now.
+        self.check_writable()?;
         let begun = self.begin_if_room(&mut core);
         drop(core);
         match begun {

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 
-use swissdb::{Db, Options, Snapshot};
+use swissdb::{Db, Error, Options, Snapshot};
 
 use super::{any_value, assert_default, assert_sees, assert_unchanged, change};
 use crate::disk::{Call, Disk, Fault, Kind};
@@ -292,6 +292,47 @@ fn closing_writes_what_waits() {
     let db = options().open_on(Arc::new(disk)).expect("open again");
     assert_holds(&db, &model);
     assert_clean(&db);
+}
+
+/// What was frozen when the last checkpoint was over, nobody wrote: the first get
+/// slept for ever.
+#[test]
+fn a_store_that_is_being_closed_gives_no_snapshot() {
+    let watchdog = Watchdog::new("snapshots while a store is closed");
+    // A log file that is removed at the end, after the last checkpoint.
+    let is_removal: fn(&Call<'_>) -> bool =
+        |call| call.kind == Kind::Remove && call.name.ends_with(".log");
+    let mut random = Random::new(2_081);
+    for (number, step) in STEPS.into_iter().chain([is_removal]).enumerate() {
+        watchdog.beat(&format!("step {number}"));
+        let disk = Disk::new(random.next());
+        let (db, model) = start(&disk, &mut random);
+        let before = db.snapshot().expect("a snapshot");
+        assert_default(&before, &model);
+        db.insert("one", "change").expect("insert");
+        let other = db.clone();
+        disk.hold(step);
+        std::thread::scope(|scope| {
+            let closing = scope.spawn(|| db.close());
+            disk.wait_until_held();
+            // It may be another thread that is held up, and closing has not begun.
+            while !matches!(other.sync(), Err(Error::Closed { .. })) {
+                std::thread::yield_now();
+            }
+            let taken = other.snapshot();
+            assert!(!closing.is_finished(), "nothing was held up");
+            disk.release();
+            closing.join().expect("no panic").expect("close");
+            assert!(matches!(taken, Err(Error::Closed { .. })), "step {number}: {taken:?}");
+        });
+        // One that was taken before can be read, and the store is locked until it is gone.
+        assert_default(&before, &model);
+        assert!(matches!(options().open_on(Arc::new(disk.clone())), Err(Error::Locked { .. })));
+        drop(before);
+        let db = options().open_on(Arc::new(disk)).expect("open again");
+        assert!(db.contains_key("one").expect("get"));
+        assert_clean(&db);
+    }
 }
 
 #[test]
