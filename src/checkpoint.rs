@@ -53,7 +53,7 @@ use crate::store::frozen::{Frozen, Portion};
 use crate::store::signals::Request;
 use crate::store::snapshots::{Ready, StillTable};
 use crate::store::space::Behind;
-use crate::store::{Core, Store};
+use crate::store::{Core, Store, closed};
 use crate::table::Writer;
 use crate::table::freeze::Captured;
 use bites::Bites;
@@ -72,9 +72,13 @@ struct Checkpoint<'a> {
 }
 
 /// Runs a checkpoint; waits if one is running. `last` says that it is the last
-/// before the store is closed.
+/// before the store is closed: whoever waits meanwhile gets `Closed`.
 pub(crate) fn checkpoint(store: &Store, last: bool) -> Result<()> {
     let _one = checkpointing(store);
+    // Asked when its turn has come: the last one may have been before it.
+    if !last && store.is_closed() {
+        return Err(closed());
+    }
     checkpoint_exclusively(store, last)
 }
 
@@ -125,11 +129,14 @@ impl Drop for Away<'_> {
 ///
 /// # Errors
 ///
-/// `Poisoned`.
+/// `Poisoned`, `Closed`.
 pub(crate) fn keep_away(store: &Store) -> Result<Away<'_>> {
     // Seen by all who take the writer lock after it was taken here.
     store.away.fetch_add(1, Ordering::Relaxed);
     let away = Away { store, _one: checkpointing(store) };
+    if store.is_closed() {
+        return Err(closed());
+    }
     while run_next(store).is_some() {
         store.poison.check()?;
     }
@@ -304,7 +311,7 @@ impl Checkpoint<'_> {
     fn headers(&self) -> Result<Vec<StillTable>> {
         let still = |portion: &Portion| {
             let core = self.store.core_to_look();
-            let writer = core.writer(portion.id).ok_or_else(crate::store::closed)?;
+            let writer = core.writer(portion.id).ok_or_else(closed)?;
             let header = self.header(portion, writer, core.next_table_id);
             let (path, file) = (writer.table.path.clone(), writer.blocks.file().clone());
             Ok(StillTable { header, path, file })
@@ -452,7 +459,7 @@ impl Checkpoint<'_> {
         run: impl FnOnce(&mut Writer, &mut crate::table::Workspace) -> T,
     ) -> Result<T> {
         let mut core = self.store.core_to_look();
-        let (writer, ws) = core.writer_mut(id).ok_or_else(crate::store::closed)?;
+        let (writer, ws) = core.writer_mut(id).ok_or_else(closed)?;
         Ok(run(writer, ws))
     }
 }

@@ -157,7 +157,7 @@ fn needed(store: &Store, id: u16) -> Result<Option<u32>> {
 /// Step 1. What writers add meanwhile is left alone, or it might never end.
 fn clean_log(store: &Store, report: &mut Report<'_>) -> Result<()> {
     let mut cleaner = Cleaner::default();
-    let first = end_active_file(store)?;
+    let first = end_active_file(store, false)?;
     let before = cleaner.balance(store);
     let total = (before.dead + before.alive).max(1) as f64;
     loop {
@@ -175,7 +175,7 @@ fn clean_log(store: &Store, report: &mut Report<'_>) -> Result<()> {
 
 /// Step 4 for the log.
 fn trim_log(store: &Store) -> Result<()> {
-    end_active_file(store)?;
+    end_active_file(store, false)?;
     checkpoint(store, false)?;
     for file in store.log.files() {
         store.log.trim(file.number);
@@ -185,11 +185,13 @@ fn trim_log(store: &Store) -> Result<()> {
 }
 
 /// Lets the log go on in a small file, so that the active one can be cleaned
-/// or trimmed. Returns the number of the file in which it goes on.
-pub(crate) fn end_active_file(store: &Store) -> Result<u32> {
+/// or trimmed. Returns the number of the file in which it goes on. `last` says that
+/// it is done to close the store; nobody else may do it then, for the last
+/// checkpoint says where the log ends.
+pub(crate) fn end_active_file(store: &Store, last: bool) -> Result<u32> {
     loop {
         store.log.prepare_small()?;
-        let mut core = store.core_to_look();
+        let mut core = if last { store.core_to_look() } else { store.core()? };
         let appender = core.appender.as_mut().ok_or(Error::ReadOnly)?;
         if appender.rotate()? {
             return Ok(appender.file());
@@ -206,7 +208,7 @@ pub(crate) fn leave_log_small(store: &Store) {
     let live = store.core_to_look().live_in(active.number);
     if active.size >= 4 * crate::log::MIN_FILE && live < active.size / 2 {
         // On a full device it stays as it is; worse is heard of at once.
-        let _ = end_active_file(store);
+        let _ = end_active_file(store, true);
     }
 }
 

@@ -419,6 +419,10 @@ impl Db {
     /// afterwards. Only a [`Snapshot`] of a store that was open for writing can
     /// still be read. While any is held the lock stays, until the last is gone.
     ///
+    /// Waits for a checkpoint that is running, and for others while they write to
+    /// a file. A compaction through another handle ends soon, with
+    /// [`Error::Closed`].
+    ///
     /// # Errors
     ///
     /// [`Error::Io`], [`Error::Poisoned`] if it could not be closed cleanly;

@@ -4,6 +4,26 @@
 //! Six threads run while the store is open for writing: the log's three keepers,
 //! the one that runs checkpoints, the one that gives space back, and the one
 //! that takes it ahead of use. A reader has none.
+//!
+//! # Closing
+//!
+//! The threads of the store are joined. Those of its users are not: one may be in
+//! the middle of a compaction or a checkpoint, or make a file of the log that it
+//! needs. The headers that the last checkpoint writes say where the log ends, and
+//! when the lock is given back the files belong to whoever opens the store next.
+//! So nobody may be at a file then, or come to it later. Whoever changes one has
+//! one of these in hand, and asks with it in hand whether the store is closed;
+//! closing says so first, and then waits once for each:
+//!
+//! | in hand | for |
+//! |---|---|
+//! | the writer lock ([`Store::core`]) | commits, going over to another log file, taking blocks, freezing a state |
+//! | the lock of checkpoints | what they write, creating and dropping tables |
+//! | a place [at work](crate::log) on the log | making, trimming and removing its files |
+//! | a bite of a table's free end | the hole that is punched there |
+//!
+//! A compaction as a whole is not waited for: it ends at the next of these, and the
+//! function that it tells how far it is may close the store.
 
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -60,6 +80,8 @@ impl Handle {
         } else {
             self.stop_threads();
             let outcome = self.write_last(alone);
+            // Also if that failed.
+            store.log.end_work();
             checkpoint::wait_for_bites(store);
             outcome
         };
@@ -96,6 +118,82 @@ impl Drop for Handle {
         if !self.store.is_closed() {
             // There is nobody to tell; every commit is in the log.
             let _ = self.close(true);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::checkpoint::{checkpoint, keep_away};
+    use crate::format::header::DEFAULT_TABLE;
+    use crate::options::Options;
+    use crate::snapshot::Snapshot;
+    use crate::storage::memory::Memory;
+
+    /// A store with something for a checkpoint to write.
+    fn store() -> Store {
+        let store = crate::recovery::open(Arc::new(Memory::new()), &Options::new()).unwrap();
+        let table = store.find_table(DEFAULT_TABLE).unwrap();
+        store.insert(&table, b"key", b"value").unwrap();
+        store
+    }
+
+    fn is_closed<T>(outcome: Result<T>) -> bool {
+        matches!(outcome, Err(Error::Closed { .. }))
+    }
+
+    #[test]
+    fn a_checkpoint_whose_turn_comes_behind_the_last_one_writes_nothing() {
+        let store = store();
+        std::thread::scope(|scope| {
+            let last = store.checkpointing.lock().unwrap();
+            let late = scope.spawn(|| checkpoint(&store, false));
+            let creates = scope.spawn(|| keep_away(&store).map(drop));
+            std::thread::sleep(Duration::from_millis(20));
+            assert!(store.mark_closed());
+            drop(last);
+            let outcomes = [late, creates].map(|thread| thread.join().unwrap());
+            assert!(outcomes.into_iter().all(is_closed));
+        });
+        assert_eq!(store.signals.checkpoints.load(Ordering::Relaxed), 0);
+        assert_eq!(store.away.load(Ordering::Relaxed), 0);
+        checkpoint(&store, true).unwrap();
+    }
+
+    #[test]
+    fn no_snapshot_begins_behind_the_last_checkpoint() {
+        // Nobody would ever write what it sees, and who reads from it waited for that.
+        let handle = Arc::new(Handle::start(store()).unwrap());
+        assert!(handle.store.mark_closed());
+        handle.stop_threads();
+        checkpoint(&handle.store, true).unwrap();
+        let refused = is_closed(Snapshot::take(&handle));
+        assert!(refused);
+        assert!(handle.store.core_to_look().waiting.is_empty());
+    }
+
+    #[test]
+    fn a_store_is_not_closed_while_somebody_is_at_a_log_file_even_if_it_is_poisoned() {
+        for poisoned in [false, true] {
+            let handle = Handle::start(store()).unwrap();
+            let work = handle.store.log.begin_work().expect("it is open");
+            if poisoned {
+                handle.store.poison.set(&"a test");
+            }
+            std::thread::scope(|scope| {
+                let closes = scope.spawn(|| handle.close(false));
+                std::thread::sleep(Duration::from_millis(50));
+                let finished = closes.is_finished();
+                // Before anything may fail: else it would wait for ever.
+                drop(work);
+                assert_eq!(closes.join().unwrap().is_err(), poisoned);
+                assert!(!finished);
+            });
+            assert!(handle.store.log.begin_work().is_none());
         }
     }
 }

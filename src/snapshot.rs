@@ -134,9 +134,6 @@ impl Snapshot {
         store.check_open()?;
         let (moment, begun) = if store.options.read_only {
             let core = store.core()?;
-            if store.is_closed() {
-                return Err(crate::store::closed());
-            }
             let tables =
                 core.writers().map(|writer| (writer.table.name.clone(), writer.table.len()));
             // With the lock held: closing takes it before it looks for snapshots.

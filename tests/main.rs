@@ -18,6 +18,8 @@ mod allocations;
 mod batches;
 // What every Swiss table has to get right.
 mod cases;
+// Closing while others are at it.
+mod closing;
 // Readers, iterators and writers at the same time.
 mod concurrency;
 // Iteration that is left, stored and resumed, and in parts.

@@ -91,7 +91,7 @@ pub(super) fn give_back_unknown(
 }
 
 /// Begins the next bite of a table file, when nobody else is at one. `None`:
-/// there is none, or no time for it, or the store is being closed.
+/// there is none, or no time for it.
 fn next_bite(
     store: &Store,
     id: u16,
@@ -99,11 +99,9 @@ fn next_bite(
     begin: &mut dyn FnMut(&mut Writer, &mut Workspace) -> Option<Bite>,
 ) -> Result<Option<Bite>> {
     while go_on() {
+        // Refused when the store is being closed, which takes the lock once more, and
+        // waits.
         let mut core = store.core()?;
-        // Looked at with the lock held: closing takes it once more, and waits.
-        if store.is_closed() {
-            break;
-        }
         let Some((writer, ws)) = core.writer_mut(id) else {
             break;
         };
@@ -132,6 +130,7 @@ mod tests {
 
     use super::*;
     use crate::checkpoint::{checkpoint, write_waiting};
+    use crate::error::Error;
     use crate::format::header::DEFAULT_TABLE;
     use crate::handle::Handle;
     use crate::options::Options;
@@ -154,7 +153,7 @@ mod tests {
     }
 
     fn allocated(store: &Store) -> u32 {
-        store.core().unwrap().writer(0).unwrap().blocks.allocated()
+        store.core_to_look().writer(0).unwrap().blocks.allocated()
     }
 
     #[test]
@@ -200,7 +199,8 @@ mod tests {
     fn no_hole_is_begun_when_the_store_is_being_closed() {
         let (store, before) = cleared();
         assert!(store.mark_closed());
-        give_back_tail(&store, 0, |_| 1, &mut || true).unwrap();
+        let refused = give_back_tail(&store, 0, |_| 1, &mut || true);
+        assert!(matches!(refused, Err(Error::Closed { .. })));
         assert_eq!(allocated(&store), before);
     }
 

@@ -36,8 +36,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use super::files::LogFile;
+use super::work::being_closed;
 use super::{Log, WINDOW, lock, wait, wait_for};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::storage::Map;
 
 /// The longest interval, for the clock has to go as far: more than a century.
@@ -217,7 +218,7 @@ impl Log {
     pub(super) fn breathe(&self) -> Result<()> {
         let mut work = lock(&self.work);
         if work.stop {
-            return Err(Error::Closed { why: "the store is being closed" });
+            return Err(being_closed());
         }
         let populate = work.populate.take();
         drop(work);

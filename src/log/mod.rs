@@ -32,6 +32,7 @@
 //! counters  what was done, for statistics     reserve   for a full device
 //! zeros     for new files                     pace      how long they are worth it
 //! kept      files with values that no longer say they are part of the log
+//! work      who is at a file
 //! ```
 //!
 //! # Invariants
@@ -72,9 +73,11 @@ mod small;
 mod space;
 mod sync;
 mod values;
+mod work;
 mod writer;
 mod zeros;
 
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -281,9 +284,9 @@ impl Log {
         self.files.load(&pins::pin()).iter().map(info).collect()
     }
 
-    /// Ends the background work, makes everything durable and removes files
-    /// that hold nothing, the one prepared included. After a failure it writes
-    /// nothing.
+    /// Ends the background work, waits for whoever else is at a file, makes
+    /// everything durable and removes files that hold nothing, the one prepared
+    /// included. After a failure it writes nothing.
     ///
     /// # Errors
     ///
@@ -293,6 +296,7 @@ impl Log {
         if self.options.read_only {
             return Ok(());
         }
+        self.end_work();
         self.poison.check()?;
         self.sync_to(u64::MAX)?;
         self.remove_spares();
@@ -307,6 +311,21 @@ impl Log {
         drop(guard);
         // Readers may still use it; it is freed some time after they are done.
         drop(old);
+    }
+
+    /// A step that was not taken: nothing has been written.
+    fn refused(&self, doing: &'static str, name: &str, error: io::Error) -> Error {
+        Error::io(doing, self.storage.path(name), error)
+    }
+
+    /// A write or sync that failed: unless the device is just full, it cannot
+    /// be trusted with anything else.
+    fn failed(&self, doing: &'static str, name: &str, error: io::Error) -> Error {
+        let error = self.refused(doing, name, error);
+        if !error.is_full() {
+            self.poison.set(&error);
+        }
+        error
     }
 }
 

@@ -54,6 +54,7 @@ use std::time::Instant;
 use super::files::{Spare, TEMPORARY};
 use super::pace::{self, GoOn};
 use super::reserve::Reserve;
+use super::work::{AtWork, Workers, being_closed};
 use super::{Log, MIN_FILE, lock, wait};
 use crate::error::{Error, Result};
 use crate::format::BLOCK;
@@ -103,6 +104,8 @@ pub(super) struct Next {
     pub(super) in_hand: u64,
     /// Whether somebody prepares one.
     preparing: bool,
+    /// Who is at work on files.
+    pub(super) workers: Workers,
     /// The highest number given to a file so far.
     highest: u32,
     /// The size of the last file that was not made for one record.
@@ -161,7 +164,8 @@ impl Log {
     /// # Errors
     ///
     /// `Io` if the file cannot be made; if the device is full, that poisons
-    /// nothing and may be tried again. `BatchTooLarge`, `ReadOnly`, `Poisoned`.
+    /// nothing and may be tried again. `BatchTooLarge`, `ReadOnly`, `Poisoned`,
+    /// `Closed`.
     pub(crate) fn wait_for_file(&self, bytes: u64, urgent: bool) -> Result<()> {
         if self.options.read_only {
             return Err(Error::ReadOnly);
@@ -217,22 +221,23 @@ impl Log {
     fn begin_preparing(&self) -> Result<Option<Preparing<'_>>> {
         self.poison.check()?;
         let mut next = lock(&self.next);
-        if next.preparing || next.is_held() {
+        if !next.workers.are_sent_away() && (next.preparing || next.is_held()) {
             drop(wait(&self.prepared, next));
             return Ok(None);
         }
-        next.preparing = true;
-        Ok(Some(Preparing { log: self }))
+        self.prepares(&mut next).ok_or_else(being_closed).map(Some)
     }
 
     /// Lets the caller prepare a file, if nobody does.
     pub(super) fn try_preparing(&self) -> Option<Preparing<'_>> {
         let mut next = lock(&self.next);
-        if next.preparing || next.zeroing {
-            return None;
-        }
+        if next.preparing || next.zeroing { None } else { self.prepares(&mut next) }
+    }
+
+    fn prepares(&self, next: &mut Next) -> Option<Preparing<'_>> {
+        let work = next.workers.begin(self)?;
         next.preparing = true;
-        Some(Preparing { log: self })
+        Some(Preparing { log: self, _work: work })
     }
 
     /// Prepares an ordinary next file if there is none: for a keeper.
@@ -435,26 +440,13 @@ impl Log {
         let synced = self.storage.sync_directory(super::files::DIRECTORY);
         synced.map_err(|error| self.failed("sync", super::files::DIRECTORY, error))
     }
-
-    /// A step that was not taken: nothing has been written.
-    pub(super) fn refused(&self, doing: &'static str, name: &str, error: io::Error) -> Error {
-        Error::io(doing, self.storage.path(name), error)
-    }
-
-    /// A write or sync that failed: unless the device is just full, it cannot
-    /// be trusted with anything else.
-    pub(super) fn failed(&self, doing: &'static str, name: &str, error: io::Error) -> Error {
-        let error = self.refused(doing, name, error);
-        if !error.is_full() {
-            self.poison.set(&error);
-        }
-        error
-    }
 }
 
 /// Lets others prepare, however preparing ends.
 pub(super) struct Preparing<'a> {
     log: &'a Log,
+    /// Dropped last, behind what is removed then.
+    _work: AtWork<'a>,
 }
 
 impl Preparing<'_> {

@@ -127,12 +127,15 @@ impl Log {
 
     /// Gives the space of a finished file back that lies behind its end, in
     /// whole blocks. Does nothing for the active file, or if the end is not
-    /// known exactly. What cannot be given back stays, and is no error. Costs
-    /// two system calls, the first time.
+    /// known exactly, or if the log is being closed. What cannot be given back
+    /// stays, and is no error. Costs two system calls, the first time.
     pub(crate) fn trim(&self, number: u32) {
         if self.options.read_only || self.poison.is_set() || number == self.active.load(Acquire) {
             return;
         }
+        let Some(_work) = self.begin_work() else {
+            return;
+        };
         // Until it is dropped the file is not recycled.
         let pin = pins::pin();
         let Some(file) = self.files.load(&pin).get(number) else {
@@ -162,11 +165,18 @@ impl Log {
         }
     }
 
-    /// Removes all files that hold nothing and that no reader holds.
+    /// Removes all files that hold nothing and that no reader holds, unless the
+    /// log is being closed, which does the same.
     pub(crate) fn drop_spares(&self) {
         if self.options.read_only || self.poison.is_set() {
             return;
         }
+        if let Some(_work) = self.begin_work() {
+            self.drop_all();
+        }
+    }
+
+    fn drop_all(&self) {
         let mut next = lock(&self.next);
         let mut spares = next.superfluous(self.options.max_file);
         spares.append(&mut next.spares);
@@ -192,7 +202,7 @@ impl Log {
         let retired = std::mem::take(&mut next.retired);
         next.spares.extend(retired.into_iter().map(|(_, spare)| spare));
         drop(next);
-        self.drop_spares();
+        self.drop_all();
     }
 
     fn remove(&self, spares: Vec<Spare>) {

@@ -7,6 +7,7 @@
 
 mod appending;
 mod calling;
+mod closing;
 mod ends;
 mod faulty;
 mod gaps;

@@ -235,8 +235,10 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// `Closed`; `Poisoned`, also if another thread panicked with the lock
-    /// held: then nobody knows what it left.
+    /// `Closed`, as soon as closing has begun: whoever had the lock before is
+    /// part of the last checkpoint, and nobody may come after that. `Poisoned`,
+    /// also if another thread panicked with the lock held: then nobody knows what
+    /// it left.
     #[inline(always)]
     pub(crate) fn core(&self) -> Result<MutexGuard<'_, Core>> {
         // A forked child may find the lock held by a thread that it has not.
@@ -246,12 +248,14 @@ impl Store {
             self.poison.check()?;
             return Err(closed());
         };
-        self.check_open()?;
+        if self.is_closed() {
+            return Err(closed());
+        }
         Ok(core)
     }
 
-    /// Takes the writer lock to look, whatever state the store is in; not to be
-    /// called in a forked child, which might wait for ever.
+    /// Takes the writer lock to look, or to close the store, whatever state it is in;
+    /// not to be called in a forked child, which might wait for ever.
     pub(crate) fn core_to_look(&self) -> MutexGuard<'_, Core> {
         self.core.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }

@@ -87,7 +87,7 @@ fn come_to_rest(store: &Store, commit: u64) -> Result<()> {
     let mut outcome = Ok(());
     let mut ended = log_excess(store) >= worth_ending(store);
     if ended {
-        end_active_file(store)?;
+        end_active_file(store, false)?;
     }
     for _ in 0..ROUNDS {
         let mut moved = 0;
