@@ -310,7 +310,7 @@ fn a_table_whose_creation_was_lost_stays_away_though_replay_is_killed() {
     let files = Memory::new();
     let db = plenty().open_on(Arc::new(files.clone())).expect("create a store");
     for number in 0..20_000 {
-        db.insert(&key(number), &value(number, 8)).expect("insert");
+        db.insert(key(number), value(number, 8)).expect("insert");
     }
     let left = files.copy().expect("copy the files");
     db.table("lost").expect("create a table");

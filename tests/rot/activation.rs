@@ -26,13 +26,13 @@ fn options() -> Options {
 
 fn insert(db: &Db, numbers: std::ops::Range<u64>) {
     for number in numbers {
-        db.insert(&key(number), &value(number, LENGTH)).expect("insert");
+        db.insert(key(number), value(number, LENGTH)).expect("insert");
     }
 }
 
 fn assert_holds(db: &Db, values: u64) {
     for number in 0..values {
-        let found = db.get(&key(number)).expect("get").expect("a value that was put");
+        let found = db.get(key(number)).expect("get").expect("a value that was put");
         assert_eq!(*found, *value(number, LENGTH), "value {number}");
     }
 }
@@ -103,7 +103,7 @@ fn a_log_file_that_does_not_say_that_it_was_used_goes_when_its_values_went() {
     flip(&files, 520);
     let db = options().open_on(Arc::new(files.clone())).expect("open for writing");
     for number in 0..VALUES {
-        db.insert(&key(number), b"short").expect("insert");
+        db.insert(key(number), b"short").expect("insert");
     }
     db.checkpoint().expect("checkpoint");
     db.close().expect("close");
