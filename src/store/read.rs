@@ -6,13 +6,15 @@
 //! gone from the log; then, and for whatever else is not plain, the lookup is
 //! made again from the root.
 
+use std::sync::MutexGuard;
+
 use crate::error::Result;
 use crate::table::read::glance::{Glance, Rest, Trail};
 use crate::table::read::{Found, LARGE, SMALL, Slot};
 use crate::table::{Spilled, Table};
 use crate::value::Value;
 
-use super::{LogBytes, Store};
+use super::{Core, LogBytes, Store};
 
 /// Tries before a read that finds damage takes the writer lock.
 const TRIES: usize = 16;
@@ -123,7 +125,7 @@ impl Store {
         match found {
             Ok(Found::Absent) => Ok(None),
             Ok(Found::Here) => Ok(slot.value().map(lend)),
-            Ok(Found::Spilled) => self.get_spilled(table, key, lend),
+            Ok(Found::Spilled) => self.get_spilled(table, key, TRIES, lend),
             Err(error) => Err(self.explain(error)),
         }
     }
@@ -146,7 +148,7 @@ impl Store {
             return Ok(Some(lend(value)));
         }
         drop(log);
-        self.get_spilled(table, key, lend)
+        self.get_spilled(table, key, TRIES, lend)
     }
 
     #[cold]
@@ -154,11 +156,16 @@ impl Store {
         &self,
         table: &Table,
         key: &[u8],
+        tries: usize,
         lend: impl FnOnce(&[u8]) -> R,
     ) -> Result<Option<R>> {
         let mut lend = Some(lend);
-        self.while_it_changes(table, || {
-            let found = self.look(table, key, |value| lend.take().map(|lend| lend(value)));
+        self.while_it_changes(table, tries, |lock| {
+            let found = self.look(table, key, |value| {
+                // The pin keeps what is lent: the function may write, or close the store.
+                drop(lock);
+                lend.take().map(|lend| lend(value))
+            });
             found.map(Option::flatten)
         })
     }
@@ -184,21 +191,22 @@ impl Store {
     /// look at a slot and the look at the log the entry may have been put
     /// elsewhere and its log file let go. Each change is counted before a file
     /// can go, so damage without a change is damage. After some tries the
-    /// writer lock keeps changes away.
+    /// writer lock, which the last one is given, keeps changes away.
     fn while_it_changes<T>(
         &self,
         table: &Table,
-        mut attempt: impl FnMut() -> Result<T>,
+        tries: usize,
+        mut attempt: impl FnMut(Option<MutexGuard<'_, Core>>) -> Result<T>,
     ) -> Result<T> {
-        for _ in 0..TRIES {
+        for _ in 0..tries {
             let before = table.changes();
-            match attempt() {
+            match attempt(None) {
                 Err(crate::Error::Corrupt(_)) if table.changes() != before => {}
                 outcome => return outcome.map_err(|error| self.explain(error)),
             }
         }
-        let _lock = self.core()?;
-        attempt().map_err(|error| self.explain(error))
+        let lock = self.core()?;
+        attempt(Some(lock)).map_err(|error| self.explain(error))
     }
 
     /// Whether a key is there.
@@ -212,7 +220,7 @@ impl Store {
             _ => table.lookup::<0, LogBytes<'_>>(key, None, &mut nothing),
         };
         match found {
-            Ok(Found::Spilled) => self.while_it_changes(table, || {
+            Ok(Found::Spilled) => self.while_it_changes(table, TRIES, |_lock| {
                 let log = LogBytes::pinned(&self.log, &*self.storage);
                 let found = table.lookup(key, Some(&log), &mut Slot::<0>::new());
                 found.map(|found| found == Found::Here)
@@ -317,5 +325,17 @@ mod tests {
             store.insert(table, b"key", b"short").unwrap();
         });
         assert_eq!(short, Some(b"short".to_vec()));
+    }
+
+    #[test]
+    fn the_function_that_a_value_is_lent_to_may_write_after_all_tries_too() {
+        let store = crate::recovery::open(Arc::new(Memory::new()), &Options::new()).unwrap();
+        let table = store.find_table(DEFAULT_TABLE).unwrap();
+        store.insert(&table, b"key", &[1; 1_000]).unwrap();
+        let lent = store.get_spilled(&table, b"key", 0, |value| {
+            store.insert(&table, b"other", b"small").unwrap();
+            value.len()
+        });
+        assert_eq!(lent.unwrap(), Some(1_000));
     }
 }
