@@ -84,6 +84,7 @@ struct Resources<'a> {
     written_bytes: u64,
     read_bytes: u64,
     user_bytes: u64,
+    ops: u64,
 }
 
 /// A sum over what a workload saw, the same for all stores.
@@ -172,8 +173,14 @@ impl Whose {
         })
     }
 
-    /// What a workload used, for so many bytes written by the user.
-    pub fn used(&self, workload: &str, shape: Shape, used: Used, user_bytes: u64) -> Outcome {
+    /// What a workload used for so many operations, of which some were writes.
+    pub fn used(
+        &self,
+        workload: &str,
+        shape: Shape,
+        used: Used,
+        (ops, writes): (u64, u64),
+    ) -> Outcome {
         print_json(&Resources {
             bench: "compare",
             kind: "resources",
@@ -186,7 +193,8 @@ impl Whose {
             cpu_seconds: used.cpu_seconds,
             written_bytes: used.written,
             read_bytes: used.read,
-            user_bytes,
+            user_bytes: shape.bytes(writes),
+            ops,
         })
     }
 

@@ -74,6 +74,23 @@ pub fn each(ops: u64, cap: Duration, mut one: impl FnMut(u64) -> Outcome<u64>) -
     })
 }
 
+/// A look at whether this process is at rest, and the longest that it is waited for.
+const LOOK: Duration = Duration::from_millis(300);
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits until the background threads of this process use less than a twentieth of a processor: what a
+/// store has put off while it was written to is not to be paid for by the reads that come next.
+pub fn wait_for_rest() {
+    let start = Instant::now();
+    while start.elapsed() < PATIENCE {
+        let before = cpu_seconds();
+        std::thread::sleep(LOOK);
+        if cpu_seconds() - before < LOOK.as_secs_f64() / 20.0 {
+            return;
+        }
+    }
+}
+
 /// What a process has used since a moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Used {

@@ -100,7 +100,7 @@ pub fn turn(
     let mut seen = Seen::new();
     let mut failures = 0;
     for place in 0..stores.len() {
-        let known = stores[(place + round) % stores.len()];
+        let known = stores[whose_turn(place, round, stores.len())];
         let whose = Whose { store: known.name.to_owned(), round };
         if scenario.stores_only && !known.on_disk {
             let why = "a map in memory: it keeps nothing, and threads cannot share it";
@@ -122,6 +122,15 @@ pub fn turn(
         }
     }
     Ok(failures)
+}
+
+/// Which store has this turn in a round. In as many rounds as there are stores each has each turn
+/// once, and follows each other as often (if their number is even): what one leaves behind
+/// for the next, in the caches or on the device, is shared evenly.
+fn whose_turn(turn: usize, round: usize, stores: usize) -> usize {
+    // 0, the last, 1, the last but one, 2...
+    let first = if turn.is_multiple_of(2) { turn / 2 } else { stores - 1 - turn / 2 };
+    (first + round) % stores
 }
 
 /// Waits until the device has done what the removal of files asks of it: giving
@@ -181,4 +190,25 @@ fn one(
 fn compare(check: Check, whose: &Whose, seen: &mut Seen) -> Option<String> {
     let first = seen.entry(check.what).or_insert_with_key(|_| (check.sum, whose.store.clone()));
     (first.0 != check.sum).then(|| format!("it read other values than {}", first.1))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::whose_turn;
+
+    #[test]
+    fn each_store_follows_each_other_as_often() {
+        let stores = 6;
+        let mut followed: BTreeMap<(usize, usize), usize> = BTreeMap::new();
+        for round in 0..stores {
+            let order: Vec<_> = (0..stores).map(|turn| whose_turn(turn, round, stores)).collect();
+            for pair in order.windows(2) {
+                *followed.entry((pair[0], pair[1])).or_default() += 1;
+            }
+        }
+        assert_eq!(followed.len(), stores * (stores - 1), "every pair of two");
+        assert!(followed.values().all(|times| *times == 1), "{followed:?}");
+    }
 }

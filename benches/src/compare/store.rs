@@ -87,6 +87,11 @@ pub trait Store: Sized + Send {
     /// Makes durable what was committed.
     fn settle(&mut self) -> Outcome;
 
+    /// Bytes of the log that opening the store just now had to apply, if the store tells.
+    fn log_bytes(&self) -> Option<u64> {
+        None
+    }
+
     /// Takes as little space as it can; false if it has no call for that.
     fn compact(&mut self) -> Outcome<bool>;
 

@@ -116,6 +116,7 @@ pub struct Resources {
     pub cpu_seconds: Option<f64>,
     pub written_bytes: Option<f64>,
     pub user_bytes: Option<f64>,
+    pub ops: Option<f64>,
 }
 
 /// A word on a store at a workload: why it was skipped, or a note.

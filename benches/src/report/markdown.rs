@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use super::aims::{times, verdicts};
 use super::input::{Input, Resources, Words};
 use super::plots::Picture;
+use super::reasons::reason;
 use super::space;
 use super::stores::{HASH_MAP, OURS, in_order};
 use super::tables::{Cell, Row, Table, for_readme};
@@ -125,25 +126,29 @@ fn aims(text: &mut String, input: &Input, tables: &[Table]) {
     text.push_str(&format!("\n## Aims\n\n{}", table_of_words(&heads, &rows)));
 }
 
-/// The rows in which a peer is faster.
+/// The rows in which a peer is faster, by the reason for it.
 fn losses(text: &mut String, tables: &[Table]) {
-    let mut lost = String::new();
+    let mut lost: Vec<(Option<&str>, String)> = Vec::new();
     for table in tables {
         for row in &table.rows {
             let Some(ratio) = row.against_peers(OURS).filter(|r| r.spread.median < 1.0) else {
                 continue;
             };
-            lost.push_str(&format!(
-                "- {}, {}: {} of {}\n",
-                row.label,
-                table.shape,
-                times(&ratio.spread),
-                ratio.peer
-            ));
+            let (label, shape, times) = (&row.label, table.shape, times(&ratio.spread));
+            let line = format!("- {label}, {shape}: {times} of {}\n", ratio.peer);
+            let why = reason(&row.workload, &shape);
+            match lost.iter_mut().find(|(reason, _)| *reason == why) {
+                Some((_, lines)) => lines.push_str(&line),
+                None => lost.push((why, line)),
+            }
         }
     }
     if !lost.is_empty() {
-        text.push_str(&format!("\n## Where swissdb loses\n\n{lost}"));
+        text.push_str("\n## Where swissdb loses\n");
+    }
+    for (why, lines) in lost {
+        let why = why.unwrap_or("Why is not known yet:");
+        text.push_str(&format!("\n{why}\n\n{lines}"));
     }
 }
 
@@ -242,7 +247,9 @@ fn resources(text: &mut String, input: &Input) {
     let written: Measure = |r| Some(r.written_bytes? / r.user_bytes.filter(|bytes| *bytes > 0.0)?);
     let measures: [(&str, Measure); 3] = [
         ("Peak memory in MB", |r| Some(r.peak_memory_bytes? / 1e6)),
-        ("CPU time in seconds", |r| r.cpu_seconds),
+        ("CPU time in nanoseconds for each operation, background threads included", |r| {
+            Some(r.cpu_seconds? * 1e9 / r.ops.filter(|ops| *ops > 0.0)?)
+        }),
         ("Bytes written to the device for each byte of the user", written),
     ];
     let label = |line: &Resources| {

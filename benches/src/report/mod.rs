@@ -11,13 +11,14 @@
 //!
 //! The parts, from the lines to the paper: [`input`] reads; [`tables`] and
 //! [`space`] sort into rows and columns and form the ratios; [`aims`] holds them
-//! against what was wanted; [`markdown`] and [`plots`] write. [`stores`] and
-//! [`text`] say what stores and numbers look like.
+//! against what was wanted; [`reasons`] says why a peer is faster where one is; [`markdown`] and
+//! [`plots`] write. [`stores`] and [`text`] say what stores and numbers look like.
 
 mod aims;
 mod input;
 mod markdown;
 mod plots;
+mod reasons;
 mod space;
 mod stores;
 mod tables;

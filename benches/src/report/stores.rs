@@ -14,10 +14,11 @@ pub const OURS: &str = "swissdb";
 /// The floor that every aim is held against.
 pub const HASH_MAP: &str = "HashMap";
 
-const KNOWN: [(&str, RGBColor); 8] = [
+const KNOWN: [(&str, RGBColor); 9] = [
     (OURS, RGBColor(213, 94, 0)),
     ("redb", RGBColor(0, 114, 178)),
     ("lmdb", RGBColor(86, 180, 233)),
+    ("lmdb-writemap", RGBColor(90, 90, 200)),
     ("sled", RGBColor(0, 158, 115)),
     ("fjall", RGBColor(230, 159, 0)),
     ("rocksdb", RGBColor(204, 121, 167)),
@@ -26,7 +27,7 @@ const KNOWN: [(&str, RGBColor); 8] = [
 ];
 
 /// Where the first floor stands among the known ones.
-const FLOORS: usize = 6;
+const FLOORS: usize = 7;
 
 /// Whether a store is a floor.
 pub fn is_floor(store: &str) -> bool {

@@ -279,8 +279,18 @@ fn labels(svg: &str) -> Vec<Label> {
 
 #[test]
 fn texts_of_pictures_do_not_overlap() {
-    let stores =
-        ["swissdb", "redb", "lmdb", "sled", "fjall", "rocksdb", "HashMap", "hashbrown", "new"];
+    let stores = [
+        "swissdb",
+        "redb",
+        "lmdb",
+        "lmdb-writemap",
+        "sled",
+        "fjall",
+        "rocksdb",
+        "HashMap",
+        "hashbrown",
+        "new",
+    ];
     let mut text = String::new();
     for (i, store) in stores.iter().enumerate() {
         for round in 0..3 {

@@ -5,7 +5,9 @@
 //!   `PersistMode::SyncData` after each commit.
 //! * Cache: larger than the data, as the documentation advises where the data fits
 //!   into memory; a quarter of the memory where it is limited. The memtable stays at
-//!   its default of 64 MiB, or an eighth of the cache if that is less.
+//!   its default of 64 MiB, or an eighth of the cache if that is less; the documentation
+//!   advises 8 to 64. (With 512 MiB, measured with 2 million entries, fill took 4.6 us
+//!   instead of 3.9, overwrite 7.0 instead of 5.6.)
 //! * Built without compression: all values are random bytes.
 //! * Values of 4 KiB and more are kept apart from the keys
 //!   (`KvSeparationOptions`), which is meant for large ones.

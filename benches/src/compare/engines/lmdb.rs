@@ -2,8 +2,11 @@
 //!
 //! * Buffered: `MDB_NOSYNC`. Commits are written to the file with `pwrite`, so
 //!   that a killed process loses nothing, and never synced unless settled.
-//!   `MDB_WRITEMAP` is not used: LMDB's documentation warns that a stray pointer of
-//!   the program then writes to the database. Sync: no flags, two syncs a commit.
+//!   Sync: no flags, two syncs a commit.
+//! * `lmdb-writemap` is the same with `MDB_WRITEMAP`, a store of its own here: commits
+//!   are made in the mapped file, without a call. It is several times as fast for small
+//!   writes, and its documentation warns that a stray pointer of the program then
+//!   writes to the database, which has no checksums to notice that.
 //! * Cache: the kernel's; the map is as large as the files can get. Where memory is
 //!   limited, `MDB_NORDAHEAD`, which the documentation gives for random reads of
 //!   data that is larger than memory.
@@ -26,7 +29,8 @@ use crate::compare::entries::{Entries, Key};
 use crate::compare::store::{Config, Store};
 
 /// The environment, its unnamed database, and what this handle reads with.
-pub struct Lmdb {
+/// `MAPPED`: with `MDB_WRITEMAP`.
+pub struct Lmdb<const MAPPED: bool> {
     // Before the environment: it is dropped first.
     reads: Option<RoTxn<'static, WithoutTls>>,
     env: Env<WithoutTls>,
@@ -41,21 +45,23 @@ fn map_size(config: &Config) -> usize {
     room.next_multiple_of(1 << 20) as usize
 }
 
-fn open_env(path: &Path, config: &Config) -> Outcome<Env<WithoutTls>> {
+fn open_env<const MAPPED: bool>(path: &Path, config: &Config) -> Outcome<Env<WithoutTls>> {
     let mut options = EnvOpenOptions::new().read_txn_without_tls();
     options.map_size(map_size(config)).max_readers(128);
     let mut flags = EnvFlags::empty();
     flags.set(EnvFlags::NO_SYNC, !config.sync);
     flags.set(EnvFlags::NO_READ_AHEAD, config.starved);
+    flags.set(EnvFlags::WRITE_MAP, MAPPED);
     // SAFETY: NO_SYNC may leave a damaged file after power loss, and no
-    // measurement survives that; the other flag is advice to the kernel.
+    // measurement survives that; with WRITE_MAP nobody writes to the map but LMDB, as
+    // long as this program has no stray pointers; the other flag is advice to the kernel.
     unsafe { options.flags(flags) };
     // SAFETY: the file was made by LMDB in a directory of this process, and
     // nothing else writes to it or opens it a second time.
     Ok(unsafe { options.open(path) }?)
 }
 
-impl Lmdb {
+impl<const MAPPED: bool> Lmdb<MAPPED> {
     fn reads(&mut self) -> Outcome<&RoTxn<'static, WithoutTls>> {
         if self.reads.is_none() {
             self.reads = Some(self.env.clone().static_read_txn()?);
@@ -64,16 +70,16 @@ impl Lmdb {
     }
 }
 
-impl Store for Lmdb {
-    fn open(config: &Config) -> Outcome<Lmdb> {
-        let env = open_env(&config.path, config)?;
+impl<const MAPPED: bool> Store for Lmdb<MAPPED> {
+    fn open(config: &Config) -> Outcome<Lmdb<MAPPED>> {
+        let env = open_env::<MAPPED>(&config.path, config)?;
         let mut transaction = env.write_txn()?;
         let database = env.create_database(&mut transaction, None)?;
         transaction.commit()?;
         Ok(Lmdb { reads: None, env, database, config: config.clone() })
     }
 
-    fn handle(&self) -> Option<Lmdb> {
+    fn handle(&self) -> Option<Lmdb<MAPPED>> {
         let config = self.config.clone();
         Some(Lmdb { reads: None, env: self.env.clone(), database: self.database, config })
     }
@@ -142,11 +148,11 @@ impl Store for Lmdb {
         // takes its place for that time.
         let spare = of("spare");
         std::fs::create_dir(&spare)?;
-        let old = std::mem::replace(&mut self.env, open_env(&spare, &self.config)?);
+        let old = std::mem::replace(&mut self.env, open_env::<MAPPED>(&spare, &self.config)?);
         old.prepare_for_closing().wait();
         std::fs::rename(copy, file)?;
         let spare_env =
-            std::mem::replace(&mut self.env, open_env(&self.config.path, &self.config)?);
+            std::mem::replace(&mut self.env, open_env::<MAPPED>(&self.config.path, &self.config)?);
         spare_env.prepare_for_closing().wait();
         std::fs::remove_dir_all(spare)?;
         let mut transaction = self.env.write_txn()?;

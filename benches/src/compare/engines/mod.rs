@@ -17,6 +17,8 @@ mod rocksdb;
 mod sled;
 mod swiss;
 
+use std::path::Path;
+
 use crate::Outcome;
 
 use super::store::Store;
@@ -51,10 +53,11 @@ const fn in_memory(name: &'static str, package: &'static str) -> Known {
 }
 
 /// All stores, in the order in which the first round takes them.
-pub const ALL: [Known; 8] = [
+pub const ALL: [Known; 9] = [
     Known { name: "swissdb", package: "swissdb", feature: None, built: true, on_disk: true },
     with("peers", cfg!(feature = "peers"), "redb", "redb"),
     with("peers", cfg!(feature = "peers"), "lmdb", "heed"),
+    with("peers", cfg!(feature = "peers"), "lmdb-writemap", "heed"),
     with("peers", cfg!(feature = "peers"), "fjall", "fjall"),
     with("peers", cfg!(feature = "peers"), "sled", "sled"),
     with("rocksdb", cfg!(feature = "rocksdb"), "rocksdb", "rocksdb"),
@@ -77,7 +80,9 @@ pub fn with_store(name: &str, deed: impl Deed) -> Outcome {
         #[cfg(feature = "peers")]
         "redb" => deed.with::<redb::Redb>(),
         #[cfg(feature = "peers")]
-        "lmdb" => deed.with::<lmdb::Lmdb>(),
+        "lmdb" => deed.with::<lmdb::Lmdb<false>>(),
+        #[cfg(feature = "peers")]
+        "lmdb-writemap" => deed.with::<lmdb::Lmdb<true>>(),
         #[cfg(feature = "peers")]
         "fjall" => deed.with::<fjall::Fjall>(),
         #[cfg(feature = "peers")]
@@ -86,6 +91,29 @@ pub fn with_store(name: &str, deed: impl Deed) -> Outcome {
         "rocksdb" => deed.with::<rocksdb::Rocks>(),
         other => Err(format!("there is no store {other} in this build").into()),
     }
+}
+
+/// The version of a store: of its package and, where that is a way to a library of another
+/// language, of the library. `scratch` is a directory that is not there yet.
+#[cfg_attr(not(feature = "rocksdb"), expect(unused_variables))]
+pub fn version_of(known: &Known, scratch: &Path) -> Outcome<String> {
+    let package = version(known.package);
+    let library: Option<String> = match known.name {
+        #[cfg(feature = "peers")]
+        "lmdb" | "lmdb-writemap" => {
+            let of = heed::lmdb_version();
+            Some(format!("{}.{}.{}", of.major, of.minor, of.patch))
+        }
+        #[cfg(feature = "rocksdb")]
+        "rocksdb" => {
+            let version = rocksdb::version(scratch);
+            std::fs::remove_dir_all(scratch)?;
+            version
+        }
+        _ => None,
+    };
+    Ok(library
+        .map_or(package.clone(), |library| format!("{library} by {} {package}", known.package)))
 }
 
 /// The version of a package in the lock file that this was built with.

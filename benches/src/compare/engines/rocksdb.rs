@@ -5,8 +5,13 @@
 //! * Block cache: larger than the data. Bloom filter of 10 bits and hash indexes in
 //!   the data blocks, which its documentation advises for point lookups. Filters
 //!   and indexes stay in memory, the default, unless memory is limited.
-//! * Memtable: 64 MiB, the default, or an eighth of the cache if that is less; as
-//!   many background threads as there are cores, as `increase_parallelism` is for.
+//! * Memtables: 64 MiB, the default, or an eighth of the cache if that is less, four at most.
+//!   With 1 GiB each it was slower, measured with 2 million entries: fill 7.7 us instead of 7.1, get
+//!   6.7 instead of 4.8, overwrite 11.2 instead of 8.5. A Bloom filter over whole keys for them, a tenth of their
+//!   size, so that reads pass over those without the key.
+//! * As many background threads as there are cores, as `increase_parallelism` is for.
+//! * Log files are not used again (`recycle_log_file_num`): that begins when a memtable
+//!   is full, after more durable commits than are measured.
 //! * Built without compression: all values are random bytes.
 //! * Values of 4 KiB and more go to blob files, which are meant for large ones.
 //! * Batches commit as `WriteBatch`, a bulk load in parts of 100,000, as in
@@ -14,11 +19,12 @@
 //! * `get_pinned` and `batched_multi_get_cf` lend the value; a raw iterator lends
 //!   the entries.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType, DataBlockIndexType,
-    Options, WriteBatch, WriteOptions,
+    Options, ReadOptions, WriteBatch, WriteOptions,
 };
 
 use crate::Outcome;
@@ -30,6 +36,7 @@ pub struct Rocks {
     db: Arc<DB>,
     sync: bool,
     write: WriteOptions,
+    read: ReadOptions,
 }
 
 /// Values from this length on are kept apart.
@@ -37,6 +44,17 @@ const APART: usize = 4_096;
 
 /// The one column family, by its name.
 const DEFAULT: &str = "default";
+
+/// Memtables at most, the one that is written and those that are waiting.
+const MEMTABLES: i32 = 4;
+
+/// The version of the library that is linked, as it writes it into its own log.
+pub fn version(scratch: &Path) -> Option<String> {
+    drop(DB::open_default(scratch).ok()?);
+    let log = std::fs::read_to_string(scratch.join("LOG")).ok()?;
+    let line = log.lines().next()?;
+    Some(line.rsplit_once("RocksDB version: ")?.1.trim().to_owned())
+}
 
 fn options(config: &Config) -> Options {
     let mut blocks = BlockBasedOptions::default();
@@ -49,6 +67,9 @@ fn options(config: &Config) -> Options {
     options.set_block_based_table_factory(&blocks);
     options.set_compression_type(DBCompressionType::None);
     options.set_write_buffer_size((64 << 20).min(config.cache as usize / 8));
+    options.set_max_write_buffer_number(MEMTABLES);
+    options.set_memtable_prefix_bloom_ratio(0.1);
+    options.set_memtable_whole_key_filtering(true);
     options
         .increase_parallelism(std::thread::available_parallelism().map_or(1, usize::from) as i32);
     options.set_enable_blob_files(config.value_bytes >= APART);
@@ -60,7 +81,7 @@ impl Rocks {
     fn new(db: Arc<DB>, sync: bool) -> Rocks {
         let mut write = WriteOptions::new();
         write.set_sync(sync);
-        Rocks { db, sync, write }
+        Rocks { db, sync, write, read: ReadOptions::default() }
     }
 }
 
@@ -100,7 +121,7 @@ impl Store for Rocks {
     }
 
     fn get(&mut self, key: &[u8], mut look: impl FnMut(&[u8])) -> Outcome<bool> {
-        Ok(self.db.get_pinned(key)?.map(|value| look(&value)).is_some())
+        Ok(self.db.get_pinned_opt(key, &self.read)?.map(|value| look(&value)).is_some())
     }
 
     fn get_all(&mut self, keys: &[Key], mut look: impl FnMut(usize, &[u8])) -> Outcome<u64> {

@@ -109,6 +109,10 @@ impl Store for Swiss {
         Ok(self.db.sync()?)
     }
 
+    fn log_bytes(&self) -> Option<u64> {
+        Some(self.db.stats().log_since_checkpoint)
+    }
+
     fn compact(&mut self) -> Outcome<bool> {
         self.db.compact()?;
         Ok(true)

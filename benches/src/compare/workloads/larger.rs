@@ -129,7 +129,7 @@ fn measured(
     let reads = before.zip(device_reads(&child.path)).map(|(before, after)| after - before);
     let more = More { device_reads: reads, ..More::default() };
     child.whose.time(workload, shape, 1, timed, more)?;
-    child.whose.used(workload, shape, since.used(), shape.bytes(timed.ops * writes))
+    child.whose.used(workload, shape, since.used(), (timed.ops, timed.ops * writes))
 }
 
 /// How often the device of a directory was read, if the kernel tells.

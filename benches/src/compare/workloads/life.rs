@@ -1,5 +1,9 @@
 //! The life of a store: filled one by one, read, overwritten, emptied.
 //!
+//! Before the first reads, and after everything was overwritten, the store may come to
+//! rest: background threads that still sort what was written would take
+//! processors from the reads. Then all is read once, so that caches are full.
+//!
 //! The phases follow each other in one process and one store. After each one
 //! the store is settled (made durable): how long that takes is a workload of
 //! its own, `…-settle`, and what it writes and computes counts as used by the
@@ -12,7 +16,7 @@
 use super::{Child, number_sum};
 use crate::Outcome;
 use crate::compare::entries::{Group, Key, Shape, Zipfian};
-use crate::compare::measure::{Timed, each, each_of, timed};
+use crate::compare::measure::{Timed, each, each_of, timed, wait_for_rest};
 use crate::compare::store::Store;
 
 /// Keys in one call of `get-batch`.
@@ -79,24 +83,36 @@ impl<S: Store> Life<'_, S> {
         let settled = each(1, child.cap, |_| self.store.settle().map(|()| 0))?;
         let used = since.used();
         if child.wants(name) {
-            let written = self.shape.bytes(timed.ops * writes / 100);
+            let written = timed.ops * writes / 100;
             child.print(name, self.shape, 1, timed)?;
             if writes > 0 {
                 child.print(&format!("{name}-settle"), self.shape, 1, settled)?;
             }
-            child.whose.used(name, self.shape, used, written)?;
+            child.whose.used(name, self.shape, used, (timed.ops, written))?;
         }
         Ok(timed)
     }
 
-    /// Writes what a phase left over.
+    /// Writes what a phase left over, and waits until the store has come to rest.
     fn rest(&mut self, order: &[u32], from: u64, version: u64) -> Outcome {
         let mut group = Group::new(self.shape);
         for numbers in order[from as usize..].chunks(super::BATCH) {
             let numbers = numbers.iter().map(|number| u64::from(*number));
             self.store.insert_all(group.fill(numbers, version))?;
         }
-        self.store.settle()
+        self.store.settle()?;
+        wait_for_rest();
+        Ok(())
+    }
+
+    /// Reads everything once, so that a cache that is filled by reads is full.
+    fn warm_up(&mut self) -> Outcome {
+        let mut count = 0;
+        self.store.iterate(|_, _| count += 1)?;
+        match count == self.shape.entries {
+            true => Ok(()),
+            false => Err(format!("{count} entries came of {}", self.shape.entries).into()),
+        }
     }
 
     fn write_all(&mut self, name: &str, order: &[u32], version: u64) -> Outcome {
@@ -120,7 +136,8 @@ impl<S: Store> Life<'_, S> {
     fn fill(&mut self) -> Outcome {
         // The keys are random: in the order of the numbers, they come at random.
         let order: Vec<u32> = (0..self.shape.entries as u32).collect();
-        self.write_all("fill", &order, 0)
+        self.write_all("fill", &order, 0)?;
+        self.warm_up()
     }
 
     fn overwrite(&mut self) -> Outcome {

@@ -298,7 +298,7 @@ fn fill_batch<S: Store>(child: &Child) -> Outcome {
     let used = since.used();
     child.print("fill-batch", shape, 1, timed)?;
     child.print("fill-batch-settle", shape, 1, settled)?;
-    child.whose.used("fill-batch", shape, used, shape.bytes(timed.ops))?;
+    child.whose.used("fill-batch", shape, used, (timed.ops, timed.ops))?;
     let middle = timed.ops / 2;
     get(&mut store, shape, middle)?;
     store.close()

@@ -70,8 +70,6 @@ pub fn run<S: Store>(child: &Child) -> Outcome {
             continue;
         }
         make(child, scenario, killed)?;
-        let log = child.path.join("store/log");
-        let log_bytes = (killed && log.is_dir()).then(|| disk_bytes(&log)).transpose()?;
         let mut store: Option<S> = None;
         let timed = each(1, Duration::MAX, |_| {
             let mut opened: S = child.open(shape, false)?;
@@ -79,9 +77,10 @@ pub fn run<S: Store>(child: &Child) -> Outcome {
             store = Some(opened);
             Ok(u64::from(found))
         })?;
+        let mut store = store.ok_or("the store was opened just now")?;
+        let log_bytes = if killed { store.log_bytes() } else { None };
         let more = More { log_bytes, ..More::default() };
         child.whose.time(workload, shape, 1, timed, more)?;
-        let mut store = store.ok_or("the store was opened just now")?;
         let lost = lost(&mut store, shape)?;
         store.close()?;
         match (lost, killed) {

@@ -18,8 +18,11 @@ use crate::compare::store::Store;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long its files have to stay as they are: longer than a store waits until it
-/// takes itself for idle (5 s with swissdb).
-const REST: Duration = Duration::from_secs(6);
+/// takes itself for idle (5 s with swissdb), and than what it then does takes.
+const REST: Duration = Duration::from_secs(12);
+
+/// Who measures for less than this wants a quick look, and no rest as long.
+const QUICK: Duration = Duration::from_secs(1);
 
 /// The phases, and how many bytes are left on the disk after each.
 pub fn run<S: Store>(child: &Child) -> Outcome {
@@ -60,7 +63,7 @@ fn thin<S: Store>(store: &mut S, shape: Shape) -> Outcome<u64> {
 
 /// Waits until the files do not change any more, and tells their size.
 fn told(child: &Child, phase: &str, shape: Shape, entries: u64) -> Outcome {
-    let rest = (child.span * 2).min(REST);
+    let rest = if child.span < QUICK { child.span * 2 } else { REST };
     let start = Instant::now();
     let mut last = (disk_bytes(&child.path)?, Instant::now());
     while last.1.elapsed() < rest && start.elapsed() < PATIENCE {
