@@ -16,6 +16,8 @@
 //! * Reads go to the keyspace itself: a snapshot would only add to them.
 //! * `compact` empties the memtable and merges all tables, with the two calls that
 //!   the crate has for it, though it does not document them.
+//!   Its files take more behind that than before, also some time later: what it replaced
+//!   seems to be let go with later changes only.
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode};
 
