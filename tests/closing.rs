@@ -4,6 +4,7 @@
 //! checkpoint says of them stays true. Method: a storage that stops a thread
 //! between two of its operations, until another has come far enough.
 
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
@@ -46,10 +47,20 @@ fn wait(for_what: &Mutex<Receiver<()>>) {
     let _ = for_what.lock().expect("a receiver").recv_timeout(PATIENCE);
 }
 
+fn open_again(memory: &Memory) -> Db {
+    Options::new().open_on(Arc::new(memory.clone())).expect("open it again")
+}
+
 fn assert_holds_what_was_put(memory: &Memory) {
-    let db = Options::new().open_on(Arc::new(memory.clone())).expect("open it again");
-    assert_eq!(db.len(), 300);
-    assert_eq!(db.get(key(7)).expect("get").as_deref(), Some(&value(7, 100)[..]));
+    assert_holds(memory, 300);
+}
+
+fn assert_holds(memory: &Memory, entries: u64) {
+    let db = open_again(memory);
+    assert_eq!(db.len(), entries);
+    for i in 0..entries {
+        assert_eq!(db.get(key(i)).expect("get").as_deref(), Some(&value(i, 100)[..]));
+    }
     assert_clean(&db);
 }
 
@@ -126,4 +137,29 @@ fn a_store_is_not_closed_while_somebody_makes_a_log_file() {
     assert!(matches!(written, Err(Error::Closed { .. })), "{written:?}");
     assert_eq!(memory.list("log").expect("list").len(), 1, "the file that nobody needs is gone");
     assert_holds_what_was_put(&memory);
+}
+
+#[test]
+fn a_compaction_whose_progress_closes_the_store_writes_nothing_to_the_next_opening() {
+    // It went on to a checkpoint of its own, whose headers were older than those
+    // that the next opening had written by then: what that had put was gone.
+    let memory = Memory::new();
+    let db = open(&memory, |_, _| ());
+    let mut other = Some(db.clone());
+    let compacted = db.compact_with(|_| {
+        if let Some(other) = other.take() {
+            other.close().expect("close");
+            let next = open_again(&memory);
+            for i in 300..600 {
+                next.insert(key(i), value(i, 100)).expect("insert");
+                if i % 100 == 0 {
+                    next.checkpoint().expect("checkpoint");
+                }
+            }
+            next.close().expect("close");
+        }
+        ControlFlow::Continue(())
+    });
+    assert!(matches!(compacted, Err(Error::Closed { .. })), "{compacted:?}");
+    assert_holds(&memory, 600);
 }
