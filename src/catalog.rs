@@ -150,7 +150,7 @@ impl Store {
         let needed = RECORD_HEADER as u64 + op.encoded_len();
         self.check_writable()?;
         let mut core = self.core_with_room(needed, true)?;
-        self.check_writable()?;
+        self.poison.check()?;
         run(&mut core)
     }
 

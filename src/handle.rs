@@ -123,7 +123,7 @@ impl Drop for Handle {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::sync::atomic::Ordering;
     use std::time::Duration;
 
@@ -140,6 +140,22 @@ mod tests {
         let table = store.find_table(DEFAULT_TABLE).unwrap();
         store.insert(&table, b"key", b"value").unwrap();
         store
+    }
+
+    /// Fails if a store is closed before something has ended that closing waits for.
+    pub(crate) fn assert_closing_waits(handle: &Handle, poisoned: bool, end: impl FnOnce()) {
+        if poisoned {
+            handle.store.poison.set(&"a test");
+        }
+        std::thread::scope(|scope| {
+            let closes = scope.spawn(|| handle.close(false));
+            std::thread::sleep(Duration::from_millis(50));
+            let finished = closes.is_finished();
+            // Before anything may fail: else it would wait for ever.
+            end();
+            assert_eq!(closes.join().unwrap().is_err(), poisoned);
+            assert!(!finished);
+        });
     }
 
     fn is_closed<T>(outcome: Result<T>) -> bool {
@@ -181,18 +197,7 @@ mod tests {
         for poisoned in [false, true] {
             let handle = Handle::start(store()).unwrap();
             let work = handle.store.log.begin_work().expect("it is open");
-            if poisoned {
-                handle.store.poison.set(&"a test");
-            }
-            std::thread::scope(|scope| {
-                let closes = scope.spawn(|| handle.close(false));
-                std::thread::sleep(Duration::from_millis(50));
-                let finished = closes.is_finished();
-                // Before anything may fail: else it would wait for ever.
-                drop(work);
-                assert_eq!(closes.join().unwrap().is_err(), poisoned);
-                assert!(!finished);
-            });
+            assert_closing_waits(&handle, poisoned, || drop(work));
             assert!(handle.store.log.begin_work().is_none());
         }
     }

@@ -133,6 +133,7 @@ mod tests {
     use crate::error::Error;
     use crate::format::header::DEFAULT_TABLE;
     use crate::handle::Handle;
+    use crate::handle::tests::assert_closing_waits;
     use crate::options::Options;
     use crate::storage::memory::Memory;
     use crate::store::signals::Request;
@@ -210,18 +211,7 @@ mod tests {
             let (store, _) = cleared();
             let bite = bite(&store);
             let handle = Handle::start(store).unwrap();
-            if poisoned {
-                handle.store.poison.set(&"a test");
-            }
-            std::thread::scope(|scope| {
-                let closes = scope.spawn(|| handle.close(false));
-                std::thread::sleep(Duration::from_millis(50));
-                let finished = closes.is_finished();
-                // Before anything may fail: else it would wait for ever.
-                bite.punch().unwrap();
-                assert_eq!(closes.join().unwrap().is_err(), poisoned);
-                assert!(!finished);
-            });
+            assert_closing_waits(&handle, poisoned, || bite.punch().unwrap());
         }
     }
 

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use super::files::{LogFile, Spare};
 use super::reader::Reader;
 use super::{Log, lock};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::format::record::{
     Activation, LOG_START, LogFileHeader, RECORD_HEADER, RecordHeader, log_file_name,
 };
@@ -52,12 +52,9 @@ impl Log {
     fn without_activation(&self, spare: Spare) -> Result<LogFile> {
         let Spare { number, salt, size, .. } = spare;
         let name = log_file_name(number);
-        let failed = |doing| {
-            let path = self.storage.path(&name);
-            move |error| Error::io(doing, path, error)
-        };
-        let file = self.storage.open(&name, Access::Read).map_err(failed("open"))?;
-        let map = file.map(size, false).map_err(failed("map"))?;
+        let file = self.storage.open(&name, Access::Read);
+        let file = file.map_err(|error| self.refused("open", &name, error))?;
+        let map = file.map(size, false).map_err(|error| self.refused("map", &name, error))?;
         let last_commit = self.commit_before(spare)?;
         let activation = Activation { previous: 0, previous_end: 0, last_commit, salt };
         Ok(LogFile::new(LogFileHeader { number, salt, size }, activation, map, size))

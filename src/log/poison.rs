@@ -16,6 +16,11 @@ use std::sync::OnceLock;
 
 use crate::error::{Error, Result};
 
+#[cold]
+fn poisoned(cause: &str) -> Error {
+    Error::Poisoned { cause: cause.to_owned() }
+}
+
 /// Whether the store still takes writes, and why not.
 #[derive(Debug, Default)]
 pub(crate) struct Poison {
@@ -50,7 +55,7 @@ impl Poison {
     pub(crate) fn check(&self) -> Result<()> {
         match self.cause.get() {
             None => Ok(()),
-            Some(cause) => Err(Error::Poisoned { cause: cause.clone() }),
+            Some(cause) => Err(poisoned(cause)),
         }
     }
 }

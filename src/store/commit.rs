@@ -276,9 +276,8 @@ impl Store {
         run: &mut impl FnMut(&mut Core) -> Result<T>,
     ) -> Result<T> {
         let mut core = self.core_with_room(bytes, urgent)?;
-        // Once more under the lock: a store that was closed meanwhile has
-        // written its last checkpoint.
-        self.check_writable()?;
+        // Once more under the lock, which a closed store does not give.
+        self.poison.check()?;
         let outcome = run(&mut core).inspect_err(|error| self.refused(error))?;
         self.after_change(&mut core);
         Ok(outcome)

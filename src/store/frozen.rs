@@ -141,10 +141,10 @@ impl Store {
     ///
     /// `Closed`, `Poisoned`.
     pub(crate) fn begin_snapshots(&self) -> Result<()> {
+        // Refused when the store is being closed: the last checkpoint may have ended, and
+        // nobody would write what is frozen now.
         let mut core = self.core()?;
-        // With the lock held: if the store is being closed, the last checkpoint may
-        // have ended, and nobody would write what is frozen now.
-        self.check_writable()?;
+        self.poison.check()?;
         let begun = self.begin_if_room(&mut core);
         drop(core);
         match begun {
