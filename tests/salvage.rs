@@ -21,8 +21,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use swissdb::inspect::SearchResult;
+use swissdb::storage::Storage;
+use swissdb::storage::memory::Memory;
 use swissdb::{Db, Error, Options, SalvageProgress, SalvageReport, TableOptions, salvage};
 use tempfile::TempDir;
 
@@ -170,6 +173,15 @@ struct Saved {
 
 fn payloads(db: &Db) -> BTreeMap<String, usize> {
     db.stats().tables.iter().map(|table| (table.name.clone(), table.payload)).collect()
+}
+
+/// What salvage says, and what it finds in the default table.
+fn salvaged(source: impl Storage + 'static) -> (SalvageReport, Model) {
+    let target = Memory::new();
+    let saved = Options::new().salvage_on(Arc::new(source), Arc::new(target.clone()), go_on);
+    let report = saved.expect("salvage");
+    let db = Options::new().read_only(true).open_on(Arc::new(target)).expect("open");
+    (report, pairs(db.iter()).collect())
 }
 
 fn go_on(_: &SalvageProgress) -> ControlFlow<()> {

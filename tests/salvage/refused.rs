@@ -6,61 +6,15 @@
 //! has every right.
 
 use std::io;
-use std::path::PathBuf;
+use std::ops::Range;
 use std::sync::Arc;
 
 use swissdb::storage::files::Files;
 use swissdb::storage::memory::Memory;
-use swissdb::storage::{Access, File, LockOutcome, Storage};
 use swissdb::{Db, Error, Options};
 
-/// Files, of which one name is refused.
-struct Refusing(Files, &'static str);
-
-impl Refusing {
-    fn allow(&self, name: &str) -> io::Result<()> {
-        match name == self.1 {
-            true => Err(io::ErrorKind::PermissionDenied.into()),
-            false => Ok(()),
-        }
-    }
-}
-
-impl Storage for Refusing {
-    fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>> {
-        self.allow(name)?;
-        self.0.open(name, access)
-    }
-
-    fn list(&self, directory: &str) -> io::Result<Vec<String>> {
-        self.allow(directory)?;
-        self.0.list(directory)
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.0.remove(name)
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.0.rename(from, to)
-    }
-
-    fn create_directory(&self, directory: &str) -> io::Result<()> {
-        self.0.create_directory(directory)
-    }
-
-    fn sync_directory(&self, directory: &str) -> io::Result<()> {
-        self.0.sync_directory(directory)
-    }
-
-    fn lock(&self, exclusive: bool) -> io::Result<LockOutcome> {
-        self.0.lock(exclusive)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path(name)
-    }
-}
+use super::go_on;
+use crate::support::Gate;
 
 #[test]
 fn what_may_not_be_read_is_an_error_and_not_lost() {
@@ -68,10 +22,14 @@ fn what_may_not_be_read_is_an_error_and_not_lost() {
     let db = Db::open(directory.path()).expect("open");
     db.insert("long", vec![7; 1000]).expect("insert");
     db.close().expect("close");
-    let salvaged = |refused| {
-        let source = Arc::new(Refusing(Files::new(directory.path()), refused));
-        let target = Arc::new(Memory::new());
-        Options::new().salvage_on(source, target, |_| std::ops::ControlFlow::Continue(()))
+    let salvaged = |refused: &'static str| {
+        let warden = move |name: &str, _: Range<u64>| match name == refused {
+            true => Err(io::ErrorKind::PermissionDenied.into()),
+            false => Ok(()),
+        };
+        let files = Arc::new(Files::new(directory.path()));
+        let source = Arc::new(Gate::refusing(files, Arc::new(warden)));
+        Options::new().salvage_on(source, Arc::new(Memory::new()), go_on)
     };
     for name in ["log", "log/00000001.log", "default.swiss"] {
         let error = salvaged(name).expect_err(name);

@@ -5,19 +5,17 @@
 //! with several log files, each of which is damaged in turn, with values that the
 //! tables refer to, and with records that no table has yet.
 
-use std::fs;
+use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
+use swissdb::Options;
 use swissdb::storage::files::Files;
-use swissdb::storage::memory::Memory;
-use swissdb::{Options, SalvageReport};
 use tempfile::TempDir;
 
-use super::{Story, go_on};
-use crate::support::{Model, TestStore, assert_same, files_below, key, pairs, value};
+use super::{Story, salvaged};
+use crate::support::{Model, TestStore, assert_same, files_below, key, value};
 
 /// A killed store with log files of 1 MiB and values that lie there.
 fn killed(values: u64, checkpoint: bool) -> (TempDir, Model) {
@@ -34,58 +32,48 @@ fn killed(values: u64, checkpoint: bool) -> (TempDir, Model) {
     (store.copy_as_killed(), model)
 }
 
-/// What salvage says, and what it finds in the default table.
-fn salvaged(store: &Path) -> (SalvageReport, Model) {
-    let (source, target) = (Files::new(store), Memory::new());
-    let saved = Options::new().salvage_on(Arc::new(source), Arc::new(target.clone()), go_on);
-    let report = saved.expect("salvage");
-    let db = Options::new().read_only(true).open_on(Arc::new(target)).expect("open");
-    (report, pairs(db.iter()).collect())
-}
-
-/// The log files that were activated, each with its first block.
-fn activated(store: &Path) -> Vec<(String, Vec<u8>)> {
+/// Calls somebody for each log file that was activated, with its name, to damage
+/// its first block; then that is brought back.
+fn for_each_activated(store: &Path, least: usize, mut damage: impl FnMut(&str, &File, &[u8])) {
     let files = files_below(&store.join("log")).into_iter();
     let files = files.filter(|(_, bytes)| bytes.get(512..520) == Some(&b"activate"[..]));
-    files.map(|(name, bytes)| (name.display().to_string(), bytes[..4096].to_vec())).collect()
+    let mut count = 0;
+    for (name, bytes) in files {
+        let path = store.join("log").join(&name);
+        let file = OpenOptions::new().write(true).open(path).expect("open");
+        damage(&name.display().to_string(), &file, &bytes[..4096]);
+        file.write_all_at(&bytes[..4096], 0).expect("write");
+        count += 1;
+    }
+    assert!(count > least, "{count} files");
 }
 
 #[test]
 fn values_in_a_log_file_whose_activation_rotted_are_found() {
     let (store, model) = killed(300, true);
-    let files = activated(store.path());
-    assert!(files.len() > 4, "{} files", files.len());
-    for (name, block) in files {
-        let path = store.path().join("log").join(&name);
-        let file = fs::OpenOptions::new().write(true).open(path).expect("open");
-        let (mut flipped, mut zeroed) = (block.clone(), block.clone());
+    for_each_activated(store.path(), 4, |name, file, block| {
+        let (mut flipped, mut zeroed) = (block.to_vec(), block.to_vec());
         flipped[520] ^= 4;
         zeroed[512..1024].fill(0);
         for damaged in [flipped, zeroed] {
             file.write_all_at(&damaged, 0).expect("write");
-            let (report, found) = salvaged(store.path());
+            let (report, found) = salvaged(Files::new(store.path()));
             assert_same(found.into_iter(), &model);
             assert_eq!(report.values_lost, 0, "{name}: {report}");
         }
-        file.write_all_at(&block, 0).expect("write");
-    }
+    });
 }
 
 #[test]
 fn records_in_a_log_file_whose_activation_rotted_are_taken() {
     let (store, model) = killed(150, false);
-    let files = activated(store.path());
-    assert!(files.len() > 2, "{} files", files.len());
-    for (name, block) in files {
-        let path = store.path().join("log").join(&name);
-        let file = fs::OpenOptions::new().write(true).open(path).expect("open");
+    for_each_activated(store.path(), 2, |name, file, block| {
         file.write_all_at(&[block[520] ^ 4], 520).expect("write");
-        let (report, found) = salvaged(store.path());
+        let (report, found) = salvaged(Files::new(store.path()));
         assert_same(found.into_iter(), &model);
         assert!(!report.lost_anything(), "{name}: {report}");
         assert_eq!(report.log_heads_damaged, 1, "{name}: {report}");
-        file.write_all_at(&block, 0).expect("write");
-    }
+    });
 }
 
 #[test]
@@ -94,10 +82,10 @@ fn a_log_file_of_a_length_that_none_has_takes_no_memory_for_it() {
     let files = files_below(&story.path().join("log"));
     for name in files.into_keys() {
         let path = story.path().join("log").join(name);
-        let file = fs::OpenOptions::new().write(true).open(path).expect("open");
+        let file = OpenOptions::new().write(true).open(path).expect("open");
         file.set_len(1 << 40).expect("a sparse file");
     }
-    let (report, found) = salvaged(story.path());
+    let (report, found) = salvaged(Files::new(story.path()));
     assert_same(found.into_iter(), &story.now["default"]);
     assert!(!report.lost_anything(), "{report}");
 }

@@ -5,7 +5,8 @@
 //! mapping). So every operation that changes something passes a gate. A test
 //! may close the gate of all stores of the process while it copies files
 //! ([`closed`]), or be called after each operation ([`Gate::watched`]), or before
-//! ([`Gate::awaiting`]), and let it wait.
+//! ([`Gate::awaiting`]), and let it wait. And it may refuse what is read
+//! ([`Gate::refusing`]).
 
 use std::io;
 use std::ops::Range;
@@ -27,6 +28,10 @@ pub fn closed<T>(copy: impl FnOnce() -> T) -> T {
 /// Who is called for each operation that changes something, with its name.
 pub type Watcher = Arc<dyn Fn(&str) + Send + Sync>;
 
+/// Who is asked before something is read, with its name and the bytes of it: none
+/// where it is opened or listed.
+pub type Warden = Arc<dyn Fn(&str, Range<u64>) -> io::Result<()> + Send + Sync>;
+
 /// A storage whose operations pass the gate.
 pub struct Gate {
     inner: Arc<dyn Storage>,
@@ -35,6 +40,7 @@ pub struct Gate {
 
 /// A file of such a storage.
 struct GatedFile {
+    name: String,
     inner: Arc<dyn File>,
     passage: Passage,
 }
@@ -46,6 +52,8 @@ struct Passage {
     before: Option<Watcher>,
     /// Called after.
     watcher: Option<Watcher>,
+    /// Asked before something is read.
+    warden: Option<Warden>,
     /// Lets watched operations through one by one.
     turn: Arc<Mutex<()>>,
 }
@@ -64,6 +72,11 @@ impl Passage {
         let result = operation();
         watcher(name);
         result
+    }
+
+    /// Whether something may be read.
+    fn allow(&self, name: &str, bytes: Range<u64>) -> io::Result<()> {
+        self.warden.as_ref().map_or(Ok(()), |warden| warden(name, bytes))
     }
 }
 
@@ -84,18 +97,25 @@ impl Gate {
     pub fn watched(inner: Arc<dyn Storage>, watcher: Watcher) -> Gate {
         Gate { inner, passage: Passage { watcher: Some(watcher), ..Passage::default() } }
     }
+
+    /// A gate that asks somebody what may be read.
+    pub fn refusing(inner: Arc<dyn Storage>, warden: Warden) -> Gate {
+        Gate { inner, passage: Passage { warden: Some(warden), ..Passage::default() } }
+    }
 }
 
 impl Storage for Gate {
     fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>> {
+        self.passage.allow(name, 0..0)?;
         let inner = match access {
             Access::Create => self.passage.pass("create", || self.inner.open(name, access))?,
             _ => self.inner.open(name, access)?,
         };
-        Ok(Arc::new(GatedFile { inner, passage: self.passage.clone() }))
+        Ok(Arc::new(GatedFile { name: name.to_owned(), inner, passage: self.passage.clone() }))
     }
 
     fn list(&self, directory: &str) -> io::Result<Vec<String>> {
+        self.passage.allow(directory, 0..0)?;
         self.inner.list(directory)
     }
 
@@ -146,6 +166,7 @@ impl File for GatedFile {
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.passage.allow(&self.name, offset..offset + buffer.len() as u64)?;
         self.inner.read_at(buffer, offset)
     }
 
