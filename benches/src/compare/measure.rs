@@ -78,8 +78,9 @@ pub fn each(ops: u64, cap: Duration, mut one: impl FnMut(u64) -> Outcome<u64>) -
 const LOOK: Duration = Duration::from_millis(300);
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Waits until the background threads of this process use less than a twentieth of a processor: what a
-/// store has put off while it was written to is not to be paid for by the reads that come next.
+/// Waits until the background threads of this process use less than a twentieth of a
+/// processor: what a store has put off while it was written to is not to be paid for
+/// by the reads that come next.
 pub fn wait_for_rest() {
     let start = Instant::now();
     while start.elapsed() < PATIENCE {

@@ -10,9 +10,11 @@
 //! * A *scenario* is a set of workloads on the same store (`workloads/`). In each
 //!   round, each scenario is run with all stores in turn, each in a process and a
 //!   directory of its own; from round to round the order of the stores changes, so that
-//!   each follows each other one as often. The device may end what the store before it left behind.
-//! * Before reads are timed a store may come to rest, and everything is read once: what
-//!   background threads have put off does not count for the reads, nor does filling a cache.
+//!   each follows different ones. The device may end what the store before it left
+//!   behind.
+//! * Before reads are timed a store may come to rest, and everything is read once:
+//!   what background threads have put off does not count for the reads, nor does
+//!   filling a cache.
 //! * All stores get the same entries in the same order, from fixed seeds. Every
 //!   value that is read is checked against its key, and sums over what was
 //!   read are compared between the stores; a difference ends the comparison.

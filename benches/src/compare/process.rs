@@ -124,9 +124,9 @@ pub fn turn(
     Ok(failures)
 }
 
-/// Which store has this turn in a round. In as many rounds as there are stores each has each turn
-/// once, and follows each other as often (if their number is even): what one leaves behind
-/// for the next, in the caches or on the device, is shared evenly.
+/// Which store has this turn in a round. In as many rounds as there are stores each has
+/// each turn once, and follows each other as often (if their number is even): what
+/// one leaves behind for the next, in the caches or on the device, is shared evenly.
 fn whose_turn(turn: usize, round: usize, stores: usize) -> usize {
     // 0, the last, 1, the last but one, 2...
     let first = if turn.is_multiple_of(2) { turn / 2 } else { stores - 1 - turn / 2 };

@@ -93,8 +93,8 @@ pub fn with_store(name: &str, deed: impl Deed) -> Outcome {
     }
 }
 
-/// The version of a store: of its package and, where that is a way to a library of another
-/// language, of the library. `scratch` is a directory that is not there yet.
+/// The version of a store: of its package and, where that is a way to a library of
+/// another language, of the library. `scratch` is a directory that is not there yet.
 #[cfg_attr(not(feature = "rocksdb"), expect(unused_variables))]
 pub fn version_of(known: &Known, scratch: &Path) -> Outcome<String> {
     let package = version(known.package);

@@ -5,10 +5,11 @@
 //! * Block cache: larger than the data. Bloom filter of 10 bits and hash indexes in
 //!   the data blocks, which its documentation advises for point lookups. Filters
 //!   and indexes stay in memory, the default, unless memory is limited.
-//! * Memtables: 64 MiB, the default, or an eighth of the cache if that is less, four at most.
-//!   With 1 GiB each it was slower, measured with 2 million entries: fill 7.7 us instead of 7.1, get
-//!   6.7 instead of 4.8, overwrite 11.2 instead of 8.5. A Bloom filter over whole keys for them, a tenth of their
-//!   size, so that reads pass over those without the key.
+//! * Memtables: 64 MiB, the default, or an eighth of the cache if that is less, four at
+//!   most. With 1 GiB each it was slower, measured with 2 million entries: fill 7.7 us
+//!   instead of 7.1, get 6.7 instead of 4.8, overwrite 11.2 instead of 8.5. A Bloom
+//!   filter over whole keys for them, a tenth of their size, so that reads pass over
+//!   those without the key.
 //! * As many background threads as there are cores, as `increase_parallelism` is for.
 //! * Log files are not used again (`recycle_log_file_num`): that begins when a memtable
 //!   is full, after more durable commits than are measured.

@@ -11,7 +11,6 @@
 //! it had less to recover.
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -106,20 +105,4 @@ fn lost<S: Store>(store: &mut S, shape: Shape) -> Outcome<u64> {
         }
     }
     Ok(lost)
-}
-
-/// The bytes that the files of a directory take on the disk.
-pub fn disk_bytes(directory: &Path) -> Outcome<u64> {
-    use std::os::unix::fs::MetadataExt;
-    let mut bytes = 0;
-    for entry in std::fs::read_dir(directory)? {
-        let entry = entry?;
-        // A file that is removed just now takes nothing.
-        let Ok(metadata) = entry.metadata() else { continue };
-        bytes += match metadata.is_dir() {
-            true => disk_bytes(&entry.path()).unwrap_or(0),
-            false => metadata.blocks() * 512,
-        };
-    }
-    Ok(bytes)
 }

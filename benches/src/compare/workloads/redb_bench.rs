@@ -12,7 +12,7 @@ use std::sync::Mutex;
 use std::thread::scope;
 use std::time::Instant;
 
-use super::opening::disk_bytes;
+use super::space::disk_bytes;
 use super::{Child, get};
 use crate::Outcome;
 use crate::compare::entries::{Group, Key, Shape};

@@ -6,9 +6,9 @@
 //! store. The size is what the file system says that the files take (blocks, not
 //! lengths).
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::opening::disk_bytes;
 use super::{BATCH, Child, fill_unmeasured};
 use crate::Outcome;
 use crate::compare::entries::{Key, Shape};
@@ -74,4 +74,20 @@ fn told(child: &Child, phase: &str, shape: Shape, entries: u64) -> Outcome {
         }
     }
     child.whose.size("space", phase, shape, entries, last.0)
+}
+
+/// The bytes that the files of a directory take on the disk.
+pub fn disk_bytes(directory: &Path) -> Outcome<u64> {
+    use std::os::unix::fs::MetadataExt;
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        // A file that is removed just now takes nothing.
+        let Ok(metadata) = entry.metadata() else { continue };
+        bytes += match metadata.is_dir() {
+            true => disk_bytes(&entry.path()).unwrap_or(0),
+            false => metadata.blocks() * 512,
+        };
+    }
+    Ok(bytes)
 }
