@@ -344,6 +344,31 @@ impl<'a> Ops<'a> {
         Ops { rest: bytes, offset: RECORD_HEADER }
     }
 
+    /// The next one, if it is an insert or a remove without a fault: nearly all are.
+    #[inline(always)]
+    fn decode_plain(&mut self) -> Option<(Op<'a>, u32)> {
+        let header: &[u8; OP_HEADER] = self.rest.first_chunk()?;
+        let kind = match header[0] {
+            1 => OpKind::Insert,
+            2 => OpKind::Remove,
+            _ => return None,
+        };
+        let (key, value) = (usize::from(u16_at(header, 4)), u32_at(header, 8) as usize);
+        let most_value = if kind == OpKind::Insert { MAX_VALUE_LENGTH } else { 0 };
+        let reserved = header[1] | header[6] | header[7];
+        if reserved != 0 || key > MAX_KEY_LENGTH || value > most_value {
+            return None;
+        }
+        let (this, rest) = self.rest.split_at_checked(OP_HEADER + key + value)?;
+        let (key, value) = this[OP_HEADER..].split_at(key);
+        let op = Op { kind, table: u16_at(header, 2), key, value };
+        let key_offset = (self.offset + OP_HEADER) as u32;
+        self.rest = rest;
+        self.offset += this.len();
+        Some((op, key_offset))
+    }
+
+    #[cold]
     fn decode_next(&mut self) -> Result<(Op<'a>, u32), Fault> {
         let (bytes, at) = (self.rest, self.offset);
         if bytes.len() < OP_HEADER {
@@ -405,6 +430,9 @@ impl<'a> Iterator for Ops<'a> {
     fn next(&mut self) -> Option<Self::Item> {
         if self.rest.is_empty() {
             return None;
+        }
+        if let Some(plain) = self.decode_plain() {
+            return Some(Ok(plain));
         }
         let item = self.decode_next();
         if item.is_err() {

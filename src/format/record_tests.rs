@@ -202,6 +202,38 @@ fn damaged_bytes_never_panic() {
 }
 
 #[test]
+fn what_is_decoded_without_looking_for_faults_is_what_decoding_finds() {
+    let mut random = mutate::Random(11);
+    let mut plain = 0;
+    for round in 0..20_000 {
+        let mut bytes = record(&sample_ops(), 0, 0).split_off(RECORD_HEADER);
+        // One of them sound, the others with some bytes changed.
+        for _ in 0..round % 4 {
+            let at = random.below(bytes.len());
+            bytes[at] = random.below(256) as u8;
+        }
+        bytes.truncate(bytes.len() - random.below(3) * random.below(9));
+        let mut ops = Ops::new(&bytes);
+        while !ops.rest.is_empty() {
+            let (mut short, mut long) = (ops.clone(), ops.clone());
+            let decoded = long.decode_next();
+            if let Some(op) = short.decode_plain() {
+                assert_eq!(decoded, Ok(op));
+                assert_eq!((short.rest, short.offset), (long.rest, long.offset));
+                plain += 1;
+            } else if let Ok((op, _)) = &decoded {
+                assert!(!matches!(op.kind, OpKind::Insert | OpKind::Remove), "{op:?}");
+            }
+            if decoded.is_err() {
+                break;
+            }
+            ops = long;
+        }
+    }
+    assert!(plain > 30_000, "{plain} were plain");
+}
+
+#[test]
 fn names_of_log_files_are_formed_and_read_in_one_way() {
     for (number, name) in [(1, "00000001.log"), (99_999_999, "99999999.log")] {
         assert_eq!(log_file_name(number), format!("log/{name}"));

@@ -90,7 +90,11 @@ impl Log {
     /// `Corrupt` if `from` is not a place in the log, or if there is a gap;
     /// `Version` for a record that only a newer program understands; `Io`.
     pub(crate) fn scan(&self, from: Position) -> Result<End> {
-        let stop = self.walk(from, None, &mut |_| Ok(()))?;
+        let stop = self.walk(from, None, &mut |record| {
+            let path = || self.storage.path(&log_file_name(record.file));
+            let whole = record.ops.clone().try_for_each(|op| op.map(drop));
+            whole.map_err(|fault| fault.at(path(), record.offset.into()))
+        })?;
         self.judge(stop.stopped)?;
         Ok(stop.end)
     }
@@ -151,11 +155,6 @@ impl Log {
             let space = padded(header.length.into());
             let behind = file.position(u64::from(at.offset) + space, due);
             let ops = Ops::new(&bytes[RECORD_HEADER..]);
-            for op in ops.clone() {
-                op.map_err(|fault| {
-                    fault.at(self.storage.path(&log_file_name(at.file)), at.offset.into())
-                })?;
-            }
             visit(&Replayed { commit: due, file: at.file, offset: at.offset, ops, end: behind })?;
             end.durable = end.durable.max(header.durable.min(due - 1));
             end.bytes += space;
