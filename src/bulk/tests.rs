@@ -52,8 +52,7 @@ fn keys(table: &BulkTable, count: usize, suits: impl Fn(u64) -> bool) -> Vec<(u6
 /// Adds entries: each key with itself as the value.
 fn push_all(bulk: &mut Bulk<'_>, geometry: Geometry, keys: &[(u64, [u8; 8])]) -> Result<()> {
     for (hash, key) in keys {
-        let shape = geometry.shape(8, 8);
-        let content = Content::<63>::new(shape, key, key, None);
+        let content = Content::<63>::new(geometry.lengths(8, 8), key, key, None);
         let words = &content.words[..geometry.slot_words];
         let slot: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         bulk.push(*hash, content.lengths, &slot)?;

@@ -280,6 +280,12 @@ impl Geometry {
             Shape::BothSpilled
         }
     }
+
+    /// The fields of an entry whose key and value have these lengths.
+    #[inline]
+    pub(crate) fn lengths(&self, key: usize, value: usize) -> Lengths {
+        Lengths::of(self.shape(key, value), key, value)
+    }
 }
 
 /// Which parts of an entry stand in its slot and which in the log.

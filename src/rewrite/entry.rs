@@ -108,6 +108,7 @@ impl<'s> Converter<'s> {
         key_at: u32,
     ) -> NewSlot {
         let shape = self.geometry.shape(key.len(), value.len());
+        let lengths = Lengths::of(shape, key.len(), value.len());
         let part = spilled_part(shape, key.len(), value.len());
         let address = part.map(|(start, len)| Address {
             hash,
@@ -116,7 +117,7 @@ impl<'s> Converter<'s> {
             file,
             offset: key_at.wrapping_add(start as u32),
         });
-        let content = Content::<MAX_SLOT_WORDS>::new(shape, key, value, address);
+        let content = Content::<MAX_SLOT_WORDS>::new(lengths, key, value, address);
         let words = &content.words[..self.geometry.slot_words];
         let bytes = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         NewSlot { lengths: content.lengths, bytes }

@@ -19,7 +19,7 @@ use crate::log::{Appender, Placed};
 use crate::table::Table;
 use crate::table::batch::{Entries, Step, Steps};
 
-use super::commit::{Purpose, Unfinished, address_of, no_table};
+use super::commit::{Purpose, Unfinished, entry_of, no_table};
 use super::{Core, LogBytes, Store};
 
 /// Changes that become one commit.
@@ -161,7 +161,7 @@ impl Store {
     /// Logs and applies changes for which the log has room.
     pub(super) fn commit_together(&self, core: &mut Core, changes: &impl Changes) -> Result<u64> {
         let mut steps = std::mem::take(&mut core.steps);
-        steps.clear();
+        steps.clear_large();
         let outcome = self.commit_steps(core, changes, &mut steps);
         core.steps = steps;
         outcome
@@ -192,9 +192,9 @@ impl Store {
             writer.apply_batch(steps, |step: &Step| {
                 let op = changes.op(step.change as usize);
                 let key_at = placed.offset + changes.key_at(step.change as usize);
-                let address = address_of(&table, step.hash, &op, placed.file, key_at);
-                (op.key, op.value, address)
+                entry_of(&table, step.hash, &op, placed.file, key_at)
             });
+            writer.assert_applied(steps);
         }
         drop(unfinished);
         Ok(placed.commit)

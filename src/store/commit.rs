@@ -22,6 +22,7 @@ use crate::format::group::{Address, Shape};
 use crate::format::record::{OP_HEADER, Op, OpKind, RECORD_HEADER};
 use crate::log::{Appender, Poison, Room};
 use crate::options::Durability;
+use crate::table::batch::Entry;
 use crate::table::fetch::Fetched;
 use crate::table::read::aim::Aim;
 use crate::table::read::mark::Removal;
@@ -208,29 +209,6 @@ impl Store {
         Ok(Some(placed.commit))
     }
 
-    /// Applies one logged insert or remove; `key_at` is where the log has it.
-    pub(crate) fn apply(
-        &self,
-        core: &mut Core,
-        op: &Op<'_>,
-        hash: u64,
-        file: u32,
-        key_at: u32,
-    ) -> Result<()> {
-        let log = LogBytes::new(&self.log, &*self.storage);
-        let Some((writer, ws)) = core.writer_mut(op.table) else {
-            return Ok(());
-        };
-        if op.kind == OpKind::Insert {
-            let ready = writer.prepare_insert(ws, hash, op.key, &log)?;
-            let address = address_of(&writer.table, hash, op, file, key_at);
-            writer.put(ready, hash, op.key, op.value, address);
-        } else if let Some(place) = writer.prepare_remove(ws, hash, op.key, &log)? {
-            writer.erase(place);
-        }
-        Ok(())
-    }
-
     /// Runs a commit under the writer lock, when the log has room for it.
     #[inline(always)]
     pub(super) fn commit<T>(
@@ -415,16 +393,21 @@ fn spilled_of(table: &Table, op: &Op<'_>) -> (Option<Spilled>, Option<u32>) {
     (Some(Spilled { start, len, crc }), of_value)
 }
 
-/// The address of the spilled part of an operation that is in the log.
-pub(crate) fn address_of(
+/// What an insert that is in the log puts into its slot.
+#[inline]
+pub(crate) fn entry_of<'a>(
     table: &Table,
     hash: u64,
-    op: &Op<'_>,
+    op: &Op<'a>,
     file: u32,
     key_at: u32,
-) -> Option<Address> {
-    let (spilled, _) = spilled_of(table, op);
-    spilled.map(|spilled| spilled.address(hash, file, key_at))
+) -> Entry<'a> {
+    let lengths = table.geometry.lengths(op.key.len(), op.value.len());
+    let address = match lengths.spilled() {
+        true => spilled_of(table, op).0.map(|spilled| spilled.address(hash, file, key_at)),
+        false => None,
+    };
+    Entry { lengths, key: op.key, value: op.value, address }
 }
 
 #[cold]

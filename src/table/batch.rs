@@ -6,7 +6,8 @@
 //! 1. *Find*: each change finds its place, chunk by chunk, what the chunk needs
 //!    being asked of memory before. The changes of a segment stand together.
 //!    Where it has too little room for the new keys among them, it is replaced
-//!    once, by what has room for all, and they find their places anew. Of several
+//!    once, by what has room for all, and they find their places anew (when the log
+//!    is replayed, they go there [at once](self::coming)). Of several
 //!    changes of a key only the last one gets a place.
 //! 2. *Make writable*: those pages that are not are counted; frames and blocks
 //!    for all of them are there, or the batch is refused before one is copied.
@@ -31,6 +32,7 @@
 //! empty slot that is left too early would hide what lies behind it for good.
 
 mod apply;
+mod coming;
 mod steps;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -38,14 +40,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::error::Result;
 use crate::format::group::{self, Probe, SLOTS};
 
-use super::layout::{DirectoryWord, PageWord};
+use super::layout::DirectoryWord;
 use super::mirror::UNKNOWN;
 use super::read::many::CHUNK;
 use super::read::near::Near;
 use super::segment::{Place, key_is, lengths};
 use super::{Spilled, Workspace, Writer};
 use steps::Deed;
-pub(crate) use steps::{Entries, Step, Steps};
+pub(crate) use steps::{Entries, Entry, Step, Steps};
 
 /// Groups of a segment at most: of 16 pages with 16 groups each.
 const MOST_GROUPS: usize = 256;
@@ -114,11 +116,25 @@ impl Writer {
         entries: &impl Entries,
         log: &impl Spilled,
     ) -> Result<()> {
+        // Those that were prepared before, and failed, may come with others now: a
+        // remove whose key a later insert had put there already would take it away.
+        steps.iter_mut().for_each(Step::forget);
         let to_copy = self.find_places(ws, steps, entries, log)?;
         if to_copy > 0 {
             self.make_places_writable(ws, steps, to_copy)?;
         }
         Ok(())
+    }
+
+    /// How many of these steps, about `count`, are all that there are of the segments
+    /// that they belong to, so that none needs room twice.
+    pub(crate) fn whole_segments(&self, steps: &[Step], count: usize) -> Result<usize> {
+        let Some(step) = steps.get(count) else {
+            return Ok(steps.len());
+        };
+        let word = self.table.route(step.hash)?;
+        let last = self.table.descriptor(word.descriptor).info().last_hash();
+        Ok(count + steps[count..].partition_point(|step| step.hash <= last))
     }
 
     /// Finds a place for each change. Returns how many pages of these have to be
@@ -132,7 +148,7 @@ impl Writer {
     ) -> Result<usize> {
         let table = self.table.clone();
         let (mut near, mut run) = (Near::new(), Run::new());
-        let (mut next, mut to_copy) = (0, 0);
+        let (mut next, mut to_copy, mut roomy) = (0, 0, 0);
         while next < steps.len() {
             let first = next;
             let mut hashes = [0; CHUNK];
@@ -147,10 +163,19 @@ impl Writer {
                 if word.descriptor != run.word.descriptor {
                     to_copy += run.to_copy();
                     self.begin_run(ws, &mut run, word, i);
+                    if i >= roomy && self.may_be_short(&run, steps, entries) {
+                        let coming = self.coming(&run, steps, entries, log)?;
+                        roomy = coming.behind;
+                        if coming.len() > run.left {
+                            next = self.make_room_for(ws, &run, steps, &coming, entries)?;
+                            run = Run::new();
+                            break;
+                        }
+                    }
                 }
                 if !self.find_place(&mut run, steps, i, home, entries, log)? {
-                    self.make_room_for_run(ws, &run, steps, entries, log)?;
-                    next = run.first;
+                    let coming = self.coming(&run, steps, entries, log)?;
+                    next = self.make_room_for(ws, &run, steps, &coming, entries)?;
                     run = Run::new();
                     break;
                 }
@@ -184,6 +209,9 @@ impl Writer {
         log: &impl Spilled,
     ) -> Result<bool> {
         let step = steps[i];
+        if step.deed == Deed::Done {
+            return Ok(true);
+        }
         steps[i].deed = Deed::Nothing;
         if is_undone(steps, i, entries) {
             return Ok(true);
@@ -265,40 +293,6 @@ impl Writer {
         Ok(deleted.unwrap_or(Found::Full))
     }
 
-    /// Makes room in the segment of a run for all new keys it will get.
-    #[cold]
-    fn make_room_for_run(
-        &mut self,
-        ws: &mut Workspace,
-        run: &Run,
-        steps: &[Step],
-        entries: &impl Entries,
-        log: &impl Spilled,
-    ) -> Result<()> {
-        let table = self.table.clone();
-        let descriptor = table.descriptor(run.word.descriptor);
-        let info = descriptor.info();
-        let last = u64::from(info.prefix) << 32 | u64::MAX >> info.depth;
-        let behind = run.first + steps[run.first..].partition_point(|step| step.hash <= last);
-        let pages = (0..usize::from(info.pages)).map(|page| descriptor.page(page));
-        let unread = pages.filter(|page| page.is_unverified()).map(PageWord::number);
-        table.ask_for_blocks(unread.collect());
-        let nothing_promised = Run { word: run.word, ..Run::new() };
-        let mut coming = Vec::with_capacity(behind - run.first);
-        for i in run.first..behind {
-            let Step { hash, change, .. } = steps[i];
-            if !entries.is_insert(change) || is_undone(steps, i, entries) {
-                continue;
-            }
-            let key = entries.key(change);
-            let found = self.find_beside(&nothing_promised, hash, key, log)?;
-            if !matches!(found, Found::Match(..)) {
-                coming.push(hash);
-            }
-        }
-        self.make_room(ws, run.word, &coming)
-    }
-
     /// Brings the pages of all places into frames that may be changed in place.
     #[cold]
     fn make_places_writable(
@@ -308,7 +302,7 @@ impl Writer {
         to_copy: usize,
     ) -> Result<()> {
         // All that is needed is there, or nothing is taken.
-        let places = || steps.iter().filter(|step| step.deed != Deed::Nothing).map(Step::place);
+        let places = || steps.iter().filter(|step| step.has_place()).map(Step::place);
         for place in places() {
             let descriptor = self.table.descriptor(place.descriptor);
             if !descriptor.is_writable(place.page, ws.generation) {

@@ -211,6 +211,13 @@ pub(crate) struct SegmentInfo {
     pub(crate) directory: u32,
 }
 
+impl SegmentInfo {
+    /// The last hash that belongs to the segment.
+    pub(crate) fn last_hash(&self) -> u64 {
+        u64::from(self.prefix) << 32 | u64::MAX >> self.depth
+    }
+}
+
 /// A descriptor's line, and its two cold ones.
 #[derive(Clone, Copy)]
 pub(crate) struct Descriptor<'a> {

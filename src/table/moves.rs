@@ -33,8 +33,11 @@ use super::{Table, Writer};
 /// Pages that are read at most to make others: those of two segments.
 pub(super) const MAX_SOURCES: usize = 2 * MAX_SEGMENT_PAGES;
 
-/// A live entry of the segments that are replaced: its hash, its lengths, and
-/// where it lies. Sixteen bytes.
+/// The page of entries that are [staged](Staged), behind all pages of segments.
+const STAGED: usize = MAX_SOURCES;
+
+/// An entry of a segment to be: its hash, its lengths, and where it lies. Sixteen
+/// bytes.
 #[derive(Clone, Copy)]
 pub(super) struct Entry {
     pub(super) hash: u64,
@@ -49,6 +52,41 @@ impl Entry {
     /// No entry at all.
     pub(super) const NONE: Entry =
         Entry { hash: 0, lengths: Lengths { key: 0, value: 0 }, start: 0, page: 0 };
+}
+
+/// New entries that go into a segment while it is made anew, laid out as slots.
+#[derive(Default)]
+pub(super) struct Staged {
+    entries: Vec<Entry>,
+    words: Vec<AtomicU64>,
+}
+
+impl Staged {
+    pub(super) fn clear(&mut self) {
+        self.entries.clear();
+        self.words.clear();
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is room for so many entries of that size.
+    pub(super) fn has_room(&self, count: usize, slot_words: usize) -> bool {
+        self.words.len() + count * slot_words <= 1 << 16
+    }
+
+    /// Adds an entry for which there is room, with the words of its slot.
+    pub(super) fn push(&mut self, hash: u64, lengths: Lengths, words: &[u64]) {
+        let start = self.words.len() as u16;
+        self.entries.push(Entry { hash, lengths, start, page: STAGED as u16 });
+        self.words.extend(words.iter().map(|word| AtomicU64::new(*word)));
+    }
+
+    /// Adds all of them to the entries of a segment to be.
+    pub(super) fn join(&self, entries: &mut Vec<Entry>) {
+        entries.extend_from_slice(&self.entries);
+    }
 }
 
 /// Which entries the groups of a segment to be get: numbers in the list of
@@ -132,17 +170,18 @@ impl Writer {
 
     /// Writes the pages of a new segment, which nobody sees yet: its entries,
     /// and nothing else. They are those of `olds`, of which every page was just
-    /// read.
+    /// read, and staged ones.
     pub(super) fn lay_out(
         &self,
         olds: &[u32],
         new: Descriptor<'_>,
-        entries: &[Entry],
+        (entries, staged): (&[Entry], &Staged),
         assigned: &mut Assigned,
     ) {
         let table = &*self.table;
         let geometry = &table.geometry;
-        let from: [&[AtomicU64]; MAX_SOURCES] = table.all_pages(olds);
+        let mut from: [&[AtomicU64]; STAGED + 1] = table.all_pages(olds);
+        from[STAGED] = &staged.words;
         let to: [&[AtomicU64]; MAX_SEGMENT_PAGES] = table.all_pages(&[new.line]);
         assigned.assign(entries, usize::from(new.info().pages) * geometry.groups_per_page);
         let groups = assigned.groups.chunks(geometry.groups_per_page);
@@ -231,7 +270,7 @@ fn write_page<const WORDS: usize>(
     pages: &Pages<'_>,
     groups: &[Group],
     entries: &[Entry],
-    from: &[&[AtomicU64]; MAX_SOURCES],
+    from: &[&[AtomicU64]; STAGED + 1],
 ) {
     let geometry = pages.geometry;
     let slot_words = if WORDS == 0 { geometry.slot_words } else { WORDS };

@@ -32,7 +32,7 @@ use crate::format::group::SLOTS;
 use super::directory::Leaf;
 use super::frames::{Owner, State};
 use super::layout::{DESCRIPTOR_LINES, Descriptor, DirectoryWord, PageWord, SegmentInfo};
-use super::moves::{Assigned, Entry};
+use super::moves::{Assigned, Entry, Staged};
 use super::{Workspace, Writer};
 
 /// Memory that is kept from one making of room to the next.
@@ -42,6 +42,7 @@ pub(super) struct Scratch {
     spare: Vec<Entry>,
     plans: Vec<Plan>,
     assigned: Assigned,
+    staged: Staged,
 }
 
 /// A segment to be: a range of the entries, and its size.
@@ -101,6 +102,36 @@ impl Writer {
             .and_then(|()| self.rebuild(ws, &olds, &mut scratch));
         self.scratch = scratch;
         done
+    }
+
+    /// The same, for new entries that are put into the new segments at once: those
+    /// that are staged. Counts them.
+    pub(super) fn make_room_with_staged(
+        &mut self,
+        ws: &mut Workspace,
+        word: DirectoryWord,
+    ) -> Result<()> {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        scratch.plans.clear();
+        let olds = [word.descriptor];
+        let mut done = self.gather(&olds, &mut scratch.entries);
+        if done.is_ok() {
+            scratch.staged.join(&mut scratch.entries);
+            done = self.plan(word, &[], &mut scratch);
+        }
+        let done = done.and_then(|()| self.rebuild(ws, &olds, &mut scratch));
+        if done.is_ok() {
+            self.totals.used += scratch.staged.len() as u64;
+        }
+        scratch.staged.clear();
+        self.scratch = scratch;
+        done
+    }
+
+    /// Memory for staging, empty.
+    pub(super) fn stage_anew(&mut self) -> &mut Staged {
+        self.scratch.staged.clear();
+        &mut self.scratch.staged
     }
 
     /// Replaces segments that lie side by side, of [`MAX_SOURCES`](super::moves::MAX_SOURCES) pages at
@@ -220,7 +251,7 @@ impl Writer {
         for plan in &scratch.plans {
             let made = table.new_descriptor(&mut table.structure());
             let made = made.and_then(|new| {
-                let entries = &scratch.entries[plan.start..plan.end];
+                let entries = (&scratch.entries[plan.start..plan.end], &scratch.staged);
                 let outcome = self.build(ws, olds, new, plan, entries, &mut scratch.assigned);
                 outcome.inspect_err(|_| self.retire_segment(ws, new)).map(|()| new.line)
             });
@@ -244,11 +275,11 @@ impl Writer {
         olds: &[u32],
         new: Descriptor<'_>,
         plan: &Plan,
-        entries: &[Entry],
+        entries: (&[Entry], &Staged),
         assigned: &mut Assigned,
     ) -> Result<()> {
         new.set_info(SegmentInfo {
-            used: entries.len() as u16,
+            used: entries.0.len() as u16,
             tombstones: 0,
             pages: plan.pages as u8,
             depth: plan.depth,
@@ -273,7 +304,8 @@ impl Writer {
         descriptor: Descriptor<'_>,
     ) -> Result<()> {
         self.take_pages(ws, descriptor)?;
-        self.lay_out(&[], descriptor, &[], &mut Assigned::default());
+        let none = (&[][..], &Staged::default());
+        self.lay_out(&[], descriptor, none, &mut Assigned::default());
         Ok(())
     }
 

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 use crate::error::{Error, Result};
 use crate::format::BLOCK;
 use crate::format::group::{
-    self, Address, DELETED, EMPTY, Geometry, Lengths, MAX_SLOT_WORDS, Probe, Shape,
+    self, Address, DELETED, EMPTY, Geometry, Lengths, MAX_SLOT_WORDS, Probe,
 };
 use crate::storage::map::{load_bytes, prefetch};
 
@@ -52,21 +52,26 @@ pub(crate) struct Content<const N: usize> {
 }
 
 impl<const N: usize> Content<N> {
-    /// Lays out an entry. The address is that of the spilled part, if any.
+    /// Lays out an entry. Value and address as [`Entry`](super::batch::Entry)
+    /// has them.
     #[inline]
-    pub(crate) fn new(shape: Shape, key: &[u8], value: &[u8], address: Option<Address>) -> Self {
-        let mut content =
-            Content { lengths: Lengths::of(shape, key.len(), value.len()), words: [0; N] };
+    pub(crate) fn new(
+        lengths: Lengths,
+        key: &[u8],
+        value: &[u8],
+        address: Option<Address>,
+    ) -> Self {
+        let mut content = Content { lengths, words: [0; N] };
         let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut content.words);
-        if matches!(shape, Shape::Inline | Shape::ValueSpilled) {
+        if !lengths.key_spilled() {
             bytes[..key.len()].copy_from_slice(key);
         }
-        if matches!(shape, Shape::Inline | Shape::KeySpilled) {
-            let start = content.lengths.value_start();
+        if !lengths.value_spilled() {
+            let start = lengths.value_start();
             bytes[start..start + value.len()].copy_from_slice(value);
         }
         if let Some(address) = address {
-            let start = content.lengths.address_word();
+            let start = lengths.address_word();
             content.words[start..start + 3].copy_from_slice(&address.to_words());
         }
         for word in &mut content.words {
@@ -297,27 +302,6 @@ impl Writer {
             }
         }
         Ok(deleted.map_or(Spot::Full, Spot::Deleted))
-    }
-
-    /// Whether a segment may hold a key of this hash. Compares no key.
-    pub(super) fn may_hold(&self, word: DirectoryWord, hash: u64) -> Result<bool> {
-        let table = &*self.table;
-        let descriptor = table.descriptor(word.descriptor);
-        for number in Probe::new(hash, word.groups.into()) {
-            let (page, group) = table.geometry.page_of(number);
-            let words = table.group(self.read_page(descriptor, page)?, group);
-            let control = words[group::CONTROL].load(Ordering::Relaxed);
-            let fps = words[group::FINGERPRINTS].load(Ordering::Relaxed);
-            let fp = group::fingerprint(hash);
-            let mut matching = group::match_h2(control, group::h2(hash));
-            if matching.find(|slot| group::byte(fps, *slot) == fp).is_some() {
-                return Ok(true);
-            }
-            if group::match_empty(control).any() {
-                break;
-            }
-        }
-        Ok(false)
     }
 
     /// Where the spilled part of a key's entry lies, if it is there and has one.

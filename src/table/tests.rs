@@ -19,6 +19,7 @@ mod fetching;
 mod growing;
 mod harness;
 mod lives;
+mod logged;
 mod many;
 mod marks;
 mod merging;

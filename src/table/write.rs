@@ -21,15 +21,6 @@ use super::mirror::Sought;
 use super::segment::{Content, Place, Spot};
 use super::{Spilled, Workspace, Writer};
 
-/// Changes of a table that are going to be made, sorted by the hashes of their
-/// keys, those with the same hash in the order in which they are made.
-pub(crate) trait Changes {
-    fn len(&self) -> usize;
-    fn hash(&self, change: usize) -> u64;
-    /// Whether it is an insert; it is a remove otherwise.
-    fn is_insert(&self, change: usize) -> bool;
-}
-
 /// A place that is ready to be written.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Ready {
@@ -88,44 +79,6 @@ impl Writer {
         let writable = self.make_writable(ws, place);
         self.blocks.set_urgent(false);
         writable.map(|()| Some(place))
-    }
-
-    /// Makes room for what is going to be inserted into one segment: that of
-    /// change `first`. Returns the number of the first change behind it. The
-    /// segment is replaced once, by what has room for all of them, where
-    /// inserting one by one would replace it again and again. Which keys are
-    /// there already is guessed by 15 bits of their hashes: where that is wrong,
-    /// it is replaced once more.
-    pub(crate) fn make_room_ahead(
-        &mut self,
-        ws: &mut Workspace,
-        changes: &impl Changes,
-        first: usize,
-    ) -> Result<usize> {
-        let word = self.table.route(changes.hash(first))?;
-        let info = self.table.descriptor(word.descriptor).info();
-        let last = u64::from(info.prefix) << 32 | u64::MAX >> info.depth;
-        let behind = (first..changes.len()).find(|i| changes.hash(*i) > last);
-        let behind = behind.unwrap_or(changes.len());
-        let stays = |i: &usize| {
-            let is_last = i + 1 == behind || changes.hash(i + 1) != changes.hash(*i);
-            is_last && changes.is_insert(*i)
-        };
-        let left = self.growth_left(word);
-        if behind - first <= left || (first..behind).filter(stays).nth(left).is_none() {
-            return Ok(behind);
-        }
-        let mut coming = Vec::new();
-        for i in (first..behind).filter(stays) {
-            let hash = changes.hash(i);
-            if !self.may_hold(word, hash)? {
-                coming.push(hash);
-            }
-        }
-        if coming.len() > left {
-            self.make_room(ws, word, &coming)?;
-        }
-        Ok(behind)
     }
 
     /// Slots of a segment that may still be filled.
@@ -209,7 +162,7 @@ impl Writer {
         value: &[u8],
         address: Option<Address>,
     ) {
-        let shape = self.table.geometry.shape(key.len(), value.len());
+        let lengths = self.table.geometry.lengths(key.len(), value.len());
         if let Some(address) = address {
             self.add_live(address);
         }
@@ -219,10 +172,10 @@ impl Writer {
         }
         // Most slots are small; the larger buffer would cost more to zero.
         if self.table.geometry.slot_words <= 8 {
-            let content = Content::<8>::new(shape, key, value, address);
+            let content = Content::<8>::new(lengths, key, value, address);
             self.write_slot(place, hash, content.lengths, &content.words);
         } else {
-            let content = Content::<63>::new(shape, key, value, address);
+            let content = Content::<63>::new(lengths, key, value, address);
             self.write_slot(place, hash, content.lengths, &content.words);
         }
         match ready {
@@ -311,11 +264,16 @@ impl Writer {
 
     /// The hash function of the current hash key.
     pub(super) fn make_hasher(&self) -> Hasher {
+        self.hasher_of(self.hash_key)
+    }
+
+    /// The hash function that the table has with a hash key.
+    pub(crate) fn hasher_of(&self, hash_key: [u64; 2]) -> Hasher {
         #[cfg(test)]
         if self.hash_id == 255 {
-            return Hasher::Constant(self.hash_key[0]);
+            return Hasher::Constant(hash_key[0]);
         }
-        Hasher::new(HashKind::from_id(self.hash_id).unwrap_or_default(), self.hash_key)
+        Hasher::new(HashKind::from_id(self.hash_id).unwrap_or_default(), hash_key)
     }
 }
 

@@ -6,32 +6,27 @@
 
 use std::sync::atomic::AtomicU64;
 
-use crate::format::group::Address;
 use crate::storage::map::prefetch;
 
 use super::super::segment::{Content, Place, address, fill_slot, lengths, under_version};
 use super::super::{Table, Writer};
-use super::steps::{Deed, Step};
+use super::steps::{Deed, Entry, Step};
 
 /// While changes are applied, the places of those that come after so many
 /// others are asked of memory.
 const AHEAD: usize = 8;
 
 impl Writer {
-    /// Step 4: does all that was prepared. `entry` says key, value and the
-    /// address of the spilled part of an insert.
-    pub(crate) fn apply_batch<'a>(
-        &mut self,
-        steps: &[Step],
-        entry: impl Fn(&Step) -> (&'a [u8], &'a [u8], Option<Address>),
-    ) {
+    /// Step 4: does all that was prepared. `entry` says what an insert puts into
+    /// its slot.
+    pub(crate) fn apply_batch<'a>(&mut self, steps: &[Step], entry: impl Fn(&Step) -> Entry<'a>) {
         let table = self.table.clone();
         let (mut removes, mut counts) = (0, Counts::default());
         let mut groups: [&[AtomicU64]; AHEAD] = [&[]; AHEAD];
         for i in 0..steps.len() + AHEAD {
             // The group that was asked for `AHEAD` steps ago.
             let group = groups[i % AHEAD];
-            if let Some(later) = steps.get(i).filter(|step| step.deed != Deed::Nothing) {
+            if let Some(later) = steps.get(i).filter(|step| step.has_place()) {
                 groups[i % AHEAD] = table.writable_group(later.place());
                 prefetch(&groups[i % AHEAD][0]);
                 let slot = table.slot(groups[i % AHEAD], later.slot.into());
@@ -42,7 +37,7 @@ impl Writer {
                 continue;
             };
             match step.deed {
-                Deed::Nothing => continue,
+                Deed::Nothing | Deed::Done => continue,
                 Deed::Remove => {
                     removes += 1;
                     continue;
@@ -51,8 +46,7 @@ impl Writer {
                 Deed::Fill => self.count_later(&mut counts, step.descriptor, 1, 0),
                 Deed::Reuse => self.count_later(&mut counts, step.descriptor, 1, -1),
             }
-            let (key, value, address) = entry(step);
-            self.write_entry((group, step.place()), step.hash, key, value, address);
+            self.write_entry((group, step.place()), step.hash, &entry(step));
         }
         if removes > 0 {
             for step in steps.iter().filter(|step| step.deed == Deed::Remove) {
@@ -63,23 +57,21 @@ impl Writer {
         }
         self.count_later(&mut counts, u32::MAX, 0, 0);
         self.publish_counts();
+    }
+
+    /// Debug builds: what a batch has changed is as it must be. Not to be asked of
+    /// what is replayed, for which the store may have been damaged before.
+    pub(crate) fn assert_applied(&self, steps: &[Step]) {
         if cfg!(debug_assertions) {
-            let done = steps.iter().filter(|step| step.deed != Deed::Nothing);
+            let done = steps.iter().filter(|step| step.has_place());
             done.for_each(|step| self.assert_invariants(step.place()));
         }
     }
 
     /// Writes an entry into a slot. Counts nothing but live bytes.
     #[inline]
-    fn write_entry(
-        &mut self,
-        (group, place): (&[AtomicU64], Place),
-        hash: u64,
-        key: &[u8],
-        value: &[u8],
-        address: Option<Address>,
-    ) {
-        let shape = self.table.geometry.shape(key.len(), value.len());
+    fn write_entry(&mut self, (group, place): (&[AtomicU64], Place), hash: u64, entry: &Entry<'_>) {
+        let Entry { lengths, key, value, address } = *entry;
         if let Some(address) = address {
             self.add_live(address);
         }
@@ -92,10 +84,10 @@ impl Writer {
         };
         // Most slots are small; the larger buffer would cost more to zero.
         if geometry.slot_words <= 8 {
-            let content = Content::<8>::new(shape, key, value, address);
+            let content = Content::<8>::new(lengths, key, value, address);
             fill(content.lengths, &content.words);
         } else {
-            let content = Content::<63>::new(shape, key, value, address);
+            let content = Content::<63>::new(lengths, key, value, address);
             fill(content.lengths, &content.words);
         }
     }

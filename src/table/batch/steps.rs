@@ -4,6 +4,8 @@
 //! is small, because steps are sorted. They are, by the hashes of their keys, so
 //! that those of a segment stand together.
 
+use crate::format::group::{Address, Lengths};
+
 use super::super::segment::Place;
 
 /// Steps that are kept for the next batch at most.
@@ -14,10 +16,25 @@ const WORTH_SPREADING: usize = 64;
 const MOST_SPREAD: u32 = 11;
 const FEW: usize = 16;
 
+/// An entry, as it is put into a slot.
+pub(crate) struct Entry<'a> {
+    pub(crate) lengths: Lengths,
+    pub(crate) key: &'a [u8],
+    /// Looked at only where `lengths` say that it stands in the slot.
+    pub(crate) value: &'a [u8],
+    /// Where the log has what does not.
+    pub(crate) address: Option<Address>,
+}
+
 /// The changes of a batch, by their numbers.
 pub(crate) trait Entries {
     fn key(&self, change: u32) -> &[u8];
     fn is_insert(&self, change: u32) -> bool;
+    /// What an insert puts into its slot, where the log has it already: such an
+    /// entry may be put there while places are found.
+    fn logged(&self, _change: u32) -> Option<Entry<'_>> {
+        None
+    }
 }
 
 /// What is done for a change.
@@ -26,6 +43,8 @@ pub(super) enum Deed {
     /// Nothing: a later change of the key undoes it, or what it removes is not
     /// there.
     Nothing,
+    /// Nothing any more: the entry went into its segment when that was made anew.
+    Done,
     /// The key is there and gets a new value.
     Overwrite,
     /// The key is new and takes a deleted slot.
@@ -59,6 +78,16 @@ impl Step {
         }
     }
 
+    /// Nothing was decided yet.
+    pub(super) fn forget(&mut self) {
+        self.deed = Deed::Nothing;
+    }
+
+    /// Whether something is still to be done at a place.
+    pub(in crate::table) fn has_place(&self) -> bool {
+        !matches!(self.deed, Deed::Nothing | Deed::Done)
+    }
+
     pub(super) fn set(&mut self, deed: Deed, place: Place) {
         self.deed = deed;
         self.descriptor = place.descriptor;
@@ -75,9 +104,14 @@ pub(crate) struct Steps {
 }
 
 impl Steps {
-    /// Forgets the last batch; one that was large leaves no memory.
+    /// Forgets the last batch, and keeps the memory for the next.
     pub(crate) fn clear(&mut self) {
         self.steps.clear();
+    }
+
+    /// The same, but one that was large leaves no memory.
+    pub(crate) fn clear_large(&mut self) {
+        self.clear();
         if self.steps.capacity() > KEPT {
             *self = Steps::default();
         }
@@ -93,6 +127,11 @@ impl Steps {
         let deed = Deed::Nothing;
         let step = Step { hash, change, table, deed, page: 0, group: 0, slot: 0, descriptor: 0 };
         self.steps.push(step);
+    }
+
+    /// Exchanges the memory that sorting takes for that of others.
+    pub(crate) fn swap_spare(&mut self, spare: &mut Vec<Step>) {
+        std::mem::swap(&mut self.spare, spare);
     }
 
     /// Sorts by table and hash, those with the same hash by key, and those of a
@@ -116,7 +155,10 @@ impl Steps {
     /// as a rule; where they are not, more are left.
     fn spread(&mut self) {
         let bits = self.steps.len().ilog2().min(MOST_SPREAD);
-        let range = |step: &Step| (step.hash >> (64 - bits)) as usize;
+        let first = self.steps[0].hash;
+        let differing = self.steps.iter().fold(0, |bits, step| bits | step.hash ^ first);
+        let same = differing.leading_zeros().min(63);
+        let range = |step: &Step| (step.hash << same >> (64 - bits)) as usize;
         let mut ends = [0u32; 1 << MOST_SPREAD];
         for step in &self.steps {
             ends[range(step)] += 1;

@@ -31,13 +31,12 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::time::Instant;
 
 use crate::error::Result;
-use crate::format::directory::MAX_SEGMENT_PAGES;
 use crate::format::group::{self, Probe};
 use crate::hash::{LANES, eight_keys};
 use crate::storage::map::prefetch;
 
 use super::super::Table;
-use super::super::layout::{DirectoryWord, PageWord, page_word};
+use super::super::layout::{DirectoryWord, page_word};
 use super::super::mirror::Sought;
 use super::super::segment::key_is;
 use super::ahead::{Rest, Wait};
@@ -359,47 +358,5 @@ impl Table {
             true => Ok(()),
             false => Err(Stop::Changed),
         }
-    }
-}
-
-/// For the writer, who knows what a batch is going to touch.
-impl Table {
-    /// Asks for all that looking up and changing the entries of these hashes
-    /// needs: lines from memory, and pages that were never read from the device.
-    /// At most [`CHUNK`] hashes; under the writer lock.
-    pub(crate) fn foresee(&self, hashes: &[u64]) {
-        let mut looks = Looks::new();
-        let unloaded = self.foresee_directory(hashes, &mut looks);
-        if !unloaded.is_empty() {
-            self.ask_for_directory_pages(&unloaded);
-            // What cannot be loaded is found, and told, when it is needed.
-            unloaded.iter().for_each(|hash| drop(self.load_directory(*hash)));
-            looks.len = 0;
-            self.foresee_directory(hashes, &mut looks);
-        }
-        looks.step(|look| {
-            let is_loaded = self.ask_for_descriptor(look);
-            // The half of the descriptor that says how many entries there are.
-            let cold = self.arena.cold(look.segment.descriptor).filter(|_| is_loaded);
-            cold.inspect(|cold| prefetch(&cold[8])).is_some()
-        });
-        let mut unread = Vec::new();
-        looks.step(|look| {
-            let pages = (0..MAX_SEGMENT_PAGES).map(|page| page_word(look.line, page));
-            unread.extend(pages.filter(|word| word.is_unverified()).map(PageWord::number));
-            self.ask_for_place::<false>(look.segment, look.hash);
-            false
-        });
-        self.ask_for_blocks(unread);
-    }
-
-    /// Asks for the directory words; returns hashes whose page is not loaded.
-    fn foresee_directory<'a>(&'a self, hashes: &[u64], looks: &mut Looks<'a>) -> Vec<u64> {
-        for (key, hash) in hashes.iter().take(CHUNK).enumerate() {
-            looks.push(key, *hash, self.flat_word(*hash));
-        }
-        let looks = looks.looks[..looks.len].iter();
-        let unloaded = looks.filter(|look| look.line[0].load(Ordering::Relaxed) == 0);
-        unloaded.map(|look| look.hash).collect()
     }
 }

@@ -332,15 +332,16 @@ fn fill_whole(slot: &[AtomicU64], key: &[u8], value: &[u8]) {
 /// The same where the value does not begin with a word.
 #[inline(never)]
 fn fill_mixed(slot: &[AtomicU64], key: &[u8], value: &[u8]) {
+    let lengths = Lengths::of(Shape::Inline, key.len(), value.len());
     let fill = |words: &[u64]| {
         for (to, word) in slot.iter().zip(words) {
             to.store(*word, Ordering::Relaxed);
         }
     };
     if slot.len() <= 8 {
-        fill(&Content::<8>::new(Shape::Inline, key, value, None).words);
+        fill(&Content::<8>::new(lengths, key, value, None).words);
     } else {
-        fill(&Content::<LARGE>::new(Shape::Inline, key, value, None).words);
+        fill(&Content::<LARGE>::new(lengths, key, value, None).words);
     }
 }
 

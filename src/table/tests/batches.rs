@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use crate::error::Error;
 use crate::format::mutate::Random;
 use crate::storage::File;
-use crate::table::batch::{Entries, Steps};
+use crate::table::batch::{Entries, Entry, Steps};
 use crate::table::write::spilled_part;
 
 use super::harness::{Model, Setup, Store, change, key, value};
@@ -66,11 +66,13 @@ pub(super) fn write(
             let (key, value) = &batch[step.change as usize];
             let value = value.as_deref().expect("an entry is asked for where one is inserted");
             let shape = geometry.shape(key.len(), value.len());
+            let lengths = geometry.lengths(key.len(), value.len());
             let spilled = spilled_part(shape, key.len(), value.len());
             let whole = [key, value].concat();
             let put = |(at, length)| log.append(step.hash, &whole[at..at + length]);
-            (key, value, spilled.map(put))
+            Entry { lengths, key, value, address: spilled.map(put) }
         });
+        store.writer.assert_applied(steps);
     }
     for (key, value) in batch {
         match value {
