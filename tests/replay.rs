@@ -6,17 +6,23 @@
 //! and opened with a write buffer so small that a window has 512 operations,
 //! and that room must be made in the midst of it; held against maps of the
 //! standard library, and verified. Records are damaged in the midst of a window.
+//! The same for logs so long that a thread of its own reads them, and with devices
+//! that fail or are full meanwhile.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::{fs, io};
 
 use swissdb::storage::memory::Memory;
 use swissdb::storage::{Access, Storage};
 use swissdb::{Batch, Db, Error, Options};
 
+use crate::disk::{Disk, Fault, Kind};
+use crate::space::device::Device;
 use crate::support::{
-    Gate, Model, Random, TestStore, assert_clean, assert_holds, assert_table_holds, key, value,
+    Gate, Model, Random, TestStore, Warden, assert_clean, assert_holds, assert_table_holds, key,
+    value,
 };
 
 /// With so little the log is replayed in windows of 512 operations.
@@ -233,6 +239,108 @@ fn a_value_longer_than_a_window_keeps_its_place_in_the_order() {
     let db = little().open_on(Arc::new(left)).expect("open");
     assert!(db.get("a").expect("get").as_deref() == Some(&long[..]));
     assert_eq!(db.get("b").expect("get").as_deref(), Some(&long[..9]));
+}
+
+/// Changes whose records are longer together than those that are read by the
+/// thread that applies them.
+fn long_story(db: &Db, seed: u64) -> BTreeMap<String, Model> {
+    let tables = BTreeMap::from([("default".to_owned(), Model::new())]);
+    let mut story = Story { db, tables, random: Random::new(seed) };
+    let mut bytes = 0;
+    while bytes < 9 << 20 {
+        story.change();
+        let (key, value) = (story.key(), value(story.random.next(), 2_000));
+        db.insert(&key, &value).expect("insert");
+        bytes += value.len();
+        story.tables.entry("default".into()).or_default().insert(key, value);
+    }
+    story.tables
+}
+
+#[test]
+fn a_long_log_that_is_read_ahead_is_replayed_to_what_was_there() {
+    let mut tables = BTreeMap::new();
+    let left = killed(&plenty().payload(56), |db| tables = long_story(db, 0x6C6F_6E67));
+    check_all(&left, |db| {
+        assert_eq!(db.tables().expect("tables").len(), tables.len());
+        for (name, model) in &tables {
+            assert_table_holds(&db.table(name).expect("the table"), model);
+        }
+    });
+}
+
+#[test]
+fn a_read_of_a_long_log_that_fails_ends_opening_and_loses_nothing() {
+    let mut tables = BTreeMap::new();
+    let left = killed(&plenty().payload(56), |db| tables = long_story(db, 0x6661_696C));
+    let open = |options: Options, last: u64| {
+        let reads = Arc::new(AtomicU64::new(0));
+        let seen = reads.clone();
+        let warden: Warden = Arc::new(move |name, bytes| {
+            let is_read = name.starts_with("log/") && !bytes.is_empty();
+            let number = if is_read { seen.fetch_add(1, Ordering::SeqCst) } else { 0 };
+            if number <= last { Ok(()) } else { Err(io::ErrorKind::Other.into()) }
+        });
+        let files = left.copy().expect("copy the files");
+        let gate = Gate::refusing(Arc::new(files.clone()), warden);
+        (options.open_on(Arc::new(gate)), reads.load(Ordering::SeqCst), files)
+    };
+    for options in [plenty().read_only(true), plenty(), little()] {
+        let (opened, all, _) = open(options.clone(), u64::MAX);
+        opened.expect("open without a failure").close().expect("close");
+        let mut failed = 0;
+        for part in 1..8 {
+            let (opened, _, files) = open(options.clone(), all * part / 8);
+            let Err(error) = opened else { continue };
+            assert!(matches!(error, Error::Io { .. }), "{error}");
+            failed += 1;
+            let db = plenty().open_on(Arc::new(files)).expect("open again");
+            assert_table_holds(&db.table("default").expect("the table"), &tables["default"]);
+            db.close().expect("close");
+        }
+        assert!(failed >= 6, "{failed} of 7 openings failed");
+    }
+}
+
+/// Entries whose records are a long log, in slots of 504 bytes.
+fn long_entries() -> Model {
+    (0..30_000).map(|i| (key(i), value(i, 300))).collect()
+}
+
+#[test]
+fn a_full_device_does_not_keep_a_long_log_from_being_replayed() {
+    let device = Device::endless();
+    let db = plenty().payload(504).open_on(Arc::new(device.clone())).expect("create a store");
+    let model = long_entries();
+    model.iter().for_each(|(key, value)| db.insert(key, value).expect("insert"));
+    let full = device.copy();
+    db.close().expect("close the copied store");
+    full.resize(full.used());
+    let db = little().open_on(Arc::new(full)).expect("open without room");
+    assert_holds(&db, &model);
+    assert_clean(&db);
+    db.close().expect("close");
+}
+
+#[test]
+fn a_checkpoint_that_fails_in_the_midst_of_a_long_log_ends_opening_and_loses_nothing() {
+    let disk = Disk::new(5);
+    let db = plenty().payload(504).open_on(Arc::new(disk.clone())).expect("create a store");
+    let model = long_entries();
+    model.iter().for_each(|(key, value)| db.insert(key, value).expect("insert"));
+    let left = disk.killed();
+    drop(db);
+    for nth in [9, 40, 300] {
+        let disk = Disk::boot(&left, nth);
+        let fault = Fault::Error(io::ErrorKind::Other);
+        disk.fail(nth, fault, |call| call.kind == Kind::Write && call.name == "default.swiss");
+        let error = little().open_on(Arc::new(disk.clone())).expect_err("a write failed");
+        assert!(disk.failed().is_some(), "{error}");
+        let db = little().open_on(Arc::new(disk.kill())).expect("open again");
+        assert_holds(&db, &model);
+        assert_clean(&db);
+        db.close().expect("close");
+    }
 }
 
 /// Where the log has the value of that length and seed, which is there once.

@@ -14,7 +14,7 @@ mod compact;
 #[path = "space/crashes.rs"]
 mod crashes;
 #[path = "space/device.rs"]
-mod device;
+pub mod device;
 #[path = "space/full.rs"]
 mod full;
 #[path = "space/garbage.rs"]

@@ -30,7 +30,7 @@ use swissdb::storage::memory::Memory;
 use swissdb::{Db, Options, Table, TableStats, Value};
 use tempfile::TempDir;
 
-pub use gate::Gate;
+pub use gate::{Gate, Warden};
 
 /// The entries a table should hold.
 pub type Model = BTreeMap<Vec<u8>, Vec<u8>>;

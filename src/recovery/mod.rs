@@ -24,6 +24,7 @@
 //! The time is bounded by the log since L, never by the size of the store. A
 //! reader replays into private frames and writes nothing.
 
+mod collect;
 mod filling;
 mod ready;
 mod replay;
@@ -46,8 +47,9 @@ use crate::store::{Core, Parts, Store};
 use crate::table::Workspace;
 use crate::table::frames::{Frames, Pool};
 
+use collect::Start;
 use ready::Ready;
-use replay::{Replay, Start};
+use replay::Replay;
 use table_file::TableFile;
 pub(crate) use table_file::{open_still, open_table, remove_table_file};
 
@@ -345,7 +347,7 @@ impl Opened {
         }
         let live = store.core_to_look().writers().flat_map(|w| w.live.keys().copied()).collect();
         store.log.keep_alive(&live, end.to.file)?;
-        Replay::run(&store, ready, starts, &end, self.dropped)?;
+        Replay::run(&store, ready, &starts, &end, self.dropped)?;
         Ok(store)
     }
 }

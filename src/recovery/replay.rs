@@ -4,189 +4,140 @@
 //! twice would change nothing. An operation on a table that is not there is
 //! damage, unless the log drops that table later on.
 //!
-//! Inserts and removes are collected and replayed by the [`window`](super::window),
-//! in another order than that of the log. A clearing waits for all before it.
-//! When many pages are dirty in the midst of a window, the checkpoint that makes
-//! room says that the tables are as they were where the window began. They hold
-//! more than that, and replaying all of the window again leads to the same end.
+//! They come in [portions](super::collect), and those of a portion are applied in
+//! another order than that of the log. A clearing waits for all before it.
+//! When many pages are dirty in the midst of a portion, the checkpoint that makes
+//! room says that the tables are as they were where the portion began. They hold
+//! more than that, and replaying all of the portion again leads to the same end.
 //! Of a table whose creation was not met yet it says that it is pending still: if
 //! it never comes, and opening is killed, nobody must see that table.
-
-use std::collections::BTreeSet;
+//!
+//! What is applied is logged already. So it goes the way of a
+//! [batch](crate::table::batch), with one difference: entries may be put into a
+//! segment while that is made anew.
 
 use crate::checkpoint::checkpoint_exclusively;
 use crate::error::{Error, Result};
-use crate::format::record::{Op, OpKind, Position, log_file_name};
-use crate::hash::Hasher;
-use crate::log::Replayed;
 use crate::store::create::table_file;
-use crate::store::{Core, Store};
-use crate::table::read::many::CHUNK;
+use crate::store::{LogBytes, Store};
+use crate::table::batch::{Entries, Step};
 
 use super::LogEnd;
+use super::collect::{Met, Portion, Start, collect};
 use super::filling::Filling;
 use super::ready::Ready;
 use super::table_file::remove_table_file;
-use super::window::{Change, OfTable, Window};
+use super::window::Operations;
 
 /// Frames that are left when a checkpoint makes room: 128 MiB, or half of the
 /// write buffer.
 const ROOM: usize = 32 << 10;
 
-/// Where replaying begins for a table.
-pub(super) struct Start {
-    pub(super) id: u16,
-    pub(super) commit: u64,
-}
+/// Operations that are applied at once, about: a sixteenth of the frames of the
+/// write buffer, within these bounds. Were each of them the one that a segment has
+/// no room for, twenty pages would be needed for it. The most are so many that they
+/// and their places fit a processor's own cache.
+const LEAST_AT_ONCE: usize = 64;
+const MOST_AT_ONCE: usize = 1024;
 
 /// Step 6: applying what the log has.
 pub(super) struct Replay<'a> {
     store: &'a Store,
     /// What must be done before the first write; `None` for a reader.
     ready: Option<Ready>,
-    starts: Vec<Start>,
-    /// Tables that operations name and that are not there.
-    missing: BTreeSet<u16>,
-    dropped: BTreeSet<u16>,
-    window: Window,
-    /// That of the table which the last operation was on.
-    hasher: Option<(u16, Hasher)>,
-    /// The place behind the last record of which all operations are in the
-    /// window, or applied.
-    behind: Position,
+    /// Operations that are applied at once, about.
+    at_once: usize,
 }
 
 impl Replay<'_> {
     pub(super) fn run(
         store: &Store,
         ready: Option<Ready>,
-        starts: Vec<Start>,
+        starts: &[Start],
         end: &LogEnd,
         files: Vec<String>,
     ) -> Result<()> {
         let _filling = Filling::begin(store, end.bytes);
-        let mut replay = Replay {
-            store,
-            ready,
-            starts,
-            missing: BTreeSet::new(),
-            dropped: BTreeSet::new(),
-            window: Window::new(store.signals.limit()),
-            hasher: None,
-            behind: end.from,
-        };
-        store.log.replay(end.from, end.to, &mut |record| replay.record(record))?;
-        replay.apply()?;
+        let at_once = (store.signals.limit() / 16).clamp(LEAST_AT_ONCE, MOST_AT_ONCE);
+        let mut replay = Replay { store, ready, at_once };
+        let met = collect(store, starts, end, &mut |portion| replay.apply(portion))?;
         replay.make_ready()?;
         // A reader's log ends here; a writer's goes on with its appender.
         store.core_to_look().replayed = store.options.read_only.then_some(end.to);
-        replay.finish(files, end)
+        replay.finish(met, files, end)
     }
 
-    fn record(&mut self, record: &Replayed<'_>) -> Result<()> {
-        for op in record.ops.clone() {
-            let path = || self.store.storage.path(&log_file_name(record.file));
-            let (op, key_at) = op.map_err(|fault| fault.at(path(), record.offset.into()))?;
-            let start = self.starts.iter().find(|start| start.id == op.table);
-            if start.as_ref().is_some_and(|start| start.commit >= record.commit) {
-                continue;
-            }
-            if start.is_none() {
-                self.missing.insert(op.table);
-            }
-            match op.kind {
-                OpKind::CreateTable => {
-                    let mut core = self.store.core_to_look();
-                    core.next_table_id = core.next_table_id.max(u32::from(op.table) + 1);
-                    if let Some((writer, _)) = core.writer_mut(op.table) {
-                        writer.pending = false;
-                    }
-                }
-                OpKind::DropTable => {
-                    self.dropped.insert(op.table);
-                }
-                OpKind::Clear if start.is_some() => {
-                    self.apply()?;
-                    self.hasher = None;
-                    replay_clear(&mut self.store.core_to_look(), &op)?;
-                }
-                OpKind::Insert | OpKind::Remove if start.is_some() => {
-                    let key_at = record.offset + key_at;
-                    self.collect(&Change { op, file: record.file, key_at })?;
-                }
-                _ => {}
+    /// Applies a portion of the log, and empties it.
+    fn apply(&mut self, portion: &mut Portion) -> Result<()> {
+        for table in portion.created.drain(..) {
+            let mut core = self.store.core_to_look();
+            core.next_table_id = core.next_table_id.max(u32::from(table) + 1);
+            if let Some((writer, _)) = core.writer_mut(table) {
+                writer.pending = false;
             }
         }
-        self.behind = record.end;
+        let mut spare = Vec::new();
+        for share in portion.window.shares() {
+            let (steps, operations) = share.sorted(&mut spare);
+            for steps in steps.tables_mut() {
+                self.apply_to_table(steps, operations)?;
+            }
+        }
+        portion.window.clear();
+        self.store.core_to_look().replayed = Some(portion.behind);
+        self.make_room()?;
+        if let Some((table, key)) = portion.clear.take()
+            && let Some((writer, ws)) = self.store.core_to_look().writer_mut(table)
+        {
+            writer.clear(ws, key)?;
+        }
         Ok(())
-    }
-
-    /// Takes an insert or a remove into the window, which is applied before if
-    /// it is full.
-    fn collect(&mut self, change: &Change<'_>) -> Result<()> {
-        let (op, store) = (&change.op, self.store);
-        let Some(hash) = self.hash(op) else {
-            return Ok(());
-        };
-        if Window::is_too_long(op) {
-            self.apply()?;
-            return store.apply(&mut store.core_to_look(), op, hash, change.file, change.key_at);
-        }
-        if !self.window.has_room(op) {
-            self.apply()?;
-        }
-        self.window.push(hash, change);
-        Ok(())
-    }
-
-    /// The hash of an operation's key, if its table is there.
-    fn hash(&mut self, op: &Op<'_>) -> Option<u64> {
-        if self.hasher.is_none_or(|(table, _)| table != op.table) {
-            let core = self.store.core_to_look();
-            self.hasher = core.writer(op.table).map(|writer| (op.table, writer.table.hasher()));
-        }
-        self.hasher.map(|(_, hasher)| hasher.hash(op.key))
-    }
-
-    /// Applies the operations in the window.
-    fn apply(&mut self) -> Result<()> {
-        let mut window = std::mem::take(&mut self.window);
-        window.sort();
-        let applied = window.tables().try_for_each(|changes| self.apply_to_table(&changes));
-        window.clear();
-        self.window = window;
-        applied?;
-        self.store.core_to_look().replayed = Some(self.behind);
-        self.make_room()
     }
 
     /// Applies operations on one table, which are sorted.
-    fn apply_to_table(&mut self, changes: &OfTable<'_>) -> Result<()> {
-        let store = self.store;
-        let (mut first, mut segment) = (0, 0);
-        for items in changes.items.chunks(CHUNK) {
+    fn apply_to_table(&mut self, mut steps: &mut [Step], operations: &Operations) -> Result<()> {
+        let Some(first) = steps.first() else { return Ok(()) };
+        let table = first.table;
+        while !steps.is_empty() {
             self.make_room()?;
-            let mut core = store.core_to_look();
-            changes.items.iter().skip(first + CHUNK).take(CHUNK).for_each(|i| changes.foresee(i));
-            let hashes: [u64; CHUNK] =
-                std::array::from_fn(|i| items.get(i).map_or(0, |item| item.hash));
-            if let Some(writer) = core.writer(items[0].table()) {
-                writer.table.foresee(&hashes[..items.len()]);
+            let core = self.store.core_to_look();
+            let Some(writer) = core.writer(table) else { return Ok(()) };
+            let count = writer.whole_segments(steps, self.at_once.min(steps.len()))?;
+            drop(core);
+            let (now, later) = steps.split_at_mut(count);
+            self.apply_at_once(now, operations)?;
+            steps = later;
+        }
+        Ok(())
+    }
+
+    /// Applies operations on one table together. Where there is no room for all
+    /// it is made for one half after the other.
+    fn apply_at_once(&mut self, steps: &mut [Step], operations: &Operations) -> Result<()> {
+        let store = self.store;
+        operations.foresee(steps);
+        let mut core = store.core_to_look();
+        let log = LogBytes::new(&store.log, &*store.storage);
+        let Some((writer, ws)) = core.writer_mut(steps[0].table) else { return Ok(()) };
+        let prepared = match steps {
+            [step] if !operations.is_insert(step.change) => {
+                writer.blocks.set_urgent(true);
+                let prepared = writer.prepare_batch(ws, steps, operations, &log);
+                writer.blocks.set_urgent(false);
+                prepared
             }
-            for (i, item) in (first..).zip(items) {
-                if i >= segment
-                    && let Some((writer, ws)) = core.writer_mut(item.table())
-                {
-                    // Where that fails, room is made for one after the other,
-                    // or it is found, and told, why not.
-                    segment = writer.make_room_ahead(ws, changes, i).unwrap_or(usize::MAX);
-                }
-                if !changes.is_undone(i) {
-                    let Change { op, file, key_at } = changes.change(item);
-                    store.apply(&mut core, &op, item.hash, file, key_at)?;
-                }
+            _ => writer.prepare_batch(ws, steps, operations, &log),
+        };
+        match prepared {
+            Ok(()) => writer.apply_batch(steps, |step| operations.entry(step.change)),
+            Err(error) if steps.len() > 1 && may_be_too_much(&error) => {
+                drop(core);
+                let (first, second) = steps.split_at_mut(steps.len() / 2);
+                self.apply_at_once(first, operations)?;
+                self.make_room()?;
+                return self.apply_at_once(second, operations);
             }
-            first += items.len();
+            Err(error) => return Err(error),
         }
         Ok(())
     }
@@ -208,9 +159,9 @@ impl Replay<'_> {
     }
 
     /// Step 7.
-    fn finish(mut self, mut files: Vec<String>, end: &LogEnd) -> Result<()> {
-        self.missing.retain(|id| !self.dropped.contains(id));
-        if let Some(id) = self.missing.first() {
+    fn finish(self, mut met: Met, mut files: Vec<String>, end: &LogEnd) -> Result<()> {
+        met.missing.retain(|id| !met.dropped.contains(id));
+        if let Some(id) = met.missing.first() {
             let what = format!("the file of table {id}");
             let path = self.store.path();
             let expected = format!("there, for the log before commit {} names it", end.to.commit);
@@ -218,7 +169,7 @@ impl Replay<'_> {
         }
         let mut core = self.store.core_to_look();
         let pending = core.writers().filter(|writer| writer.pending).map(|writer| writer.table.id);
-        for id in self.dropped.iter().copied().chain(pending).collect::<Vec<_>>() {
+        for id in met.dropped.iter().copied().chain(pending).collect::<Vec<_>>() {
             if let Some(writer) = core.writer(id) {
                 files.push(table_file(&writer.table.name));
                 core.remove(id)?;
@@ -234,11 +185,7 @@ impl Replay<'_> {
     }
 }
 
-fn replay_clear(core: &mut Core, op: &Op<'_>) -> Result<()> {
-    let word = |at: usize| op.value.get(at..at + 8).and_then(|b| b.try_into().ok());
-    let key = [word(0), word(8)].map(|bytes| bytes.map_or(0, u64::from_le_bytes));
-    match core.writer_mut(op.table) {
-        Some((writer, ws)) => writer.clear(ws, key),
-        None => Ok(()),
-    }
+/// Whether less at once may succeed.
+fn may_be_too_much(error: &Error) -> bool {
+    error.is_full() || matches!(error, Error::BatchTooLarge { .. })
 }

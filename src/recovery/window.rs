@@ -1,62 +1,57 @@
 //! Operations of the log that are replayed together.
 //!
 //! Operations on different keys may be replayed in any order, as long as those
-//! on the same key keep theirs. So as many as fit a *window* are collected, and
-//! sorted by table and hash. Then those of a segment stand together: it is
-//! brought from memory once for all of them, room for all that it will get is
-//! made at once, and of several operations on a key only the last is done.
+//! on the same key keep theirs. So as many as fit a *window* are collected. Then
+//! those of a segment stand together: it is brought from memory once for all of
+//! them, room for all that it will get is made at once, and of several operations
+//! on a key only the last is done.
 //!
-//! The window holds copies of the operations, since the records are read
-//! through a buffer. An operation is 20 bytes in front of key and value: its
-//! place in the log, and its header as it stands there.
+//! ```text
+//! window   256 shares, by the first bits of the hashes
+//! share    steps: hash, table, where the operation begins     sorted when their turn comes
+//!          bytes: ├ header 8 ┤ [address 24] ┤ key ┤ value ├ header ...
+//! ```
+//!
+//! A share fits a processor's own cache, so that its operations may be met in any
+//! order. An operation is kept as what a slot will hold of it: of
+//! a value that stays in the log its address, not its bytes. So the longest
+//! operation takes no more than the longest key does.
 
-use crate::format::record::{OP_HEADER, Op, OpKind, Ops};
-use crate::format::u32_at;
+use crate::format::group::{Address, Lengths, Shape};
+use crate::format::u64_at;
 use crate::storage::map::prefetch;
-use crate::table::write::Changes;
+use crate::table::batch::{Entries, Entry, Step, Steps};
 
-/// The most bytes that a window holds.
+/// The bytes that operations take in the first window, for which nobody else has
+/// anything to do, and in the longest.
+const FIRST_BYTES: usize = 4 << 20;
 const MOST_BYTES: usize = 32 << 20;
-/// File and offset of the key in it, in front of each operation.
-const PLACE: usize = 8;
-const TABLE_SHIFT: u32 = 48;
+/// Shares of a window, as a logarithm.
+const SHARES: u32 = 8;
+/// In front of each operation: whether it is an insert, and its lengths.
+const HEADER: usize = 8;
+const ADDRESS: usize = 24;
 
-/// A collected operation, small for sorting.
-#[derive(Clone, Copy)]
-pub(super) struct Item {
-    pub(super) hash: u64,
-    /// From the highest bit on: the table, where in the window the operation
-    /// begins, whether it is an insert.
-    tag: u64,
-}
-
-impl Item {
-    pub(super) fn table(&self) -> u16 {
-        (self.tag >> TABLE_SHIFT) as u16
-    }
-
-    fn is_insert(&self) -> bool {
-        self.tag & 1 == 1
-    }
-
-    fn start(&self) -> usize {
-        ((self.tag & ((1 << TABLE_SHIFT) - 1)) >> 1) as usize
-    }
-}
-
-/// An operation, and where the log has it.
-pub(super) struct Change<'a> {
-    pub(super) op: Op<'a>,
-    pub(super) file: u32,
-    pub(super) key_at: u32,
+/// An operation on an entry.
+pub(super) enum Change<'a> {
+    Insert(Entry<'a>),
+    Remove(&'a [u8]),
 }
 
 /// Collected operations: inserts and removes.
-#[derive(Default)]
 pub(super) struct Window {
-    bytes: Vec<u8>,
-    items: Vec<Item>,
-    most_items: usize,
+    shares: Vec<Share>,
+    bytes: usize,
+    count: usize,
+    most_bytes: usize,
+    most_count: usize,
+}
+
+/// Those of a range of hashes.
+#[derive(Default)]
+pub(super) struct Share {
+    steps: Steps,
+    operations: Operations,
 }
 
 impl Window {
@@ -64,99 +59,138 @@ impl Window {
     /// Were all operations of it inserts into one segment, the pages for them
     /// would be less than half as many.
     pub(super) fn new(frame_limit: usize) -> Window {
-        let most_items = frame_limit.saturating_mul(2);
-        Window { bytes: Vec::new(), items: Vec::new(), most_items }
+        let shares = (0..1 << SHARES).map(|_| Share::default()).collect();
+        let most_count = frame_limit.saturating_mul(2);
+        Window { shares, bytes: 0, count: 0, most_bytes: FIRST_BYTES, most_count }
     }
 
-    /// Whether an operation is too long for any window.
-    pub(super) fn is_too_long(op: &Op<'_>) -> bool {
-        PLACE as u64 + op.encoded_len() > MOST_BYTES as u64
+    /// Whether there is no room for more.
+    pub(super) fn is_full(&self) -> bool {
+        self.bytes >= self.most_bytes || self.count >= self.most_count
     }
 
-    /// Whether there is room for an operation that is not too long.
-    pub(super) fn has_room(&self, op: &Op<'_>) -> bool {
-        let bytes = self.bytes.len() + PLACE + op.encoded_len() as usize;
-        bytes <= MOST_BYTES && self.items.len() < self.most_items
+    /// Says of a window that it may take twice as much as the one before it.
+    pub(super) fn follow(&mut self, before: usize) {
+        self.most_bytes = (2 * before).min(MOST_BYTES);
     }
 
-    /// Collects an operation for which there is room.
-    pub(super) fn push(&mut self, hash: u64, change: &Change<'_>) {
-        let Change { op, file, key_at } = change;
-        let start = self.bytes.len() as u64;
-        let insert = u64::from(op.kind == OpKind::Insert);
-        let tag = u64::from(op.table) << TABLE_SHIFT | start << 1 | insert;
-        self.items.push(Item { hash, tag });
-        self.bytes.reserve(PLACE + op.encoded_len() as usize);
-        self.bytes.extend_from_slice(&file.to_le_bytes());
-        self.bytes.extend_from_slice(&key_at.to_le_bytes());
-        self.bytes.extend_from_slice(&op.encode_header());
-        self.bytes.extend_from_slice(op.key);
-        self.bytes.extend_from_slice(op.value);
+    /// The bytes that its operations may take.
+    pub(super) fn most_bytes(&self) -> usize {
+        self.most_bytes
     }
 
-    /// Sorts by table, then by hash, then by the order of the log.
-    pub(super) fn sort(&mut self) {
-        self.items.sort_unstable_by_key(|item| (item.table(), item.hash, item.tag));
+    /// Collects an operation.
+    #[inline]
+    pub(super) fn push(&mut self, table: u16, hash: u64, change: &Change<'_>) {
+        let share = &mut self.shares[(hash >> (64 - SHARES)) as usize];
+        let before = share.operations.bytes.len();
+        let at = share.operations.push(change);
+        share.steps.push(table, hash, at);
+        self.bytes += share.operations.bytes.len() - before;
+        self.count += 1;
     }
 
-    /// The operations, sorted by [`sort`](Window::sort), table by table.
-    pub(super) fn tables(&self) -> impl Iterator<Item = OfTable<'_>> {
-        let tables = self.items.chunk_by(|a, b| a.table() == b.table());
-        tables.map(|items| OfTable { bytes: &self.bytes, items })
+    /// The shares, in the order of their hashes.
+    pub(super) fn shares(&mut self) -> impl Iterator<Item = &mut Share> {
+        self.shares.iter_mut()
     }
 
+    /// Forgets all operations, and keeps the memory for others.
     pub(super) fn clear(&mut self) {
-        self.bytes.clear();
-        self.items.clear();
+        for share in &mut self.shares {
+            share.steps.clear();
+            share.operations.bytes.clear();
+        }
+        (self.bytes, self.count) = (0, 0);
     }
 }
 
-/// The operations on one table, sorted.
-pub(super) struct OfTable<'a> {
-    bytes: &'a [u8],
-    pub(super) items: &'a [Item],
-}
-
-impl<'a> OfTable<'a> {
-    /// Asks for the bytes of an operation.
-    pub(super) fn foresee(&self, item: &Item) {
-        let bytes = &self.bytes[item.start()..];
-        prefetch(&bytes[0]);
-        bytes.get(64).inspect(|byte| prefetch(*byte));
-    }
-
-    /// An operation.
-    pub(super) fn change(&self, item: &Item) -> Change<'a> {
-        let bytes = &self.bytes[item.start()..];
-        let decoded = Ops::new(&bytes[PLACE..]).next().and_then(Result::ok);
-        let (op, _) = decoded.expect("what was collected was decoded before");
-        Change { op, file: u32_at(bytes, 0), key_at: u32_at(bytes, 4) }
-    }
-
-    /// Whether the operation behind this one is on the same key, so that this
-    /// one leaves nothing.
-    pub(super) fn is_undone(&self, i: usize) -> bool {
-        let (this, next) = (&self.items[i], self.items.get(i + 1));
-        next.is_some_and(|next| next.hash == this.hash && self.key_of(next) == self.key_of(this))
-    }
-
-    fn key_of(&self, item: &Item) -> &'a [u8] {
-        self.change(item).op.key
+impl Share {
+    /// The steps, sorted by table, then by hash, then by the order of the log, and
+    /// the operations that they are of. `spare` is memory for sorting.
+    pub(super) fn sorted(&mut self, spare: &mut Vec<Step>) -> (&mut Steps, &Operations) {
+        let Share { steps, operations } = self;
+        steps.swap_spare(spare);
+        steps.sort(operations);
+        steps.swap_spare(spare);
+        (steps, operations)
     }
 }
 
-impl Changes for OfTable<'_> {
-    fn len(&self) -> usize {
-        self.items.len()
+/// Operations, in the order of the log.
+#[derive(Default)]
+pub(super) struct Operations {
+    bytes: Vec<u8>,
+}
+
+impl Operations {
+    /// Adds one; returns what it is known by: where it begins, and whether it is an
+    /// insert.
+    #[inline]
+    fn push(&mut self, change: &Change<'_>) -> u32 {
+        let start = self.bytes.len() as u32;
+        let (is_insert, lengths, key, value, address) = match change {
+            Change::Insert(entry) => (1, entry.lengths, entry.key, entry.value, entry.address),
+            Change::Remove(key) => {
+                (0, Lengths::of(Shape::Inline, key.len(), 0), *key, &[][..], None)
+            }
+        };
+        let header = is_insert | u64::from(lengths.key) << 16 | u64::from(lengths.value) << 32;
+        self.bytes.extend_from_slice(&header.to_le_bytes());
+        for word in address.iter().flat_map(|address| address.to_words()) {
+            self.bytes.extend_from_slice(&word.to_le_bytes());
+        }
+        self.bytes.extend_from_slice(key);
+        self.bytes.extend_from_slice(&value[..lengths.value_len()]);
+        start << 1 | is_insert as u32
     }
 
-    fn hash(&self, change: usize) -> u64 {
-        self.items[change].hash
+    /// Asks for the bytes of operations.
+    pub(super) fn foresee(&self, steps: &[Step]) {
+        for step in steps {
+            let bytes = &self.bytes[(step.change >> 1) as usize..];
+            prefetch(&bytes[0]);
+            bytes.get(63).inspect(|byte| prefetch(*byte));
+        }
     }
 
-    fn is_insert(&self, change: usize) -> bool {
-        self.items[change].is_insert()
+    /// The lengths of an operation, and all behind its header.
+    #[inline(always)]
+    fn split(&self, number: u32) -> (Lengths, &[u8]) {
+        let (header, rest) = self.bytes[(number >> 1) as usize..].split_at(HEADER);
+        let header = u64_at(header, 0);
+        (Lengths { key: (header >> 16) as u16, value: (header >> 32) as u16 }, rest)
+    }
+
+    /// What an insert puts into a slot; of a remove there is only a key.
+    #[inline]
+    pub(super) fn entry(&self, number: u32) -> Entry<'_> {
+        let (lengths, mut rest) = self.split(number);
+        let mut address = None;
+        if lengths.spilled() {
+            address = Some(Address::from_words([0, 8, 16].map(|at| u64_at(rest, at))));
+            rest = &rest[ADDRESS..];
+        }
+        let (key, rest) = rest.split_at(lengths.key_len());
+        Entry { lengths, key, value: &rest[..lengths.value_len()], address }
     }
 }
 
-const _: () = assert!((MOST_BYTES as u64) < 1 << (TABLE_SHIFT - 1) && PLACE + OP_HEADER == 20);
+impl Entries for Operations {
+    #[inline]
+    fn key(&self, change: u32) -> &[u8] {
+        let (lengths, rest) = self.split(change);
+        let start = if lengths.spilled() { ADDRESS } else { 0 };
+        &rest[start..start + lengths.key_len()]
+    }
+
+    #[inline]
+    fn is_insert(&self, change: u32) -> bool {
+        change & 1 == 1
+    }
+
+    #[inline]
+    fn logged(&self, change: u32) -> Option<Entry<'_>> {
+        Some(self.entry(change))
+    }
+}

@@ -1,0 +1,223 @@
+//! Reading what is to be replayed, ahead of replaying it.
+//!
+//! Reading the log, checking and decoding its records and hashing their keys takes
+//! about half as long as changing the tables does, and needs nothing of them but
+//! how they hash and how large their slots are. So a long log is read by a thread
+//! of its own. It hands over one [`Window`] after the other, while the one before
+//! is applied; two of them go to and fro.
+//!
+//! ```text
+//! log ─▶ Collector ── Portion, full ──▶ Replay ─▶ tables
+//!                 ◀── Portion, empty ──
+//! ```
+//!
+//! A short log is read by the thread that applies it, in the same portions.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::mpsc::{channel, sync_channel};
+use std::thread::{Builder, scope};
+
+use crate::error::Result;
+use crate::format::record::{Op, OpKind, Position, log_file_name};
+use crate::hash::Hasher;
+use crate::log::Replayed;
+use crate::store::commit::entry_of;
+use crate::store::{Store, closed};
+use crate::table::Table;
+
+use super::window::{Change, Window};
+use super::{LONG_LOG, LogEnd};
+
+/// Where replaying begins for a table.
+pub(super) struct Start {
+    pub(super) id: u16,
+    pub(super) commit: u64,
+}
+
+/// Operations that are applied together.
+pub(super) struct Portion {
+    /// Tables whose creation the log has.
+    pub(super) created: Vec<u16>,
+    pub(super) window: Window,
+    /// A clearing that comes behind all of the window: the table, and its new
+    /// hash key.
+    pub(super) clear: Option<(u16, [u64; 2])>,
+    /// The place behind the last record of which all operations are in the
+    /// window, or in those before.
+    pub(super) behind: Position,
+}
+
+/// What the log says of tables as a whole.
+#[derive(Default)]
+pub(super) struct Met {
+    /// Tables that operations name and that are not there.
+    pub(super) missing: BTreeSet<u16>,
+    pub(super) dropped: BTreeSet<u16>,
+}
+
+/// Reads the log, and has it applied portion by portion. A portion that was
+/// applied comes back empty.
+///
+/// # Errors
+///
+/// Those of the log, once what stands before was applied, and of `apply`.
+pub(super) fn collect(
+    store: &Store,
+    starts: &[Start],
+    end: &LogEnd,
+    apply: &mut dyn FnMut(&mut Portion) -> Result<()>,
+) -> Result<Met> {
+    let new = || Portion {
+        created: Vec::new(),
+        window: Window::new(store.signals.limit()),
+        clear: None,
+        behind: end.from,
+    };
+    if end.bytes < LONG_LOG {
+        return Collector::new(store, starts, new(), apply).run(end);
+    }
+    scope(|scope| {
+        let (full, to_apply) = sync_channel(0);
+        let (empty, to_fill) = channel();
+        let collector = move || {
+            let mut second = Some(new());
+            let hand_over = &mut |portion: &mut Portion| {
+                let next =
+                    second.take().map_or_else(|| to_fill.recv().map_err(|_| closed()), Ok)?;
+                let behind = portion.behind;
+                full.send(std::mem::replace(portion, next)).map_err(|_| closed())?;
+                portion.behind = behind;
+                Ok(())
+            };
+            Collector::new(store, starts, new(), hand_over).run(end)
+        };
+        let thread = Builder::new().name("swissdb-reading".to_owned());
+        let Ok(reading) = thread.spawn_scoped(scope, collector) else {
+            return Collector::new(store, starts, new(), apply).run(end);
+        };
+        let mut applied = Ok(());
+        for mut portion in to_apply {
+            applied = apply(&mut portion);
+            if applied.is_err() {
+                break;
+            }
+            // It has ended if it wants no more.
+            let _ = empty.send(portion);
+        }
+        drop(empty);
+        let read = reading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        applied.and(read)
+    })
+}
+
+/// A table, as far as reading has to know it.
+struct Known {
+    table: Arc<Table>,
+    /// Operations up to this commit are in the table.
+    start: u64,
+    hasher: Hasher,
+}
+
+struct Collector<'a> {
+    store: &'a Store,
+    tables: Vec<Known>,
+    /// Where among these the last operation's is.
+    last: usize,
+    met: Met,
+    portion: Portion,
+    hand_over: &'a mut dyn FnMut(&mut Portion) -> Result<()>,
+}
+
+impl<'a> Collector<'a> {
+    fn new(
+        store: &'a Store,
+        starts: &[Start],
+        portion: Portion,
+        hand_over: &'a mut dyn FnMut(&mut Portion) -> Result<()>,
+    ) -> Collector<'a> {
+        let core = store.core_to_look();
+        let known = |start: &Start| {
+            let table = core.writer(start.id)?.table.clone();
+            Some(Known { hasher: table.hasher(), table, start: start.commit })
+        };
+        let tables = starts.iter().filter_map(known).collect();
+        Collector { store, tables, last: 0, met: Met::default(), portion, hand_over }
+    }
+
+    fn run(mut self, end: &LogEnd) -> Result<Met> {
+        let read = self.store.log.replay(end.from, end.to, &mut |record| self.record(record));
+        read?;
+        (self.hand_over)(&mut self.portion)?;
+        Ok(self.met)
+    }
+
+    fn record(&mut self, record: &Replayed<'_>) -> Result<()> {
+        for op in record.ops.clone() {
+            let path = || self.store.storage.path(&log_file_name(record.file));
+            let (op, key_at) = op.map_err(|fault| fault.at(path(), record.offset.into()))?;
+            let Some(at) = self.find(op.table) else {
+                self.met_unknown(&op);
+                continue;
+            };
+            let known = &self.tables[at];
+            if known.start >= record.commit {
+                continue;
+            }
+            match op.kind {
+                OpKind::CreateTable => self.portion.created.push(op.table),
+                OpKind::DropTable => drop(self.met.dropped.insert(op.table)),
+                OpKind::Clear => self.clear(at, &op)?,
+                OpKind::Insert | OpKind::Remove => {
+                    let hash = known.hasher.hash(op.key);
+                    let change = match op.kind {
+                        OpKind::Remove => Change::Remove(op.key),
+                        _ => {
+                            let key_at = record.offset + key_at;
+                            Change::Insert(entry_of(&known.table, hash, &op, record.file, key_at))
+                        }
+                    };
+                    if self.portion.window.is_full() {
+                        let most = self.portion.window.most_bytes();
+                        (self.hand_over)(&mut self.portion)?;
+                        self.portion.window.follow(most);
+                    }
+                    self.portion.window.push(op.table, hash, &change);
+                }
+            }
+        }
+        self.portion.behind = record.end;
+        Ok(())
+    }
+
+    #[inline]
+    fn find(&mut self, id: u16) -> Option<usize> {
+        if self.tables.get(self.last).is_none_or(|known| known.table.id != id) {
+            self.last = self.tables.iter().position(|known| known.table.id == id)?;
+        }
+        Some(self.last)
+    }
+
+    /// An operation on a table that is not there.
+    #[cold]
+    fn met_unknown(&mut self, op: &Op<'_>) {
+        self.met.missing.insert(op.table);
+        match op.kind {
+            OpKind::CreateTable => self.portion.created.push(op.table),
+            OpKind::DropTable => drop(self.met.dropped.insert(op.table)),
+            _ => {}
+        }
+    }
+
+    /// A clearing waits for all before it; keys are hashed anew behind it.
+    fn clear(&mut self, at: usize, op: &Op<'_>) -> Result<()> {
+        let word = |at: usize| op.value.get(at..at + 8).and_then(|b| b.try_into().ok());
+        let key = [word(0), word(8)].map(|bytes| bytes.map_or(0, u64::from_le_bytes));
+        self.portion.clear = Some((op.table, key));
+        let core = self.store.core_to_look();
+        let hasher = core.writer(op.table).map(|writer| writer.hasher_of(key));
+        drop(core);
+        hasher.inspect(|hasher| self.tables[at].hasher = *hasher);
+        (self.hand_over)(&mut self.portion)
+    }
+}
