@@ -68,7 +68,7 @@ pub(crate) struct Replayed<'a> {
     pub(crate) file: u32,
     /// Where it begins, in bytes.
     pub(crate) offset: u32,
-    /// Its operations; they have been decoded once without a fault.
+    /// Its operations, which may have faults if no [`scan`](Log::scan) came here.
     pub(crate) ops: Ops<'a>,
     /// The place behind it.
     pub(crate) end: Position,
@@ -90,11 +90,7 @@ impl Log {
     /// `Corrupt` if `from` is not a place in the log, or if there is a gap;
     /// `Version` for a record that only a newer program understands; `Io`.
     pub(crate) fn scan(&self, from: Position) -> Result<End> {
-        let stop = self.walk(from, None, &mut |record| {
-            let path = || self.storage.path(&log_file_name(record.file));
-            let whole = record.ops.clone().try_for_each(|op| op.map(drop));
-            whole.map_err(|fault| fault.at(path(), record.offset.into()))
-        })?;
+        let stop = self.walk(from, None, &mut |record| self.check_operations(record))?;
         self.judge(stop.stopped)?;
         Ok(stop.end)
     }
@@ -120,6 +116,17 @@ impl Log {
         let expected = format!("a valid record, for the log goes on to commit {}", to.commit);
         let what = format!("record of commit {}", commit.saturating_add(1));
         Err(self.corrupt(file, offset.into(), what, expected, "no valid record"))
+    }
+
+    /// Decodes all operations of a record.
+    ///
+    /// # Errors
+    ///
+    /// `Version` and `Corrupt`, as [`scan`](Log::scan).
+    pub(crate) fn check_operations(&self, record: &Replayed<'_>) -> Result<()> {
+        let path = || self.storage.path(&log_file_name(record.file));
+        let sound = record.ops.clone().try_for_each(|op| op.map(drop));
+        sound.map_err(|fault| fault.at(path(), record.offset.into()))
     }
 
     /// Goes from record to record, until there is no valid one or `to` is

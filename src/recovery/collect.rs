@@ -61,7 +61,7 @@ pub(super) struct Met {
 ///
 /// # Errors
 ///
-/// Those of the log, once what stands before was applied, and of `apply`.
+/// Those of the log and of `apply`; some of what stands before may be applied.
 pub(super) fn collect(
     store: &Store,
     starts: &[Start],

@@ -133,6 +133,7 @@ impl Replay<'_> {
             Err(error) if steps.len() > 1 && may_be_too_much(&error) => {
                 drop(core);
                 let (first, second) = steps.split_at_mut(steps.len() / 2);
+                self.make_room()?;
                 self.apply_at_once(first, operations)?;
                 self.make_room()?;
                 return self.apply_at_once(second, operations);
@@ -187,5 +188,6 @@ impl Replay<'_> {
 
 /// Whether less at once may succeed.
 fn may_be_too_much(error: &Error) -> bool {
-    error.is_full() || matches!(error, Error::BatchTooLarge { .. })
+    let is_too_much = matches!(error, Error::BatchTooLarge { .. } | Error::HashCollisions { .. });
+    is_too_much || error.is_full()
 }

@@ -22,10 +22,10 @@ use crate::format::u64_at;
 use crate::storage::map::prefetch;
 use crate::table::batch::{Entries, Entry, Step, Steps};
 
-/// The bytes that operations take in the first window, for which nobody else has
-/// anything to do, and in the longest.
-const FIRST_BYTES: usize = 4 << 20;
-const MOST_BYTES: usize = 32 << 20;
+/// The bytes that operations and steps take in the first window, for which nobody else
+/// has anything to do, and in the longest.
+const FIRST_BYTES: usize = 5 << 20;
+const MOST_BYTES: usize = 40 << 20;
 /// Shares of a window, as a logarithm.
 const SHARES: u32 = 8;
 /// In front of each operation: whether it is an insert, and its lengths.
@@ -86,7 +86,7 @@ impl Window {
         let before = share.operations.bytes.len();
         let at = share.operations.push(change);
         share.steps.push(table, hash, at);
-        self.bytes += share.operations.bytes.len() - before;
+        self.bytes += share.operations.bytes.len() - before + size_of::<Step>();
         self.count += 1;
     }
 
@@ -177,6 +177,8 @@ impl Operations {
 }
 
 impl Entries for Operations {
+    const LOGGED: bool = true;
+
     #[inline]
     fn key(&self, change: u32) -> &[u8] {
         let (lengths, rest) = self.split(change);

@@ -139,11 +139,11 @@ impl Writer {
 
     /// Finds a place for each change. Returns how many pages of these have to be
     /// made writable.
-    fn find_places(
+    fn find_places<E: Entries>(
         &mut self,
         ws: &mut Workspace,
         steps: &mut [Step],
-        entries: &impl Entries,
+        entries: &E,
         log: &impl Spilled,
     ) -> Result<usize> {
         let table = self.table.clone();
@@ -163,11 +163,13 @@ impl Writer {
                 if word.descriptor != run.word.descriptor {
                     to_copy += run.to_copy();
                     self.begin_run(ws, &mut run, word, i);
-                    if i >= roomy && self.may_be_short(&run, steps, entries) {
+                    if i >= roomy && self.may_be_short::<E>(&run, steps) {
                         let coming = self.coming(&run, steps, entries, log)?;
                         roomy = coming.behind;
                         if coming.len() > run.left {
-                            next = self.make_room_for(ws, &run, steps, &coming, entries)?;
+                            // What has no place without is told that when it is looked for.
+                            let made = self.make_room_for(ws, &run, steps, &coming, entries);
+                            next = made.unwrap_or(run.first);
                             run = Run::new();
                             break;
                         }

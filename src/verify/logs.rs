@@ -168,6 +168,7 @@ impl Logs {
         let end = furthest(log.scan(oldest)?.position, places);
         let mut records = 0;
         let mut visit = |record: &Replayed<'_>| {
+            log.check_operations(record)?;
             records += 1;
             for place in places.iter_mut().filter(|place| place.at == record.end) {
                 place.met = true;

@@ -32,12 +32,11 @@ impl Writer {
     /// Whether a segment whose run begins may get more new keys than it has room for,
     /// and it pays to know that before one was looked up: where they are logged.
     #[inline]
-    pub(super) fn may_be_short(&self, run: &Run, steps: &[Step], entries: &impl Entries) -> bool {
+    pub(super) fn may_be_short<E: Entries>(&self, run: &Run, steps: &[Step]) -> bool {
         let Some(step) = steps.get(run.first + run.left) else {
             return false;
         };
-        let last = self.table.descriptor(run.word.descriptor).info().last_hash();
-        step.hash <= last && entries.logged(step.change).is_some()
+        E::LOGGED && step.hash <= self.table.descriptor(run.word.descriptor).info().last_hash()
     }
 
     /// All new keys that the segment of a run will get.

@@ -28,10 +28,13 @@ pub(crate) struct Entry<'a> {
 
 /// The changes of a batch, by their numbers.
 pub(crate) trait Entries {
+    /// Whether the log has all of them already: then an entry may be put into its slot
+    /// while places are found.
+    const LOGGED: bool = false;
+
     fn key(&self, change: u32) -> &[u8];
     fn is_insert(&self, change: u32) -> bool;
-    /// What an insert puts into its slot, where the log has it already: such an
-    /// entry may be put there while places are found.
+    /// What an insert puts into its slot; only where they are logged.
     fn logged(&self, _change: u32) -> Option<Entry<'_>> {
         None
     }

@@ -13,7 +13,7 @@ use crate::table::batch::{Entries, Entry, Step, Steps};
 use crate::table::write::spilled_part;
 
 use super::batches::Operation;
-use super::harness::{Model, Setup, Store, key, value};
+use super::harness::{Model, Setup, Store, change, key, value};
 
 /// Operations, and where the log has what is spilled of them.
 struct Logged<'a> {
@@ -51,6 +51,8 @@ impl Entries for Logged<'_> {
     fn is_insert(&self, change: u32) -> bool {
         self.operations[change as usize].1.is_some()
     }
+    const LOGGED: bool = true;
+
     fn logged(&self, change: u32) -> Option<Entry<'_>> {
         Some(self.entry(change))
     }
@@ -190,6 +192,38 @@ fn a_full_device_leaves_what_was_put_there_and_takes_the_rest_later() {
     store.check(&model);
     store.checkpoint();
     store.reopen().check(&model);
+}
+
+#[test]
+fn a_full_device_takes_of_what_is_logged_all_that_it_took_before() {
+    for payload in [24, 56, 504] {
+        let made = || {
+            let mut random = Random(payload as u64 + 3);
+            let (mut store, mut model) = (Store::new(Setup::new(payload)), Model::new());
+            for _ in 0..9000 {
+                change(&mut store, &mut model, &mut random, 1000);
+            }
+            store.set_full(true);
+            (store, model)
+        };
+        let ((mut store, mut model), (mut again, mut twin)) = (made(), made());
+        let (mut random, mut taken, mut refused) = (Random(8), 0, 0);
+        for _ in 0..6000 {
+            let (key, value) = (key(random.below(20_000), payload), value(&mut random, payload));
+            let answer = store.insert(&key, &value);
+            let replayed = replay(&mut again, &mut twin, &[(key.clone(), Some(value.clone()))], 1);
+            assert_eq!(answer.is_ok(), replayed.is_ok(), "{answer:?}, {replayed:?}");
+            refused += usize::from(answer.is_err());
+            taken += usize::from(answer.is_ok() && refused > 0);
+            if answer.is_ok() {
+                model.insert(key, value);
+            }
+        }
+        assert!(taken > 100 && refused > 100, "{taken} taken and {refused} refused when full");
+        assert_eq!(model, twin);
+        store.check(&model);
+        again.check(&twin);
+    }
 }
 
 #[test]
