@@ -13,8 +13,10 @@
 //! it never comes, and opening is killed, nobody must see that table.
 //!
 //! What is applied is logged already. So it goes the way of a
-//! [batch](crate::table::batch), with one difference: entries may be put into a
-//! segment while that is made anew.
+//! [batch](crate::table::batch), with two differences: entries may be put into a
+//! segment while that is made anew, and nothing may be refused that was not. In
+//! another order, and with segments of other sizes, more blocks may be needed than
+//! were; on a full device a checkpoint then gives back those of replaced pages.
 
 use crate::checkpoint::checkpoint_exclusively;
 use crate::error::{Error, Result};
@@ -111,36 +113,46 @@ impl Replay<'_> {
         Ok(())
     }
 
-    /// Applies operations on one table together. Where there is no room for all
-    /// it is made for one half after the other.
+    /// Applies operations on one table together. Where there is no room for all, on a
+    /// full device for one, a checkpoint gives back what it can; and where that is
+    /// not enough, one half is applied after the other.
     fn apply_at_once(&mut self, steps: &mut [Step], operations: &Operations) -> Result<()> {
+        let mut applied = self.try_to_apply(steps, operations);
+        if applied.as_ref().is_err_and(may_be_too_much) && self.gain_room()? {
+            applied = self.try_to_apply(steps, operations);
+        }
+        if steps.len() == 1 || !applied.as_ref().is_err_and(may_be_too_much) {
+            return applied;
+        }
+        let (first, second) = steps.split_at_mut(steps.len() / 2);
+        self.apply_at_once(first, operations)?;
+        self.make_room()?;
+        self.apply_at_once(second, operations)
+    }
+
+    fn try_to_apply(&mut self, steps: &mut [Step], operations: &Operations) -> Result<()> {
         let store = self.store;
         operations.foresee(steps);
         let mut core = store.core_to_look();
         let log = LogBytes::new(&store.log, &*store.storage);
         let Some((writer, ws)) = core.writer_mut(steps[0].table) else { return Ok(()) };
-        let prepared = match steps {
-            [step] if !operations.is_insert(step.change) => {
-                writer.blocks.set_urgent(true);
-                let prepared = writer.prepare_batch(ws, steps, operations, &log);
-                writer.blocks.set_urgent(false);
-                prepared
-            }
-            _ => writer.prepare_batch(ws, steps, operations, &log),
-        };
-        match prepared {
-            Ok(()) => writer.apply_batch(steps, |step| operations.entry(step.change)),
-            Err(error) if steps.len() > 1 && may_be_too_much(&error) => {
-                drop(core);
-                let (first, second) = steps.split_at_mut(steps.len() / 2);
-                self.make_room()?;
-                self.apply_at_once(first, operations)?;
-                self.make_room()?;
-                return self.apply_at_once(second, operations);
-            }
-            Err(error) => return Err(error),
-        }
+        let removes = matches!(steps, [step] if !operations.is_insert(step.change));
+        writer.blocks.set_urgent(removes);
+        let prepared = writer.prepare_batch(ws, steps, operations, &log);
+        writer.blocks.set_urgent(false);
+        prepared?;
+        writer.apply_batch(steps, |step| operations.entry(step.change));
         Ok(())
+    }
+
+    /// Runs a checkpoint, which gives back the frames and blocks of pages that were
+    /// replaced, if there may be any. Says whether it did.
+    fn gain_room(&mut self) -> Result<bool> {
+        if self.store.options.read_only || self.store.core_to_look().ws.pool.dirty() == 0 {
+            return Ok(false);
+        }
+        self.make_ready()?;
+        checkpoint_exclusively(self.store, false).map(|()| true)
     }
 
     /// Runs a checkpoint if the write buffer is full but for some room. It

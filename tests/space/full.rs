@@ -4,9 +4,10 @@
 //! The device is in memory and has a limit. A write to a mapping where the
 //! device has no block panics there, as it would be a SIGBUS.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::support::Random;
+use crate::support::{Random, assert_clean, value};
 
 use super::device::Device;
 use super::{AT_REST, AT_WORK, Watched, eventually};
@@ -162,4 +163,32 @@ fn compacting_on_a_full_device_fails_or_works_and_loses_nothing() {
     std::thread::sleep(Duration::from_millis(100));
     store.assert_whole();
     store.reopen().assert_whole();
+}
+
+#[test]
+fn a_store_that_was_killed_on_a_full_device_opens_there() {
+    for (payload, length) in [(56, 30), (504, 300), (56, 300)] {
+        let mut random = Random::new(924 + length as u64);
+        let mut store = Watched::new(Device::new(24 << 20), payload);
+        let entries = fill(&mut store, length);
+        for _ in 0..5 {
+            for _ in 0..1_500 {
+                let i = random.below(2 * entries);
+                // Whether it was refused or not.
+                let _ = match random.one_in(3) {
+                    true => store.try_remove(i),
+                    false => store.try_put(i, length),
+                };
+            }
+            let left = store.device.copy();
+            let opened = super::options().open_on(Arc::new(left.clone()));
+            let db = opened.unwrap_or_else(|error| panic!("{error}; {}", why(&store)));
+            assert_eq!(db.len(), store.entries.len() as u64);
+            for (&i, &(seed, length)) in &store.entries {
+                let found = db.get(store.key(i)).expect("get");
+                assert!(found.as_deref() == Some(&value(seed, length)[..]), "value of key {i}");
+            }
+            assert_clean(&db);
+        }
+    }
 }
