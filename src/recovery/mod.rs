@@ -54,7 +54,8 @@ use table_file::TableFile;
 pub(crate) use table_file::{open_still, open_table, remove_table_file};
 
 /// From so many bytes of log on, threads of their own are worth it: one that
-/// rewrites it, one that touches the frames that its replay needs.
+/// rewrites it, one that reads it ahead of its replay, one that touches the frames
+/// that are needed for that.
 const LONG_LOG: u64 = 8 << 20;
 
 /// Opens or creates a store.
