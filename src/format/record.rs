@@ -348,15 +348,14 @@ impl<'a> Ops<'a> {
     #[inline(always)]
     fn decode_plain(&mut self) -> Option<(Op<'a>, u32)> {
         let header: &[u8; OP_HEADER] = self.rest.first_chunk()?;
-        let kind = match header[0] {
-            1 => OpKind::Insert,
-            2 => OpKind::Remove,
-            _ => return None,
-        };
+        let kind = OpKind::decode(header[0])?;
+        if !matches!(kind, OpKind::Insert | OpKind::Remove) {
+            return None;
+        }
         let (key, value) = (usize::from(u16_at(header, 4)), u32_at(header, 8) as usize);
-        let most_value = if kind == OpKind::Insert { MAX_VALUE_LENGTH } else { 0 };
+        let Limits { most_key, value: (least_value, most_value) } = limits(kind);
         let reserved = header[1] | header[6] | header[7];
-        if reserved != 0 || key > MAX_KEY_LENGTH || value > most_value {
+        if reserved != 0 || key > most_key || !(least_value..=most_value).contains(&value) {
             return None;
         }
         let (this, rest) = self.rest.split_at_checked(OP_HEADER + key + value)?;
@@ -405,14 +404,26 @@ impl<'a> Ops<'a> {
     }
 }
 
-/// Checks what an operation of that kind may carry.
-fn check_lengths(kind: OpKind, key: usize, value: usize, at: usize) -> Result<(), Fault> {
-    let (least_value, most_value) = match kind {
+/// How long key and value of an operation may be.
+struct Limits {
+    most_key: usize,
+    /// The least and the most.
+    value: (usize, usize),
+}
+
+#[inline(always)]
+fn limits(kind: OpKind) -> Limits {
+    let value = match kind {
         OpKind::Insert => (0, MAX_VALUE_LENGTH),
         OpKind::Clear => (16, 16),
         OpKind::Remove | OpKind::CreateTable | OpKind::DropTable => (0, 0),
     };
-    let most_key = if kind == OpKind::Clear { 0 } else { MAX_KEY_LENGTH };
+    Limits { most_key: if kind == OpKind::Clear { 0 } else { MAX_KEY_LENGTH }, value }
+}
+
+/// Checks what an operation of that kind may carry.
+fn check_lengths(kind: OpKind, key: usize, value: usize, at: usize) -> Result<(), Fault> {
+    let Limits { most_key, value: (least_value, most_value) } = limits(kind);
     if key > most_key {
         let expected = format_args!("at most {most_key}").to_string();
         return Err(Fault::new(at + 4, "key length of an operation", expected, key));

@@ -86,7 +86,8 @@ pub(super) fn limit(pages: usize, slots_per_page: usize) -> usize {
 
 impl Writer {
     /// Replaces the segment of a hash by one or more with room for new
-    /// entries of these hashes, which are sorted and all belong to it.
+    /// entries of these hashes, which are sorted and all belong to it. Entries
+    /// that are staged go there at once, and are counted; none are staged afterwards.
     pub(super) fn make_room(
         &mut self,
         ws: &mut Workspace,
@@ -98,39 +99,17 @@ impl Writer {
         let olds = [word.descriptor];
         let done = self
             .gather(&olds, &mut scratch.entries)
+            .map(|()| scratch.staged.join(&mut scratch.entries))
             .and_then(|()| self.plan(word, new, &mut scratch))
-            .and_then(|()| self.rebuild(ws, &olds, &mut scratch));
-        self.scratch = scratch;
-        done
-    }
-
-    /// The same, for new entries that are put into the new segments at once: those
-    /// that are staged. Counts them.
-    pub(super) fn make_room_with_staged(
-        &mut self,
-        ws: &mut Workspace,
-        word: DirectoryWord,
-    ) -> Result<()> {
-        let mut scratch = std::mem::take(&mut self.scratch);
-        scratch.plans.clear();
-        let olds = [word.descriptor];
-        let mut done = self.gather(&olds, &mut scratch.entries);
-        if done.is_ok() {
-            scratch.staged.join(&mut scratch.entries);
-            done = self.plan(word, &[], &mut scratch);
-        }
-        let done = done.and_then(|()| self.rebuild(ws, &olds, &mut scratch));
-        if done.is_ok() {
-            self.totals.used += scratch.staged.len() as u64;
-        }
+            .and_then(|()| self.rebuild(ws, &olds, &mut scratch))
+            .map(|()| self.totals.used += scratch.staged.len() as u64);
         scratch.staged.clear();
         self.scratch = scratch;
         done
     }
 
-    /// Memory for staging, empty.
-    pub(super) fn stage_anew(&mut self) -> &mut Staged {
-        self.scratch.staged.clear();
+    /// Entries that go into a segment when room is made in it next.
+    pub(super) fn staged(&mut self) -> &mut Staged {
         &mut self.scratch.staged
     }
 

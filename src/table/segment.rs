@@ -81,6 +81,25 @@ impl<const N: usize> Content<N> {
     }
 }
 
+/// Lends what a slot of so many words holds of an entry to a function, with zeros
+/// behind it.
+#[inline(always)]
+pub(crate) fn with_content(
+    slot_words: usize,
+    lengths: Lengths,
+    key: &[u8],
+    value: &[u8],
+    address: Option<Address>,
+    put: impl FnOnce(&[u64]),
+) {
+    // Most slots are small; the larger buffer would cost more to zero.
+    if slot_words <= 8 {
+        put(&Content::<8>::new(lengths, key, value, address).words);
+    } else {
+        put(&Content::<MAX_SLOT_WORDS>::new(lengths, key, value, address).words);
+    }
+}
+
 /// The lengths of a slot.
 #[inline]
 pub(crate) fn lengths(group: &[AtomicU64], slot: usize) -> Lengths {

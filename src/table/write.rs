@@ -18,7 +18,7 @@ use crate::storage::map::copy_words;
 use super::frames::{Owner, State};
 use super::layout::{DirectoryWord, PageWord};
 use super::mirror::Sought;
-use super::segment::{Content, Place, Spot};
+use super::segment::{Place, Spot, with_content};
 use super::{Spilled, Workspace, Writer};
 
 /// A place that is ready to be written.
@@ -170,14 +170,9 @@ impl Writer {
         if matches!(ready, Ready::Overwrite(_)) {
             self.forget_spilled(place);
         }
-        // Most slots are small; the larger buffer would cost more to zero.
-        if self.table.geometry.slot_words <= 8 {
-            let content = Content::<8>::new(lengths, key, value, address);
-            self.write_slot(place, hash, content.lengths, &content.words);
-        } else {
-            let content = Content::<63>::new(lengths, key, value, address);
-            self.write_slot(place, hash, content.lengths, &content.words);
-        }
+        with_content(self.table.geometry.slot_words, lengths, key, value, address, |words| {
+            self.write_slot(place, hash, lengths, words);
+        });
         match ready {
             Ready::Overwrite(_) => {}
             Ready::Reuse(_) => self.count(place, 1, -1),

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicU64;
 
 use crate::storage::map::prefetch;
 
-use super::super::segment::{Content, Place, address, fill_slot, lengths, under_version};
+use super::super::segment::{Place, address, fill_slot, lengths, under_version, with_content};
 use super::super::{Table, Writer};
 use super::steps::{Deed, Entry, Step};
 
@@ -76,20 +76,12 @@ impl Writer {
             self.add_live(address);
         }
         let (table, geometry) = (&*self.table, &self.table.geometry);
-        let fill = |lengths, words: &[u64]| {
+        with_content(geometry.slot_words, lengths, key, value, address, |words| {
             under_version(group, || {
                 fill_slot(group, geometry, place.slot, hash, lengths, words);
                 table.mirror_group(place, group);
             });
-        };
-        // Most slots are small; the larger buffer would cost more to zero.
-        if geometry.slot_words <= 8 {
-            let content = Content::<8>::new(lengths, key, value, address);
-            fill(content.lengths, &content.words);
-        } else {
-            let content = Content::<63>::new(lengths, key, value, address);
-            fill(content.lengths, &content.words);
-        }
+        });
     }
 
     /// As [`forget_spilled`](Writer::forget_spilled), of a group that was found.

@@ -9,10 +9,10 @@
 use crate::error::Result;
 
 use super::super::layout::PageWord;
-use super::super::segment::Content;
+use super::super::segment::with_content;
 use super::super::{Spilled, Workspace, Writer};
 use super::steps::Deed;
-use super::{Entries, Found, Run, Step, is_undone};
+use super::{Entries, Entry, Found, Run, Step, is_undone};
 
 /// The new keys of a segment.
 pub(super) struct Coming {
@@ -87,7 +87,7 @@ impl Writer {
             self.make_room(ws, run.word, &hashes)?;
             return Ok(run.first);
         }
-        self.make_room_with_staged(ws, run.word)?;
+        self.make_room(ws, run.word, &[])?;
         for i in &coming.steps {
             steps[*i].deed = Deed::Done;
             let address = entries.logged(steps[*i].change).and_then(|entry| entry.address);
@@ -100,22 +100,18 @@ impl Writer {
     /// Lays out what is coming, if the log has it, and if it is not too much.
     fn stage(&mut self, steps: &[Step], coming: &Coming, entries: &impl Entries) -> bool {
         let slot_words = self.table.geometry.slot_words;
-        let staged = self.stage_anew();
+        let staged = self.staged();
         if !staged.has_room(coming.len(), slot_words) {
             return false;
         }
         for Step { hash, change, .. } in coming.steps.iter().map(|i| steps[*i]) {
-            let Some(entry) = entries.logged(change) else {
+            let Some(Entry { lengths, key, value, address }) = entries.logged(change) else {
+                staged.clear();
                 return false;
             };
-            let (lengths, address) = (entry.lengths, entry.address);
-            if slot_words <= 8 {
-                let content = Content::<8>::new(lengths, entry.key, entry.value, address);
-                staged.push(hash, lengths, &content.words[..slot_words]);
-            } else {
-                let content = Content::<63>::new(lengths, entry.key, entry.value, address);
-                staged.push(hash, lengths, &content.words[..slot_words]);
-            }
+            with_content(slot_words, lengths, key, value, address, |words| {
+                staged.push(hash, lengths, &words[..slot_words]);
+            });
         }
         true
     }

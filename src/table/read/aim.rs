@@ -62,7 +62,7 @@ impl Table {
             if let Some(cold) = self.arena.cold(segment.descriptor) {
                 prefetch(&cold[8]);
             }
-            self.ask_for_place::<true>(segment, hash);
+            self.ask_for_place(segment, hash);
             is_cold = !self.home_word(segment, hash).is_frame();
         }
         Aim { hash, is_cold, clears: if self.epoch.unchanged(seen) { clears } else { u64::MAX } }
@@ -79,17 +79,15 @@ impl Table {
 
     /// Asks for the control line where the search for a hash begins, and for the
     /// slot where the entry stands, or will, as far as the mirror says. That takes
-    /// until its word is there: with `GUESS` the home slot is asked for before.
+    /// until its word is there: the home slot is asked for before.
     #[inline(always)]
-    pub(super) fn ask_for_place<const GUESS: bool>(&self, segment: DirectoryWord, hash: u64) {
+    pub(super) fn ask_for_place(&self, segment: DirectoryWord, hash: u64) {
         let home = group::home(hash, segment.groups.into());
         if let Ok(group) = self.group_at(segment, home) {
             prefetch(&group[0]);
-            if GUESS {
-                let likely = slot_of(&self.geometry, group, group::home_slot(hash));
-                prefetch(&likely[0]);
-                prefetch(&likely[likely.len() - 1]);
-            }
+            let likely = slot_of(&self.geometry, group, group::home_slot(hash));
+            prefetch(&likely[0]);
+            prefetch(&likely[likely.len() - 1]);
             let control = self.mirror.control(segment.descriptor, home);
             let matching = group::match_h2(control, group::h2(hash)).first();
             let empty = || group::match_empty(control).nearest(group::home_slot(hash));

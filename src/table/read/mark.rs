@@ -35,10 +35,10 @@ use crate::storage::map::{get_tail, prefetch};
 
 use super::super::layout::{DirectoryWord, page_word};
 use super::super::mirror::UNKNOWN;
-use super::super::segment::{Content, Place, key_is, under_version};
+use super::super::segment::{Place, key_is, under_version, with_content};
 use super::super::{Table, Writer};
 use super::aim::ask_for_slot;
-use super::{LARGE, control_line, group_of, lengths_of, line_of, slot_of};
+use super::{control_line, group_of, lengths_of, line_of, slot_of};
 
 /// A slot that may be changed in place, now.
 #[derive(Clone, Copy, Debug)]
@@ -338,11 +338,7 @@ fn fill_mixed(slot: &[AtomicU64], key: &[u8], value: &[u8]) {
             to.store(*word, Ordering::Relaxed);
         }
     };
-    if slot.len() <= 8 {
-        fill(&Content::<8>::new(lengths, key, value, None).words);
-    } else {
-        fill(&Content::<LARGE>::new(lengths, key, value, None).words);
-    }
+    with_content(slot.len(), lengths, key, value, None, fill);
 }
 
 /// Sets what a control line says of a slot. Only under the version word.
