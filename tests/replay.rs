@@ -151,12 +151,7 @@ fn a_log_with_all_kinds_of_changes_is_replayed_to_what_was_there() {
             }
             tables = story.tables;
         });
-        check_all(&left, |db| {
-            assert_eq!(db.tables().expect("tables").len(), tables.len());
-            for (name, model) in &tables {
-                assert_table_holds(&db.table(name).expect("the table"), model);
-            }
-        });
+        check_all(&left, |db| assert_tables_hold(db, &tables));
     }
 }
 
@@ -241,6 +236,14 @@ fn a_value_longer_than_a_window_keeps_its_place_in_the_order() {
     assert_eq!(db.get("b").expect("get").as_deref(), Some(&long[..9]));
 }
 
+/// Fails unless a store has these tables, and these have these entries.
+fn assert_tables_hold(db: &Db, tables: &BTreeMap<String, Model>) {
+    assert_eq!(db.tables().expect("tables").len(), tables.len());
+    for (name, model) in tables {
+        assert_table_holds(&db.table(name).expect("the table"), model);
+    }
+}
+
 /// Changes whose records are longer together than those that are read by the
 /// thread that applies them.
 fn long_story(db: &Db, seed: u64) -> BTreeMap<String, Model> {
@@ -261,12 +264,7 @@ fn long_story(db: &Db, seed: u64) -> BTreeMap<String, Model> {
 fn a_long_log_that_is_read_ahead_is_replayed_to_what_was_there() {
     let mut tables = BTreeMap::new();
     let left = killed(&plenty().payload(56), |db| tables = long_story(db, 0x6C6F_6E67));
-    check_all(&left, |db| {
-        assert_eq!(db.tables().expect("tables").len(), tables.len());
-        for (name, model) in &tables {
-            assert_table_holds(&db.table(name).expect("the table"), model);
-        }
-    });
+    check_all(&left, |db| assert_tables_hold(db, &tables));
 }
 
 #[test]

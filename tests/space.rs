@@ -233,12 +233,17 @@ impl Watched {
 
     /// Fails unless the store holds what it should, and is whole.
     fn assert_whole(&self) {
-        assert_eq!(self.db.len(), self.entries.len() as u64, "entries");
+        self.assert_held_by(&self.db);
+    }
+
+    /// The same of another store, with a copy of its files.
+    fn assert_held_by(&self, db: &Db) {
+        assert_eq!(db.len(), self.entries.len() as u64, "entries");
         for (&i, &(seed, length)) in &self.entries {
-            let found = self.db.get(self.key(i)).expect("get");
+            let found = db.get(self.key(i)).expect("get");
             assert!(found.as_deref() == Some(&value(seed, length)[..]), "value of key {i}");
         }
-        assert_clean(&self.db);
+        assert_clean(db);
     }
 
     /// Waits until a store that nobody writes to has come to rest: no commit

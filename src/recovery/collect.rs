@@ -26,7 +26,7 @@ use crate::store::commit::entry_of;
 use crate::store::{Store, closed};
 use crate::table::Table;
 
-use super::window::{Change, Window};
+use super::window::{Change, FIRST_BYTES, MOST_BYTES, Window};
 use super::{LONG_LOG, LogEnd};
 
 /// Where replaying begins for a table.
@@ -85,10 +85,7 @@ pub(super) fn collect(
             let hand_over = &mut |portion: &mut Portion| {
                 let next =
                     second.take().map_or_else(|| to_fill.recv().map_err(|_| closed()), Ok)?;
-                let behind = portion.behind;
-                full.send(std::mem::replace(portion, next)).map_err(|_| closed())?;
-                portion.behind = behind;
-                Ok(())
+                full.send(std::mem::replace(portion, next)).map_err(|_| closed())
             };
             Collector::new(store, starts, new(), hand_over).run(end)
         };
@@ -126,7 +123,11 @@ struct Collector<'a> {
     last: usize,
     met: Met,
     portion: Portion,
-    hand_over: &'a mut dyn FnMut(&mut Portion) -> Result<()>,
+    /// The place behind the last record that was read as a whole.
+    behind: Position,
+    /// The bytes that the window may take.
+    most_bytes: usize,
+    apply: &'a mut dyn FnMut(&mut Portion) -> Result<()>,
 }
 
 impl<'a> Collector<'a> {
@@ -134,7 +135,7 @@ impl<'a> Collector<'a> {
         store: &'a Store,
         starts: &[Start],
         portion: Portion,
-        hand_over: &'a mut dyn FnMut(&mut Portion) -> Result<()>,
+        apply: &'a mut dyn FnMut(&mut Portion) -> Result<()>,
     ) -> Collector<'a> {
         let core = store.core_to_look();
         let known = |start: &Start| {
@@ -142,51 +143,63 @@ impl<'a> Collector<'a> {
             Some(Known { hasher: table.hasher(), table, start: start.commit })
         };
         let tables = starts.iter().filter_map(known).collect();
-        Collector { store, tables, last: 0, met: Met::default(), portion, hand_over }
+        let (behind, met) = (portion.behind, Met::default());
+        Collector { store, tables, last: 0, met, portion, behind, most_bytes: FIRST_BYTES, apply }
     }
 
     fn run(mut self, end: &LogEnd) -> Result<Met> {
         let read = self.store.log.replay(end.from, end.to, &mut |record| self.record(record));
         read?;
-        (self.hand_over)(&mut self.portion)?;
+        self.hand_over()?;
         Ok(self.met)
+    }
+
+    /// Has what was collected applied. What comes next may be twice as much.
+    fn hand_over(&mut self) -> Result<()> {
+        self.portion.behind = self.behind;
+        self.most_bytes = (2 * self.most_bytes).min(MOST_BYTES);
+        (self.apply)(&mut self.portion)
     }
 
     fn record(&mut self, record: &Replayed<'_>) -> Result<()> {
         for op in record.ops.clone() {
             let path = || self.store.storage.path(&log_file_name(record.file));
             let (op, key_at) = op.map_err(|fault| fault.at(path(), record.offset.into()))?;
-            let Some(at) = self.find(op.table) else {
-                self.met_unknown(&op);
-                continue;
-            };
-            let known = &self.tables[at];
-            if known.start >= record.commit {
+            let at = self.find(op.table);
+            if at.is_some_and(|at| self.tables[at].start >= record.commit) {
                 continue;
             }
-            match op.kind {
-                OpKind::CreateTable => self.portion.created.push(op.table),
-                OpKind::DropTable => drop(self.met.dropped.insert(op.table)),
-                OpKind::Clear => self.clear(at, &op)?,
-                OpKind::Insert | OpKind::Remove => {
-                    let hash = known.hasher.hash(op.key);
-                    let change = match op.kind {
-                        OpKind::Remove => Change::Remove(op.key),
-                        _ => {
-                            let key_at = record.offset + key_at;
-                            Change::Insert(entry_of(&known.table, hash, &op, record.file, key_at))
-                        }
-                    };
-                    if self.portion.window.is_full() {
-                        let most = self.portion.window.most_bytes();
-                        (self.hand_over)(&mut self.portion)?;
-                        self.portion.window.follow(most);
-                    }
-                    self.portion.window.push(op.table, hash, &change);
+            if at.is_none() {
+                self.met.missing.insert(op.table);
+            }
+            match (op.kind, at) {
+                (OpKind::CreateTable, _) => self.portion.created.push(op.table),
+                (OpKind::DropTable, _) => drop(self.met.dropped.insert(op.table)),
+                (OpKind::Clear, Some(at)) => self.clear(at, &op)?,
+                (OpKind::Insert | OpKind::Remove, Some(at)) => {
+                    self.collect(at, &op, record.file, record.offset + key_at)?;
                 }
+                (_, None) => {}
             }
         }
-        self.portion.behind = record.end;
+        self.behind = record.end;
+        Ok(())
+    }
+
+    /// Takes an insert or a remove into the window, which is handed over before if
+    /// it is full.
+    #[inline]
+    fn collect(&mut self, at: usize, op: &Op<'_>, file: u32, key_at: u32) -> Result<()> {
+        if self.portion.window.is_full(self.most_bytes) {
+            self.hand_over()?;
+        }
+        let known = &self.tables[at];
+        let hash = known.hasher.hash(op.key);
+        let change = match op.kind {
+            OpKind::Remove => Change::Remove(op.key),
+            _ => Change::Insert(entry_of(&known.table, hash, op, file, key_at)),
+        };
+        self.portion.window.push(op.table, hash, &change);
         Ok(())
     }
 
@@ -198,17 +211,6 @@ impl<'a> Collector<'a> {
         Some(self.last)
     }
 
-    /// An operation on a table that is not there.
-    #[cold]
-    fn met_unknown(&mut self, op: &Op<'_>) {
-        self.met.missing.insert(op.table);
-        match op.kind {
-            OpKind::CreateTable => self.portion.created.push(op.table),
-            OpKind::DropTable => drop(self.met.dropped.insert(op.table)),
-            _ => {}
-        }
-    }
-
     /// A clearing waits for all before it; keys are hashed anew behind it.
     fn clear(&mut self, at: usize, op: &Op<'_>) -> Result<()> {
         let word = |at: usize| op.value.get(at..at + 8).and_then(|b| b.try_into().ok());
@@ -218,6 +220,6 @@ impl<'a> Collector<'a> {
         let hasher = core.writer(op.table).map(|writer| writer.hasher_of(key));
         drop(core);
         hasher.inspect(|hasher| self.tables[at].hasher = *hasher);
-        (self.hand_over)(&mut self.portion)
+        self.hand_over()
     }
 }

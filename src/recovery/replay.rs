@@ -118,7 +118,7 @@ impl Replay<'_> {
     /// not enough, one half is applied after the other.
     fn apply_at_once(&mut self, steps: &mut [Step], operations: &Operations) -> Result<()> {
         let mut applied = self.try_to_apply(steps, operations);
-        if applied.as_ref().is_err_and(may_be_too_much) && self.gain_room()? {
+        if applied.as_ref().is_err_and(may_be_too_much) && self.checkpoint_from(1)? {
             applied = self.try_to_apply(steps, operations);
         }
         if steps.len() == 1 || !applied.as_ref().is_err_and(may_be_too_much) {
@@ -145,26 +145,22 @@ impl Replay<'_> {
         Ok(())
     }
 
-    /// Runs a checkpoint, which gives back the frames and blocks of pages that were
-    /// replaced, if there may be any. Says whether it did.
-    fn gain_room(&mut self) -> Result<bool> {
-        if self.store.options.read_only || self.store.core_to_look().ws.pool.dirty() == 0 {
+    /// Runs a checkpoint if the write buffer is full but for some room.
+    fn make_room(&mut self) -> Result<()> {
+        let limit = self.store.signals.limit();
+        self.checkpoint_from(limit - ROOM.min(limit / 2)).map(drop)
+    }
+
+    /// Runs a checkpoint if so many frames are dirty; says whether it did. It runs
+    /// alone, and nobody writes meanwhile, so there is no sense in an early one. It
+    /// gives back the frames and blocks of pages that were replaced.
+    fn checkpoint_from(&mut self, least: usize) -> Result<bool> {
+        let dirty = self.store.core_to_look().ws.pool.dirty();
+        if self.store.options.read_only || dirty < least {
             return Ok(false);
         }
         self.make_ready()?;
         checkpoint_exclusively(self.store, false).map(|()| true)
-    }
-
-    /// Runs a checkpoint if the write buffer is full but for some room. It
-    /// runs alone, and nobody writes meanwhile, so there is no sense in an early one.
-    fn make_room(&mut self) -> Result<()> {
-        let dirty = self.store.core_to_look().ws.pool.dirty();
-        let limit = self.store.signals.limit();
-        if !self.store.options.read_only && dirty >= limit - ROOM.min(limit / 2) {
-            self.make_ready()?;
-            checkpoint_exclusively(self.store, false)?;
-        }
-        Ok(())
     }
 
     fn make_ready(&mut self) -> Result<()> {

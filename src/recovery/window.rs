@@ -24,8 +24,8 @@ use crate::table::batch::{Entries, Entry, Step, Steps};
 
 /// The bytes that operations and steps take in the first window, for which nobody else
 /// has anything to do, and in the longest.
-const FIRST_BYTES: usize = 5 << 20;
-const MOST_BYTES: usize = 40 << 20;
+pub(super) const FIRST_BYTES: usize = 5 << 20;
+pub(super) const MOST_BYTES: usize = 40 << 20;
 /// Shares of a window, as a logarithm.
 const SHARES: u32 = 8;
 /// In front of each operation: whether it is an insert, and its lengths.
@@ -43,7 +43,6 @@ pub(super) struct Window {
     shares: Vec<Share>,
     bytes: usize,
     count: usize,
-    most_bytes: usize,
     most_count: usize,
 }
 
@@ -61,22 +60,12 @@ impl Window {
     pub(super) fn new(frame_limit: usize) -> Window {
         let shares = (0..1 << SHARES).map(|_| Share::default()).collect();
         let most_count = frame_limit.saturating_mul(2);
-        Window { shares, bytes: 0, count: 0, most_bytes: FIRST_BYTES, most_count }
+        Window { shares, bytes: 0, count: 0, most_count }
     }
 
-    /// Whether there is no room for more.
-    pub(super) fn is_full(&self) -> bool {
-        self.bytes >= self.most_bytes || self.count >= self.most_count
-    }
-
-    /// Says of a window that it may take twice as much as the one before it.
-    pub(super) fn follow(&mut self, before: usize) {
-        self.most_bytes = (2 * before).min(MOST_BYTES);
-    }
-
-    /// The bytes that its operations may take.
-    pub(super) fn most_bytes(&self) -> usize {
-        self.most_bytes
+    /// Whether there is no room for more, where it may take so many bytes.
+    pub(super) fn is_full(&self, most_bytes: usize) -> bool {
+        self.bytes >= most_bytes || self.count >= self.most_count
     }
 
     /// Collects an operation.

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::support::{Random, assert_clean, value};
+use crate::support::Random;
 
 use super::device::Device;
 use super::{AT_REST, AT_WORK, Watched, eventually};
@@ -183,12 +183,7 @@ fn a_store_that_was_killed_on_a_full_device_opens_there() {
             let left = store.device.copy();
             let opened = super::options().open_on(Arc::new(left.clone()));
             let db = opened.unwrap_or_else(|error| panic!("{error}; {}", why(&store)));
-            assert_eq!(db.len(), store.entries.len() as u64);
-            for (&i, &(seed, length)) in &store.entries {
-                let found = db.get(store.key(i)).expect("get");
-                assert!(found.as_deref() == Some(&value(seed, length)[..]), "value of key {i}");
-            }
-            assert_clean(&db);
+            store.assert_held_by(&db);
         }
     }
 }
