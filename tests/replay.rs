@@ -25,6 +25,8 @@ use crate::support::{
     value,
 };
 
+mod growing;
+
 /// With so little the log is replayed in windows of 512 operations.
 fn little() -> Options {
     Options::new().write_buffer(1 << 20)

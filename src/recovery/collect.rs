@@ -26,7 +26,7 @@ use crate::store::commit::entry_of;
 use crate::store::{Store, closed};
 use crate::table::Table;
 
-use super::window::{Change, FIRST_BYTES, MOST_BYTES, Window};
+use super::window::{Change, FIRST_BYTES, Window, longest};
 use super::{LONG_LOG, LogEnd};
 
 /// Where replaying begins for a table.
@@ -46,6 +46,8 @@ pub(super) struct Portion {
     /// The place behind the last record of which all operations are in the
     /// window, or in those before.
     pub(super) behind: Position,
+    /// The bytes of all records before that place.
+    pub(super) bytes: u64,
 }
 
 /// What the log says of tables as a whole.
@@ -73,6 +75,7 @@ pub(super) fn collect(
         window: Window::new(store.signals.limit()),
         clear: None,
         behind: end.from,
+        bytes: 0,
     };
     if end.bytes < LONG_LOG {
         return Collector::new(store, starts, new(), apply).run(end);
@@ -125,8 +128,11 @@ struct Collector<'a> {
     portion: Portion,
     /// The place behind the last record that was read as a whole.
     behind: Position,
-    /// The bytes that the window may take.
+    /// The bytes of all records before that place.
+    bytes: u64,
+    /// The bytes that the window may take, and those that the longest one may.
     most_bytes: usize,
+    longest: usize,
     apply: &'a mut dyn FnMut(&mut Portion) -> Result<()>,
 }
 
@@ -144,10 +150,23 @@ impl<'a> Collector<'a> {
         };
         let tables = starts.iter().filter_map(known).collect();
         let (behind, met) = (portion.behind, Met::default());
-        Collector { store, tables, last: 0, met, portion, behind, most_bytes: FIRST_BYTES, apply }
+        let (most_bytes, longest) = (FIRST_BYTES, FIRST_BYTES);
+        Collector {
+            store,
+            tables,
+            last: 0,
+            met,
+            portion,
+            behind,
+            bytes: 0,
+            most_bytes,
+            longest,
+            apply,
+        }
     }
 
     fn run(mut self, end: &LogEnd) -> Result<Met> {
+        self.longest = longest(self.store.options.read_only, end.bytes);
         let read = self.store.log.replay(end.from, end.to, &mut |record| self.record(record));
         read?;
         self.hand_over()?;
@@ -156,8 +175,8 @@ impl<'a> Collector<'a> {
 
     /// Has what was collected applied. What comes next may be twice as much.
     fn hand_over(&mut self) -> Result<()> {
-        self.portion.behind = self.behind;
-        self.most_bytes = (2 * self.most_bytes).min(MOST_BYTES);
+        (self.portion.behind, self.portion.bytes) = (self.behind, self.bytes);
+        self.most_bytes = (2 * self.most_bytes).min(self.longest);
         (self.apply)(&mut self.portion)
     }
 
@@ -183,6 +202,7 @@ impl<'a> Collector<'a> {
             }
         }
         self.behind = record.end;
+        self.bytes += u64::from(record.end.offset - record.offset);
         Ok(())
     }
 

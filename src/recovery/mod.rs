@@ -26,6 +26,7 @@
 
 mod collect;
 mod filling;
+mod growth;
 mod ready;
 mod replay;
 mod table_file;

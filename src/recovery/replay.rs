@@ -27,6 +27,7 @@ use crate::table::batch::{Entries, Step};
 use super::LogEnd;
 use super::collect::{Met, Portion, Start, collect};
 use super::filling::Filling;
+use super::growth::{Growth, may_be_too_much};
 use super::ready::Ready;
 use super::table_file::remove_table_file;
 use super::window::Operations;
@@ -49,6 +50,8 @@ pub(super) struct Replay<'a> {
     ready: Option<Ready>,
     /// Operations that are applied at once, about.
     at_once: usize,
+    /// What the rest of the log brings, where it pays to know, and while there is room.
+    growth: Option<Growth>,
 }
 
 impl Replay<'_> {
@@ -61,8 +64,12 @@ impl Replay<'_> {
     ) -> Result<()> {
         let _filling = Filling::begin(store, end.bytes);
         let at_once = (store.signals.limit() / 16).clamp(LEAST_AT_ONCE, MOST_AT_ONCE);
-        let mut replay = Replay { store, ready, at_once };
+        // A reader has no more frames than the log may need.
+        let growth =
+            (!store.options.read_only).then(|| Growth::new(&store.core_to_look(), end.bytes));
+        let mut replay = Replay { store, ready, at_once, growth };
         let met = collect(store, starts, end, &mut |portion| replay.apply(portion))?;
+        Growth::end(&mut store.core_to_look());
         replay.make_ready()?;
         // A reader's log ends here; a writer's goes on with its appender.
         store.core_to_look().replayed = store.options.read_only.then_some(end.to);
@@ -86,7 +93,12 @@ impl Replay<'_> {
             }
         }
         portion.window.clear();
-        self.store.core_to_look().replayed = Some(portion.behind);
+        let mut core = self.store.core_to_look();
+        core.replayed = Some(portion.behind);
+        if let Some(growth) = &mut self.growth {
+            growth.foresee(&mut core, portion.bytes);
+        }
+        drop(core);
         self.make_room()?;
         if let Some((table, key)) = portion.clear.take()
             && let Some((writer, ws)) = self.store.core_to_look().writer_mut(table)
@@ -118,6 +130,10 @@ impl Replay<'_> {
     /// not enough, one half is applied after the other.
     fn apply_at_once(&mut self, steps: &mut [Step], operations: &Operations) -> Result<()> {
         let mut applied = self.try_to_apply(steps, operations);
+        if applied.as_ref().is_err_and(may_be_too_much) && self.growth.take().is_some() {
+            Growth::take_back(&mut self.store.core_to_look())?;
+            applied = self.try_to_apply(steps, operations);
+        }
         if applied.as_ref().is_err_and(may_be_too_much) && self.checkpoint_from(1)? {
             applied = self.try_to_apply(steps, operations);
         }
@@ -192,10 +208,4 @@ impl Replay<'_> {
         }
         Ok(())
     }
-}
-
-/// Whether less at once may succeed.
-fn may_be_too_much(error: &Error) -> bool {
-    let is_too_much = matches!(error, Error::BatchTooLarge { .. } | Error::HashCollisions { .. });
-    is_too_much || error.is_full()
 }

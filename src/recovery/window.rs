@@ -25,7 +25,7 @@ use crate::table::batch::{Entries, Entry, Step, Steps};
 /// The bytes that operations and steps take in the first window, for which nobody else
 /// has anything to do, and in the longest.
 pub(super) const FIRST_BYTES: usize = 5 << 20;
-pub(super) const MOST_BYTES: usize = 40 << 20;
+const MOST_BYTES: usize = 40 << 20;
 /// Shares of a window, as a logarithm.
 const SHARES: u32 = 8;
 /// In front of each operation: whether it is an insert, and its lengths.
@@ -36,6 +36,15 @@ const ADDRESS: usize = 24;
 pub(super) enum Change<'a> {
     Insert(Entry<'a>),
     Remove(&'a [u8]),
+}
+
+/// The bytes that the longest window takes for a log of so many. A short one is still in a
+/// cache when it is applied, a long one has more for each segment. Where nobody knows how
+/// large segments are [going to be](super::growth), as for a reader, they are made anew
+/// with most windows, so there are to be few.
+pub(super) fn longest(read_only: bool, log_bytes: u64) -> usize {
+    let share = if read_only { u64::MAX } else { log_bytes / 24 };
+    usize::try_from(share).unwrap_or(usize::MAX).clamp(FIRST_BYTES, MOST_BYTES)
 }
 
 /// Collected operations: inserts and removes.

@@ -137,6 +137,11 @@ impl Core {
         self.tables.iter().flatten().map(|writer| &**writer)
     }
 
+    /// The tables that are there, to be changed.
+    pub(crate) fn writers_mut(&mut self) -> impl Iterator<Item = &mut Writer> {
+        self.tables.iter_mut().flatten().map(|writer| &mut **writer)
+    }
+
     /// What the table files take on the device, in bytes.
     pub(crate) fn table_bytes(&self) -> u64 {
         let blocks = self.writers().map(|writer| u64::from(writer.blocks.allocated()));

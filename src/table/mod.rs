@@ -280,6 +280,8 @@ pub(crate) struct Writer {
     recounted: bool,
     /// With fewer entries than this the table may be worth tidying again.
     sparse_below: u64,
+    /// The entries that it is going to have soon, if somebody knows, or zero.
+    foreseen: u64,
     scratch: room::Scratch,
     /// The page where the next change begins, if it was read before.
     offered: Option<Box<fetch::Fetched>>,
@@ -350,6 +352,7 @@ impl Writer {
             recount: None,
             recounted: false,
             sparse_below: u64::MAX,
+            foreseen: 0,
             scratch: room::Scratch::default(),
             offered: None,
         })

@@ -70,6 +70,10 @@ const STEADY: (usize, usize) = (4, 3);
 /// need not make room fast.
 const TIDY: (usize, usize) = (29, 20);
 
+/// How much larger a segment is than what it is [going to have](Writer::foresee). Shares of a
+/// table differ by a thirtieth of theirs; so one in hundreds is made anew once more.
+const FORESEEN: (usize, usize) = (5, 4);
+
 /// The pages for a number of live entries that are tidied.
 pub(super) fn pages_for(live: usize, slots_per_page: usize) -> usize {
     pages_by(TIDY, live, slots_per_page)
@@ -156,7 +160,7 @@ impl Writer {
         let new = &new[new.partition_point(|hash| *hash < first)..];
         let new = &new[..new.partition_point(|hash| *hash <= last)];
         let live = part.end - part.start + new.len();
-        let pages = pages_by(FACTOR, live, slots_per_page);
+        let pages = pages_by(FACTOR, live, slots_per_page).max(self.pages_foreseen(&part));
         if pages <= MAX_SEGMENT_PAGES {
             scratch.plans.push(Plan { pages, ..part });
             return Ok(());
@@ -185,6 +189,18 @@ impl Writer {
         let (depth, middle) = (part.depth + 1, part.start + middle);
         self.divide(Plan { depth, end: middle, ..part }, new, scratch)?;
         self.divide(Plan { depth, start: middle, prefix: part.prefix | bit, ..part }, new, scratch)
+    }
+
+    /// The pages for what a part is going to have.
+    fn pages_foreseen(&self, part: &Plan) -> usize {
+        let share = usize::try_from(self.foreseen >> part.depth).unwrap_or(usize::MAX);
+        pages_by(FORESEEN, share, self.table.geometry.slots_per_page())
+    }
+
+    /// Says how many entries the table is going to have soon: a segment that is made
+    /// anew gets room for its share. Zero, or anything less than it has: nobody knows.
+    pub(crate) fn foresee(&mut self, entries: u64) {
+        self.foreseen = entries;
     }
 
     /// Builds the planned segments and puts them in the old ones' place.

@@ -134,6 +134,20 @@ impl Device {
         copy
     }
 
+    /// Gives the blocks of a file back that have nothing in them, as a copy with holes
+    /// has it.
+    pub fn give_back_unwritten(&self, name: &str) {
+        let file = self.inner.open(name, Access::Read).expect("open the file");
+        let mut block = [0; BLOCK as usize];
+        let extent = self.files()[name].clone();
+        for at in (0..file.length().expect("length")).step_by(BLOCK as usize) {
+            file.read_at(&mut block, at).expect("read a block");
+            if block.iter().all(|byte| *byte == 0) {
+                extent.give_back(at, at + BLOCK);
+            }
+        }
+    }
+
     /// Makes the device as large as that many bytes.
     pub fn resize(&self, bytes: u64) {
         self.meter.limit.store(bytes / BLOCK, Ordering::SeqCst);

@@ -161,6 +161,29 @@ fn entries_go_into_their_segments_while_these_are_made_anew() {
 }
 
 #[test]
+fn a_segment_that_is_made_anew_has_room_for_what_is_foreseen() {
+    let mut random = Random(31);
+    for payload in [24, 56] {
+        let mut store = Store::new(Setup::new(payload));
+        let mut model = Model::new();
+        let mut inserts = (0..40_000).map(|i| (key(i, payload), Some(value(&mut random, payload))));
+        let mut made = Vec::new();
+        for count in [4_000, 12_000, 12_000, 12_000] {
+            let portion: Vec<Operation> = inserts.by_ref().take(count).collect();
+            replay(&mut store, &mut model, &portion, 1).unwrap();
+            made.push((store.writer.totals.segments, store.writer.totals.slots));
+            store.writer.foresee(40_000);
+        }
+        let (slots, used) = (made[3].1, store.writer.totals.used);
+        assert!(made[0].1 < made[1].1 && made[3].1 - made[1].1 < slots / 50, "{made:?}");
+        assert!(used * 4 > slots * 3, "{used} of {slots} slots are used");
+        store.check(&model);
+        store.checkpoint();
+        store.reopen().check(&model);
+    }
+}
+
+#[test]
 fn what_is_too_much_at_once_is_whole_when_it_was_applied_in_pieces() {
     let mut random = Random(97);
     let mut store = Store::new(Setup::new(504).pool(90, 90));

@@ -1,0 +1,116 @@
+//! How many entries tables are going to have, as far as the log says.
+//!
+//! A table that grows makes each of its segments anew once for every doubling, or
+//! more often. While a log is replayed its rest is known: if as many of its
+//! operations bring new keys as did in the portion that was just applied, this is
+//! how large the table is going to be. So a segment that is made anew
+//! [has room](crate::table::Writer::foresee) for all that it is going to get, and
+//! what comes then goes into it in place. That takes three quarters of the time.
+//!
+//! It is a guess. Keys that were new in one portion may be overwritten in all others;
+//! then segments are too large, together by no more than twice the log. A table that
+//! came out sparse is tidied behind the open store, and where there is no room for
+//! more, [at once](Growth::take_back).
+
+use std::collections::BTreeMap;
+
+use crate::error::{Error, Result};
+use crate::store::Core;
+use crate::table::shrink::Sizing;
+
+/// How many bytes slots are made ahead for each of the log, at most.
+const MOST_TIMES: u64 = 2;
+
+/// What was seen of the log so far.
+pub(super) struct Growth {
+    /// The bytes of all records, and of those that were applied.
+    bytes: u64,
+    applied: u64,
+    /// The entries of tables when the last portion was applied.
+    used: BTreeMap<u16, u64>,
+}
+
+impl Growth {
+    /// For so many bytes of log, of which none was applied yet.
+    pub(super) fn new(core: &Core, bytes: u64) -> Growth {
+        let used = core.writers().map(|writer| (writer.table.id, writer.totals.used)).collect();
+        Growth { bytes, applied: 0, used }
+    }
+
+    /// Tells each table what it may expect, now that so many bytes were applied.
+    pub(super) fn foresee(&mut self, core: &mut Core, applied: u64) {
+        let portion = applied.saturating_sub(self.applied);
+        let rest = self.bytes.saturating_sub(applied);
+        for writer in core.writers_mut() {
+            let used = writer.totals.used;
+            let before = self.used.insert(writer.table.id, used).unwrap_or(0);
+            let expected = expected(used, used.saturating_sub(before), portion, rest);
+            let slot_bytes = (writer.table.geometry.slot_words * 8) as u64;
+            writer.foresee(expected.min(used.saturating_add(MOST_TIMES * rest / slot_bytes)));
+        }
+        self.applied = applied;
+    }
+
+    /// Nothing is expected any more.
+    pub(super) fn end(core: &mut Core) {
+        core.writers_mut().for_each(|writer| writer.foresee(0));
+    }
+
+    /// As that; and segments that are much too large are made smaller.
+    ///
+    /// # Errors
+    ///
+    /// As [`tidy`](crate::table::Writer::tidy), but that there is no room for it.
+    pub(super) fn take_back(core: &mut Core) -> Result<()> {
+        Growth::end(core);
+        let ids: Vec<u16> = core.writers().map(|writer| writer.table.id).collect();
+        for id in ids {
+            let Some((writer, ws)) = core.writer_mut(id) else { continue };
+            let mut next = Some(0);
+            while let Some(from) = next {
+                next = match writer.tidy(ws, from, Sizing::Roomy, None) {
+                    Ok(tidied) => tidied.next,
+                    Err(error) if may_be_too_much(&error) => None,
+                    Err(error) => return Err(error),
+                };
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The entries that a table of `used` ends up with that got `new` from a portion of the
+/// log, if its rest brings as many for each byte.
+fn expected(used: u64, new: u64, portion: u64, rest: u64) -> u64 {
+    let more = u128::from(new) * u128::from(rest) / u128::from(portion.max(1));
+    used.saturating_add(u64::try_from(more).unwrap_or(u64::MAX))
+}
+
+/// Whether less at once may succeed.
+pub(super) fn may_be_too_much(error: &Error) -> bool {
+    let is_too_much = matches!(error, Error::BatchTooLarge { .. } | Error::HashCollisions { .. });
+    is_too_much || error.is_full()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::expected;
+
+    #[test]
+    fn the_rest_brings_as_many_new_keys_as_the_portion_did() {
+        assert_eq!(expected(1000, 1000, 60_000, 540_000), 10_000);
+        assert_eq!(expected(5000, 100, 10_000, 20_000), 5200);
+    }
+
+    #[test]
+    fn nothing_is_expected_of_what_brings_no_new_keys_or_has_no_rest() {
+        assert_eq!(expected(1000, 0, 60_000, 540_000), 1000);
+        assert_eq!(expected(1000, 1000, 60_000, 0), 1000);
+    }
+
+    #[test]
+    fn a_log_of_any_length_is_no_overflow() {
+        assert_eq!(expected(u64::MAX, u64::MAX, 0, u64::MAX), u64::MAX);
+        assert_eq!(expected(1, 1 << 40, 1, 1 << 40), u64::MAX);
+    }
+}
