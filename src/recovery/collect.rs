@@ -1,7 +1,7 @@
 //! Reading what is to be replayed, ahead of replaying it.
 //!
 //! Reading the log, checking and decoding its records and hashing their keys takes
-//! about half as long as changing the tables does, and needs nothing of them but
+//! a third to half as long as changing the tables does, and needs nothing of them but
 //! how they hash and how large their slots are. So a long log is read by a thread
 //! of its own. It hands over one [`Window`] after the other, while the one before
 //! is applied; two of them go to and fro.

@@ -16,7 +16,8 @@
 //! [batch](crate::table::batch), with two differences: entries may be put into a
 //! segment while that is made anew, and nothing may be refused that was not. In
 //! another order, and with segments of other sizes, more blocks may be needed than
-//! were; on a full device a checkpoint then gives back those of replaced pages.
+//! were. On a full device room for what was only [expected](super::growth) is given
+//! back then, and a checkpoint gives back the blocks of replaced pages.
 
 use crate::checkpoint::checkpoint_exclusively;
 use crate::error::{Error, Result};

@@ -3,8 +3,8 @@
 //! Operations on different keys may be replayed in any order, as long as those
 //! on the same key keep theirs. So as many as fit a *window* are collected. Then
 //! those of a segment stand together: it is brought from memory once for all of
-//! them, room for all that it will get is made at once, and of several operations
-//! on a key only the last is done.
+//! them, room for all that it gets of them is made at once, and of several
+//! operations on a key only the last is done.
 //!
 //! ```text
 //! window   256 shares, by the first bits of the hashes

@@ -17,6 +17,9 @@
 //! 0.66 to 0.71). What this cannot reach is a segment with few entries, which
 //! makes no tombstones: [`shrink`](super::shrink) does.
 //!
+//! While a log is replayed, what a segment is going to have is known better than
+//! that: it [gets room](Writer::foresee) for it, to be filled to four fifths.
+//!
 //! A split that moves nothing goes on to the next bit. At 32 bits there is no
 //! next one, and the segment takes what 16 pages hold before it is
 //! [`HashCollisions`](crate::Error::HashCollisions).
