@@ -107,6 +107,8 @@ impl Store {
         })?;
         self.log.sync_to(commit)?;
         remove_table_file(self, name)?;
+        // Log files with the values of this table alone may go.
+        self.space.ask();
         Ok(true)
     }
 
@@ -151,7 +153,9 @@ impl Store {
         self.check_writable()?;
         let mut core = self.core_with_room(needed, true)?;
         self.poison.check()?;
-        run(&mut core)
+        let outcome = run(&mut core)?;
+        self.after_change(&mut core);
+        Ok(outcome)
     }
 
     /// Logs a record with one operation that has been done; returns its commit

@@ -17,6 +17,8 @@
 //!    segments shrink and merge.
 //! 5. Is most of a table file free? The pages at its end are written again,
 //!    to lower blocks; after the next checkpoint the end is given back.
+//! 6. Was a table cleared that took more than a mebibyte? Its blocks are used
+//!    until the next checkpoint, and a clear logs too little to lead to one.
 //!
 //! Whatever it does is done in bites under the writer lock, with a pause after
 //! each. What fails is tried again with the next look; what poisons the store
@@ -50,6 +52,9 @@ const IDLE: Duration = Duration::from_secs(5);
 
 /// Free blocks for which moving pages is worth it: a mebibyte.
 const WORTH_MOVING: u32 = 256;
+
+/// Blocks left by a clear that are worth a checkpoint: as many.
+const WORTH_FREEING: u32 = WORTH_MOVING;
 
 /// How long nothing is looked at after a look on a full device that gained
 /// nothing.
@@ -126,6 +131,14 @@ fn ask_for_checkpoint(store: &Store) -> bool {
     worth
 }
 
+/// Asks for the checkpoint that frees the blocks of a table that was cleared.
+fn free_cleared(store: &Store, id: u16) {
+    let left = store.core_to_look().writer(id).map_or(0, |writer| writer.blocks.left_by_clear());
+    if left > WORTH_FREEING {
+        store.signals.request();
+    }
+}
+
 /// Runs a checkpoint if there is anything for it to write; says whether.
 fn checkpoint_if_behind(store: &Store) -> Result<bool> {
     let behind = store.core()?.checkpointed_commit < store.log.appended();
@@ -158,6 +171,7 @@ impl Upkeep {
             core.writers().map(|writer| writer.table.id).collect()
         };
         for id in ids {
+            free_cleared(store, id);
             outcomes.push(self.shrink(store, id).err());
             outcomes.push(self.move_down(store, id, refused).err());
             let worth = if refused { |_| 1 } else { worth_giving_back };

@@ -249,6 +249,16 @@ impl Watched {
     /// Waits until a store that nobody writes to has come to rest: no commit
     /// of its own and no checkpoint for a second. Fails if it never does.
     fn assert_rests(&self) {
+        self.assert_quiet_for(Duration::from_millis(1_300));
+    }
+
+    /// The same for longer than the five seconds after which it becomes small:
+    /// nothing wakes the background any more.
+    fn assert_sleeps(&self) {
+        self.assert_quiet_for(Duration::from_millis(6_500));
+    }
+
+    fn assert_quiet_for(&self, time: Duration) {
         let state = || {
             let stats = self.db.stats();
             (stats.commits, stats.checkpoints, self.device.used())
@@ -259,7 +269,7 @@ impl Watched {
             if now != last.0 {
                 last = (now, ticks::now());
             }
-            let quiet = ticks::since(last.1) > Duration::from_millis(1_300);
+            let quiet = ticks::since(last.1) > time;
             quiet.then_some(()).ok_or(format!("commits, checkpoints and bytes: {now:?}"))
         });
     }

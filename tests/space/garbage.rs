@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use crate::support::{Random, table_stats};
+use crate::support::{Random, key, table_stats, value};
 
 use super::device::Device;
 use super::{AT_REST, AT_WORK, BETWEEN, FILE, Watched, at_most, eventually, mostly_hot};
@@ -198,4 +198,32 @@ fn clearing_gives_everything_back() {
         at_most("table without an entry", store.device.tables(), BETWEEN)
     });
     finish(store);
+}
+
+#[test]
+fn clearing_a_table_that_nobody_writes_to_gives_its_blocks_back() {
+    let mut store = Watched::new(Device::endless(), 56);
+    let empty = store.device.tables();
+    (0..60_000).for_each(|i| store.put(i, 32));
+    store.assert_sleeps();
+    let full = store.device.tables();
+    assert!(full > empty + BETWEEN, "{full} bytes: the clear alone leads to no checkpoint");
+    store.db.clear().expect("clear");
+    store.entries.clear();
+    eventually(|| at_most("table without an entry", store.device.tables(), empty + FILE));
+    store.assert_rests();
+    store.assert_whole();
+}
+
+#[test]
+fn dropping_a_table_that_nobody_writes_to_gives_its_values_back() {
+    let store = Watched::new(Device::endless(), 56);
+    let other = store.db.table("other").expect("a table");
+    (0..24_000).for_each(|i| other.insert(key(i), value(i, 1_024)).expect("insert"));
+    store.assert_sleeps();
+    let full = store.device.log();
+    assert!(full > 2 * AT_REST, "{full} bytes of log");
+    assert!(store.db.drop_table("other").expect("drop"));
+    eventually(|| store.within(AT_REST));
+    store.assert_whole();
 }

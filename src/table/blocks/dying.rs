@@ -48,6 +48,14 @@ impl Blocks {
         self.dying.clear();
     }
 
+    /// How many blocks wait for the next checkpoint because the table was cleared.
+    pub(crate) fn left_by_clear(&self) -> u32 {
+        match self.all_dying {
+            true => self.used().saturating_sub(self.held_count() as u32),
+            false => 0,
+        }
+    }
+
     /// A state is frozen: what is dying now dies with its checkpoint.
     pub(crate) fn freeze(&mut self, generation: u64) {
         let all = std::mem::take(&mut self.all_dying);
