@@ -96,13 +96,16 @@ impl Report<'_> {
     }
 }
 
-/// Compacts the store; waits if somebody else does.
+/// Compacts the store; waits if somebody else does. Refused to the function
+/// that this one tells how far it is: it would wait for itself.
 pub(crate) fn compact(
     store: &Store,
     tell: &mut dyn FnMut(&CompactProgress) -> ControlFlow<()>,
 ) -> Result<Compacted> {
     store.check_writable()?;
-    let _one = store.compacting.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let _one = store.compacting.wait().ok_or_else(|| {
+        Error::invalid("a function that a compaction calls cannot compact the same store")
+    })?;
     let bytes_before = space(store);
     let mut report = Report { tell, cancelled: false };
     recount(store)?;

@@ -370,11 +370,13 @@ impl Db {
 
     /// As [`Db::compact`], telling a function how far it is, some times a
     /// second or more often. If it returns [`ControlFlow::Break`] the compaction
-    /// ends soon; what was done is kept.
+    /// ends soon; what was done is kept. The function may use the store, but not
+    /// compact it.
     ///
     /// # Errors
     ///
-    /// As [`Db::compact`].
+    /// As [`Db::compact`]; [`Error::InvalidArgument`] if it is called by such a
+    /// function of the same store.
     pub fn compact_with(
         &self,
         mut progress: impl FnMut(&CompactProgress) -> ControlFlow<()>,

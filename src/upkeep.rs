@@ -96,8 +96,8 @@ pub(crate) fn keep(store: &Store) {
             }
         }
         // Whoever compacts does all of this, and more.
-        let one = store.compacting.try_lock();
-        if over(store) || one.is_err() {
+        let one = store.compacting.take();
+        if over(store) || one.is_none() {
             store.space.looked();
             continue;
         }
@@ -152,8 +152,8 @@ fn checkpoint_if_behind(store: &Store) -> Result<bool> {
 impl Upkeep {
     /// Brings the store to rest; see [`rest`].
     fn rest(&mut self, store: &Store) {
-        let one = store.compacting.try_lock();
-        if !over(store) && one.is_ok() {
+        let one = store.compacting.take();
+        if !over(store) && one.is_some() {
             store.log.tidy_now();
             // What fails leaves the store as large as it is.
             let _ = self.rest.come(store);

@@ -31,6 +31,7 @@ pub(crate) mod signals;
 pub(crate) mod snapshots;
 pub(crate) mod space;
 pub(crate) mod swap;
+pub(crate) mod turns;
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -53,6 +54,7 @@ use frozen::Frozen;
 use signals::Signals;
 use snapshots::{Moment, Snapshots};
 use space::SpaceSignals;
+use turns::Turns;
 
 /// Everything that handles share.
 pub(crate) struct Store {
@@ -65,8 +67,8 @@ pub(crate) struct Store {
     pub(crate) signals: Signals,
     pub(crate) space: SpaceSignals,
     pub(crate) snapshots: Snapshots,
-    /// Held by whoever compacts.
-    pub(crate) compacting: Mutex<()>,
+    /// Held by whoever compacts, and by upkeep while it looks.
+    pub(crate) compacting: Turns,
     /// Held by whoever runs a checkpoint, or must not meet one.
     pub(crate) checkpointing: Mutex<()>,
     /// How many want nothing to be frozen for a while.
@@ -227,7 +229,7 @@ impl Store {
             signals: Signals::new(parts.frame_limit),
             space: SpaceSignals::default(),
             snapshots: Snapshots::default(),
-            compacting: Mutex::new(()),
+            compacting: Turns::default(),
             checkpointing: Mutex::new(()),
             away: AtomicUsize::new(0),
             core: Mutex::new(parts.core),

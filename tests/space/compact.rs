@@ -21,7 +21,7 @@ use crate::support::{
 };
 
 use super::device::Device;
-use super::{FILE, Watched, footprint};
+use super::{AT_REST, AT_WORK, FILE, Watched, eventually, footprint};
 
 /// A store with 60,000 entries of many sizes of which two thirds are removed
 /// again, in two tables. Returns what its default table holds.
@@ -276,6 +276,41 @@ fn the_callback_may_use_the_store_and_may_panic() {
     assert!(panicked.is_err());
     assert!(store.compact().expect("compact").finished);
     assert_holds(&store, &model);
+}
+
+#[test]
+fn after_a_callback_that_panicked_space_still_comes_back_unasked() {
+    let mut store = Watched::new(Device::endless(), 56);
+    (0..4_000).for_each(|i| store.put(i, 1_024));
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        store.db.compact_with(|_| panic!("a callback that panics, on purpose"))
+    }));
+    assert!(panicked.is_err());
+    let mut random = Random::new(946);
+    for n in 0..40_000 {
+        store.put(random.below(4_000), 1_024);
+        if n % 64 == 0 {
+            store.check(AT_WORK);
+        }
+    }
+    eventually(|| store.within(AT_REST));
+    store.assert_whole();
+}
+
+#[test]
+fn a_callback_that_compacts_is_refused() {
+    let store = TestStore::in_memory(super::options());
+    let other = TestStore::in_memory(super::options());
+    let mut calls = 0;
+    let compacted = store.compact_with(|_| {
+        calls += 1;
+        assert!(matches!(store.compact(), Err(Error::InvalidArgument { .. })));
+        assert!(other.compact().expect("compact another store").finished);
+        ControlFlow::Continue(())
+    });
+    assert!(compacted.expect("compact").finished);
+    assert!(calls > 0);
+    assert!(store.compact().expect("compact").finished);
 }
 
 #[test]
