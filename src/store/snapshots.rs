@@ -234,12 +234,14 @@ impl Snapshots {
 
     /// The checkpoint of a generation has headers that are durable: the
     /// snapshots that began with it and are still wanted. From now on none can
-    /// begin with it.
+    /// begin with it. Those that are gone are forgotten, whatever they began
+    /// with: where all are, nobody asks what of them is ready.
     pub(crate) fn beginning(&self, generation: u64) -> Vec<u64> {
         let mut begun = lock(&self.begun);
         begun.newest = begun.newest.filter(|newest| newest.0 != generation);
+        begun.moments.retain(|(_, moment)| !moment.is_gone());
         let these = begun.moments.iter().filter(|(began, _)| *began == generation);
-        these.filter(|(_, moment)| !moment.is_gone()).map(|(_, moment)| moment.id).collect()
+        these.map(|(_, moment)| moment.id).collect()
     }
 
     /// The checkpoint of a generation has ended well: these snapshots, of which
@@ -330,9 +332,65 @@ impl Snapshots {
     /// to be unlocked now.
     pub(crate) fn remove(&self, moment: &Moment) -> (bool, bool) {
         moment.state().0 = State::Gone;
+        // It may have been refused, and nothing begins in a store that refuses.
+        lock(&self.wanted).retain(|wanted| wanted.id != moment.id);
         let mut held = lock(&self.held);
         held.begun.remove(&moment.id);
         let was_held = held.files.remove(&moment.id).is_some();
         (was_held, was_held && held.locked && held.are_none())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::checkpoint;
+    use crate::options::Options;
+    use crate::storage::memory::Memory;
+    use crate::store::Store;
+
+    /// A store with nothing in its background.
+    fn store() -> Store {
+        crate::recovery::open(Arc::new(Memory::new()), &Options::new()).unwrap()
+    }
+
+    fn take(store: &Store) -> Result<Arc<Moment>> {
+        let moment = store.snapshots.want();
+        let begun = store.begin_snapshots().inspect_err(|_| store.drop_snapshot(&moment));
+        begun.map(|()| moment)
+    }
+
+    fn begun(store: &Store) -> usize {
+        lock(&store.snapshots.begun).moments.len()
+    }
+
+    #[test]
+    fn snapshots_that_go_before_their_checkpoint_ends_leave_nothing() {
+        let store = store();
+        for i in 0..8 {
+            let moment = take(&store).unwrap();
+            store.drop_snapshot(&moment);
+            checkpoint(&store, false).unwrap();
+            assert_eq!(begun(&store), 0, "after {i} more");
+        }
+        // Who goes does not take along who stays.
+        let (stays, goes) = (take(&store).unwrap(), take(&store).unwrap());
+        store.drop_snapshot(&goes);
+        checkpoint(&store, false).unwrap();
+        assert!(stays.wait_ready().is_ok());
+        assert_eq!((begun(&store), store.snapshots.taken().snapshots), (0, 1));
+        store.drop_snapshot(&stays);
+        assert_eq!(store.snapshots.taken().snapshots, 0);
+    }
+
+    #[test]
+    fn snapshots_that_are_refused_leave_nothing() {
+        let store = store();
+        store.poison.set(&"a sync failed");
+        for _ in 0..3 {
+            assert!(matches!(take(&store), Err(Error::Poisoned { .. })));
+        }
+        assert!(!store.snapshots.are_wanted());
+        assert_eq!(store.snapshots.taken().snapshots, 0);
     }
 }
