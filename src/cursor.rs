@@ -24,6 +24,10 @@ use crate::value::Value;
 /// The bytes of a stored cursor.
 const BYTES: usize = 32;
 
+/// The parts of a table at most: more than any machine has threads for, and few
+/// enough to have in memory.
+const MAX_PARTS: usize = 1 << 16;
+
 /// A place in a [`Scan`], to go on from later: a few bytes that a program may
 /// store ([`Cursor::to_bytes`]).
 ///
@@ -155,10 +159,11 @@ impl Scan {
         Ok(Scan { iter: Iter::over(handle, table, clears, place, cursor.end, true), mark })
     }
 
-    /// Parts of a table of about the same size, which together are all of it.
+    /// Parts of a table of about the same size, which together are all of it: as
+    /// many as wanted, at least one and at most [`MAX_PARTS`].
     pub(crate) fn parts(handle: &Arc<Handle>, table: &Arc<Table>, parts: usize) -> Vec<Scan> {
         let (clears, mark) = table.identity();
-        let parts = parts.max(1) as u128;
+        let parts = parts.clamp(1, MAX_PARTS) as u128;
         let bound = |i: u128| u64::try_from((i << 64) / parts).ok();
         let part = |i: u128| {
             let (handle, table) = (handle.clone(), table.clone());

@@ -273,6 +273,17 @@ fn parts_together_are_everything_and_no_entry_is_in_two() {
 }
 
 #[test]
+fn however_many_parts_are_wanted_there_are_so_many_at_most() {
+    let store = TestStore::in_memory(Options::new());
+    let model = filled(&store, 200);
+    for n in [65_537, usize::MAX] {
+        let parts = store.scan_partitions(n);
+        assert_eq!(parts.len(), 65_536);
+        assert_same(parts.into_iter().flat_map(pairs), &model);
+    }
+}
+
+#[test]
 fn a_part_that_is_resumed_ends_where_it_did() {
     for store in stores() {
         let model = filled(&store, 1_000);

@@ -37,7 +37,7 @@ impl Db {
 
     /// The default table in `n` parts of about the same size, for as many
     /// threads: each entry is in one of them. Parts can be resumed on their own.
-    /// 0 counts as 1.
+    /// 0 counts as 1, and there are 65,536 parts at most.
     ///
     /// Each part keeps the promises of [`Scan`] for its entries. Where a page
     /// cannot be read, each part that has a share in it says so.
