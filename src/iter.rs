@@ -4,7 +4,8 @@
 //! returned one by one. An entry is returned straight from the copy as long as
 //! the table has not changed since; otherwise it is looked up again, so that
 //! an entry removed before it is reached does not appear, and one that was
-//! overwritten appears with its new value.
+//! overwritten appears with its new value. If the table was cleared meanwhile, what
+//! is found under its key is another entry: then the iteration ends.
 //!
 //! An entry is either copied once more, for the caller to keep ([`Iterator`]), or
 //! lent where it stands in the copy ([`Iter::next_ref`]). Both look in the same
@@ -202,8 +203,14 @@ impl Iter {
         loop {
             while self.at < self.copy.len() {
                 self.at += 1;
-                if let Some(item) = self.entry(self.at - 1).transpose() {
-                    return Some(item);
+                let item = self.entry(self.at - 1).transpose();
+                if matches!(item, Some(Ok(_))) && self.was_cleared() {
+                    self.copy = SegmentCopy::default();
+                    self.next = None;
+                    return None;
+                }
+                if item.is_some() {
+                    return item;
                 }
             }
             let from = self.next?;
@@ -215,6 +222,13 @@ impl Iter {
                 return Some(Err(error));
             }
         }
+    }
+
+    /// Whether the table was cleared since the iteration began, as far as an entry
+    /// of the copy shows that was looked up just now: by its key, which somebody
+    /// may have inserted again.
+    fn was_cleared(&self) -> bool {
+        self.table.changes() != self.changes && self.table.clears() != self.clears
     }
 
     /// Entry `i` of the copy, as it is now.

@@ -279,6 +279,21 @@ fn clear_ends_what_was_there() {
 }
 
 #[test]
+fn nothing_comes_after_a_clear_though_the_same_keys_are_inserted_again() {
+    for count in [20, 500] {
+        for store in stores(count) {
+            let seen = iterate(&store, 5, |_| {
+                store.clear().expect("clear");
+                for i in 0..count {
+                    store.insert(key(i), value(i, 9)).expect("insert");
+                }
+            });
+            assert_eq!(seen.len(), 6, "entries came after the clear");
+        }
+    }
+}
+
+#[test]
 fn checkpoints_do_not_disturb_an_iteration() {
     for store in stores(1_000) {
         let mut steps = 0;
