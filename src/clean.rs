@@ -55,8 +55,11 @@
 //! for this, of a file whose live entries fit there as a whole; if that fails,
 //! the next look tries again.
 //!
-//! Cleaning runs in one thread at a time, beside writers, readers and a
-//! checkpoint. It holds the writer lock for one commit of [`BITE`] bytes.
+//! Cleaning runs in one thread at a time, whose turn it is, beside writers,
+//! readers and a checkpoint. It holds the writer lock for one commit of [`BITE`]
+//! bytes.
+
+mod due;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

@@ -16,7 +16,8 @@
 //! Every step is a bite under the writer lock, and nothing that can be lost: an
 //! interruption, even by a kill, leaves a store that is partly compacted.
 //! Readers go on, and so do writers between the bites. What they write
-//! meanwhile is not compacted.
+//! meanwhile is not compacted, but garbage in the log keeps its bound:
+//! [`upkeep`](crate::upkeep) cleans beside steps 2 to 4, and step 1 does it itself.
 //!
 //! How full a packed segment is depends on its pages: of p pages at least
 //! `7/8 (p - 1) / p` of the slots are used, which is 0.8 from twelve pages on
@@ -169,10 +170,16 @@ fn clean_log(store: &Store, report: &mut Report<'_>) -> Result<()> {
         if !report.tell(CompactStep::Cleaning, None, 1.0 - left.min(1.0)) {
             break;
         }
+        // After the function was told how far it is, which may take its time.
+        let _turn = store.cleaning.wait();
+        if store.space.wants_look() {
+            cleaner.clean_while_due(store)?;
+        }
         if !cleaner.step(store, &balance, Zeal::Compaction)? {
             break;
         }
     }
+    // Its end wakes upkeep, which may have found that it was not its turn.
     checkpoint(store, false)
 }
 

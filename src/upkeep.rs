@@ -20,6 +20,8 @@
 //! 6. Was a table cleared that took more than a mebibyte? Its blocks are used
 //!    until the next checkpoint, and a clear logs too little to lead to one.
 //!
+//! While somebody compacts, the first and the third of them are all it asks.
+//!
 //! Whatever it does is done in bites under the writer lock, with a pause after
 //! each. What fails is tried again with the next look; what poisons the store
 //! is heard of where commits are made.
@@ -40,7 +42,7 @@ use crate::clean::{Cleaner, Zeal};
 use crate::error::{Error, Result};
 use crate::pass::{Pass, pass, recount};
 use crate::store::Store;
-use crate::store::space::{Behind, Wake};
+use crate::store::space::Wake;
 use crate::table::shrink::Sizing;
 use rest::Rest;
 
@@ -95,12 +97,14 @@ pub(crate) fn keep(store: &Store) {
                 continue;
             }
         }
-        // Whoever compacts does all of this, and more.
-        let one = store.compacting.take();
-        if over(store) || one.is_none() {
+        if over(store) {
             store.space.looked();
             continue;
         }
+        let Some(_one) = store.compacting.take() else {
+            upkeep.beside_compaction(store);
+            continue;
+        };
         // Nobody waits for the outcomes; see the essay.
         let refused = store.space.take_refused();
         let full = upkeep.look(store, refused).iter().flatten().any(Error::is_full);
@@ -160,12 +164,30 @@ impl Upkeep {
         }
     }
 
+    /// Somebody compacts, and does all of this and more: once, in an order of its
+    /// own. What others write meanwhile is garbage soon, and a pass may take as
+    /// long as the function takes that it calls.
+    fn beside_compaction(&mut self, store: &Store) {
+        store.log.tidy_now();
+        // What fails is met by the compaction, too, or by the next look.
+        let _ = self.clean(store);
+    }
+
+    /// Cleans the log as long as it is due. Whoever compacts does it if it is its
+    /// turn.
+    fn clean(&mut self, store: &Store) -> Result<()> {
+        match store.cleaning.take() {
+            Some(_turn) => self.cleaner.clean_while_due(store),
+            None => Ok(()),
+        }
+    }
+
     /// Does what there is to do. One failure does not keep the rest from it.
     /// `refused` says that the device was full for a commit.
     fn look(&mut self, store: &Store, refused: bool) -> Vec<Option<Error>> {
         store.log.tidy_now();
         self.trim(store);
-        let mut outcomes = vec![recount(store).err(), clean(&mut self.cleaner, store).err()];
+        let mut outcomes = vec![recount(store).err(), self.clean(store).err()];
         let ids: Vec<u16> = {
             let core = store.core_to_look();
             core.writers().map(|writer| writer.table.id).collect()
@@ -271,42 +293,8 @@ impl Upkeep {
     fn goes_on(&mut self, store: &Store) -> bool {
         if store.space.wants_look() {
             // If it fails, the next look meets the same.
-            let _ = clean(&mut self.cleaner, store);
+            let _ = self.clean(store);
         }
         !store.space.is_stopped()
     }
-}
-
-/// Cleans the log as long as there is too much garbage in it.
-fn clean(cleaner: &mut Cleaner, store: &Store) -> Result<()> {
-    let outcome = clean_while_due(cleaner, store);
-    store.space.set_behind(Behind::Cleaner, false);
-    outcome
-}
-
-fn clean_while_due(cleaner: &mut Cleaner, store: &Store) -> Result<()> {
-    while !store.space.is_stopped() {
-        store.space.looked();
-        let balance = cleaner.balance(store);
-        if !balance.is_due() {
-            break;
-        }
-        if balance.wants_checkpoint() {
-            if balance.is_late() {
-                store.space.set_behind(Behind::Checkpoint, true);
-            }
-            // Its end ends the waiting, and leads to another look.
-            store.signals.request();
-            break;
-        }
-        if !balance.wants_cleaning() {
-            break;
-        }
-        let behind = balance.is_past_bound() || balance.is_late();
-        store.space.set_behind(Behind::Cleaner, behind);
-        if !cleaner.step(store, &balance, Zeal::Upkeep)? {
-            break;
-        }
-    }
-    Ok(())
 }

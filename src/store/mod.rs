@@ -13,8 +13,8 @@
 //! prepared files), the one that runs checkpoints, the one that gives space
 //! back, and the one that makes ready what writers need next ([`ahead`]).
 //!
-//! Locks are taken in this order: `compacting`, `checkpointing`, `core`, a table's structure
-//! lock. Hardly anything waits for the disk with `core` held: creating, dropping
+//! Locks are taken in this order: `compacting`, `cleaning`, `checkpointing`, `core`, a
+//! table's structure lock. Hardly anything waits for the disk with `core` held: creating, dropping
 //! and clearing tables; pages that were not fetched before, of a batch or a survey;
 //! a writer that runs out of blocks; and `verify`, all the time. Whatever else it
 //! is, takes a bounded time.
@@ -69,6 +69,8 @@ pub(crate) struct Store {
     pub(crate) snapshots: Snapshots,
     /// Held by whoever compacts, and by upkeep while it looks.
     pub(crate) compacting: Turns,
+    /// Held by whoever cleans the log.
+    pub(crate) cleaning: Turns,
     /// Held by whoever runs a checkpoint, or must not meet one.
     pub(crate) checkpointing: Mutex<()>,
     /// How many want nothing to be frozen for a while.
@@ -230,6 +232,7 @@ impl Store {
             space: SpaceSignals::default(),
             snapshots: Snapshots::default(),
             compacting: Turns::default(),
+            cleaning: Turns::default(),
             checkpointing: Mutex::new(()),
             away: AtomicUsize::new(0),
             core: Mutex::new(parts.core),

@@ -21,7 +21,7 @@ use crate::support::{
 };
 
 use super::device::Device;
-use super::{AT_REST, AT_WORK, FILE, Watched, eventually, footprint};
+use super::{AT_REST, AT_WORK, FILE, Watched, eventually, footprint, mostly_hot};
 
 /// A store with 60,000 entries of many sizes of which two thirds are removed
 /// again, in two tables. Returns what its default table holds.
@@ -293,6 +293,33 @@ fn after_a_callback_that_panicked_space_still_comes_back_unasked() {
             store.check(AT_WORK);
         }
     }
+    eventually(|| store.within(AT_REST));
+    store.assert_whole();
+}
+
+#[test]
+fn what_is_written_while_the_store_is_compacted_does_not_let_the_log_grow() {
+    let mut random = Random::new(947);
+    let mut store = Watched::new(Device::endless(), 56);
+    (0..16_000).for_each(|i| store.put(i, 1_024));
+    // The function takes its time in every step, and may do so in any thread.
+    let (db, mut calls) = (store.db.clone(), [0, 0]);
+    let compacted = db.compact_with(|progress| {
+        let step = usize::from(progress.step != CompactStep::Cleaning);
+        calls[step] += 1;
+        if calls[step] <= [2, 8][step] {
+            for n in 0..10_000 {
+                store.put(mostly_hot(&mut random, 16_000), 1_024);
+                if n % 64 == 0 {
+                    store.check(AT_WORK);
+                }
+            }
+        }
+        ControlFlow::Continue(())
+    });
+    assert!(compacted.expect("compact").finished);
+    store.report();
+    assert!(calls[1] >= 8, "{calls:?} calls");
     eventually(|| store.within(AT_REST));
     store.assert_whole();
 }
