@@ -4,6 +4,10 @@
 //!
 //! The store's header says that the log ends at a position, and everything up
 //! to it is durable. Behind it nothing is valid, so appending goes on there.
+//! The space for that was taken when the file was made, but a copy of the store
+//! may have holes instead. A store through the mapping into a hole ends the
+//! process if the device is full. So the space is taken anew; if there is not
+//! enough, the first write has to make a new file, as in step 2 below.
 //!
 //! # After a crash
 //!
@@ -127,7 +131,8 @@ impl Log {
         self.hot.appended.store(at.commit, Release);
         self.active.store(at.file, Release);
         self.set_grown(current.log.size);
-        let mut appender = Appender::new(self.clone(), current.clone(), at, clean);
+        let goes_on = clean && self.take_space(&current, at.offset.into())?;
+        let mut appender = Appender::new(self.clone(), current.clone(), at, goes_on);
         if clean {
             lock(&self.sync).unsynced.push_back(current);
         } else {
@@ -154,6 +159,18 @@ impl Log {
         let known = log.clone();
         self.change_files(|set| set.with(known));
         Ok(writable)
+    }
+
+    /// Takes the space of a file from its end on, where a copy may have left holes.
+    /// Costs little if it is taken. `false`: the device is full.
+    fn take_space(&self, file: &Writable, end: u64) -> Result<bool> {
+        let taken = file.file.allocate(end, file.log.size - end);
+        let name = log_file_name(file.log.number);
+        match taken.map_err(|error| self.refused("take space for", &name, error)) {
+            Ok(()) => Ok(true),
+            Err(error) if error.is_full() => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Removes the files that were activated behind the end of the log.
@@ -213,7 +230,7 @@ impl Log {
         }
     }
 
-    /// Makes the activation of a file durable.
+    /// Makes the activation of a file durable, and whatever else was written to it.
     pub(super) fn sync_activation(&self, file: &Writable) -> Result<()> {
         let name = log_file_name(file.log.number);
         file.file.sync().map_err(|error| {

@@ -394,3 +394,48 @@ fn what_the_log_does_is_counted() {
     assert!(waited.wait_time > Duration::ZERO);
     assert_eq!(waited.zeroed, 3 * MIN_FILE);
 }
+
+/// A log that was closed cleanly and then copied by a program that leaves zeros
+/// out: where it begins and ends, and how long the hole behind the end is.
+fn copied_with_hole(storage: &Faulty) -> (Position, Position, u64) {
+    let mut open = Open::create(storage.clone());
+    let from = open.appender.position();
+    open.fill(3, 1_000);
+    open.log.close().unwrap();
+    let at = open.appender.position();
+    let hole = u64::from(at.offset).next_multiple_of(BLOCK as u64);
+    let file = storage.open(&log_file_name(1), Access::Write).unwrap();
+    file.punch(hole, MIN_FILE - hole).unwrap();
+    (from, at, MIN_FILE - hole)
+}
+
+#[test]
+fn a_clean_log_with_a_hole_on_a_full_device_is_an_error_for_who_writes_and_no_signal() {
+    let storage = Faulty::new();
+    let (from, at, _) = copied_with_hole(&storage);
+    storage.set(|state| state.space = Some(0));
+    let mut open = Open::reopen(storage.clone(), at).unwrap();
+    assert!(!open.appender.can_continue(), "must not be marked as clean");
+    let value = vec![7; 20_000];
+    assert!(open.append(&[insert(b"k", &value)]).unwrap_err().is_full());
+    // It poisons nothing: with space again the log goes on in a new file.
+    storage.set(|state| state.space = Some(2 * MIN_FILE));
+    open.put(b"k", &value);
+    assert!(open.appender.file() > 1 && open.appender.can_continue());
+    let to = open.appender.position();
+    assert_eq!(contents(&open.log, from, to).len(), 4);
+    let log = super::open(storage.memory.copy().unwrap()).unwrap();
+    assert_eq!(log.scan(from).unwrap().position, to);
+}
+
+#[test]
+fn a_clean_log_with_a_hole_takes_its_space_before_it_goes_on_in_place() {
+    let storage = Faulty::new();
+    let (_, at, hole) = copied_with_hole(&storage);
+    storage.set(|state| state.space = Some(hole));
+    let mut open = Open::reopen(storage.clone(), at).unwrap();
+    assert!(open.appender.can_continue());
+    assert_eq!(storage.get(|state| state.space), Some(0));
+    open.fill(1, 20_000);
+    assert_eq!(open.appender.file(), 1);
+}
