@@ -8,6 +8,7 @@
 //! from a lost history would be noticed.
 
 use super::faulty::Faulty;
+use super::rotating::only_synced;
 use super::*;
 use crate::format::mutate::Random;
 
@@ -128,4 +129,33 @@ fn power_loss_leaves_a_prefix_with_all_that_was_durable() {
     for seed in 1..=seeds {
         survive(0x9e37_79b9_7f4a_7c15u64.wrapping_mul(seed));
     }
+}
+
+#[test]
+fn a_record_that_was_synced_ahead_and_taken_back_does_not_come_with_the_next_process() {
+    let storage = Faulty::new();
+    let mut open = Open::create(storage.clone());
+    let from = open.appender.position();
+    open.put(b"before", b"");
+    let at = open.appender.position();
+    let record = open.appender.compose(&insert(b"refused", b"value")).unwrap();
+    open.appender.put_ahead(&record).unwrap();
+    open.log.sync_to(u64::MAX).unwrap();
+    let lost =
+        |storage: &Faulty| super::open(only_synced(storage)).unwrap().scan(from).unwrap().position;
+    assert_eq!(lost(&storage).commit, at.commit + 1, "another thread's sync took it along");
+    open.appender.take_back();
+    open.log.sync_to(u64::MAX).unwrap();
+    assert_eq!(lost(&storage), at);
+}
+
+#[test]
+fn a_record_that_cannot_be_taken_back_durably_poisons() {
+    let storage = Faulty::new();
+    let mut open = Open::create(storage.clone());
+    let record = open.appender.compose(&insert(b"refused", b"value")).unwrap();
+    open.appender.put_ahead(&record).unwrap();
+    storage.set(|state| state.fail_sync = true);
+    open.appender.take_back();
+    assert!(matches!(open.append(&[insert(b"k", b"v")]), Err(Error::Poisoned { .. })));
 }

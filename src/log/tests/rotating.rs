@@ -11,7 +11,7 @@ use super::*;
 use crate::format::record::LOG_START;
 
 /// What a loss of power leaves of a storage if nothing unsynced survives.
-fn only_synced(storage: &Faulty) -> Faulty {
+pub(super) fn only_synced(storage: &Faulty) -> Faulty {
     let after = Faulty::new();
     after.create_directory("log").unwrap();
     for name in storage.list("log").unwrap() {

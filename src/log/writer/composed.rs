@@ -15,6 +15,8 @@
 //! What is composed and never put there is as if nothing had been done; what is put
 //! there is overwritten by whatever is appended next.
 
+use super::super::files::Writable;
+use super::super::lock;
 use super::super::put::{compose, put_composed, take_back};
 use super::Appender;
 use crate::error::Result;
@@ -81,18 +83,29 @@ impl Appender {
         Ok(self.make_known(composed))
     }
 
-    /// Makes sure that no record is behind the end of the log, where one was put
-    /// ahead of a change that was refused after all. If that fails, the store is
-    /// poisoned: the next process may find the record.
+    /// Makes sure, durably, that no record is behind the end of the log, where one
+    /// was put ahead of a change that was refused after all. If that fails, the
+    /// store is poisoned: the next process may find the record.
     #[cold]
     pub(crate) fn take_back(&mut self) {
         if self.log.poison.is_set() {
             return;
         }
         match take_back(&self.current, self.way, self.offset) {
-            // A sync may have come in between.
-            Ok(()) => self.log.mark_dirty(),
+            // A sync may have come in between and made the record durable. As the
+            // commits are what they were, no later one would be begun for this.
+            Ok(()) => drop(self.sync_unsynced()),
             Err(error) => self.log.poison.set(&self.write_error(error)),
         }
+    }
+
+    /// Syncs all files with undurable bytes, in order, though no commit waits for it.
+    ///
+    /// # Errors
+    ///
+    /// `Io`, which poisons.
+    fn sync_unsynced(&self) -> Result<()> {
+        let files: Vec<Writable> = lock(&self.log.sync).unsynced.iter().cloned().collect();
+        files.iter().try_for_each(|file| self.log.sync_activation(file))
     }
 }
