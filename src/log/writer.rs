@@ -246,13 +246,15 @@ impl Appender {
     }
 
     /// The same for a record whose effect is there already, so that it cannot
-    /// be refused: through the mapping, which needs no space.
+    /// be refused: through the mapping, which needs no space as a rule.
     ///
     /// # Errors
     ///
     /// `Poisoned`, or what now poisons the store.
     pub(crate) fn append_surely(&mut self, ops: &[Op<'_>]) -> Result<Placed> {
-        self.append_by(Way::Mapping, length(ops), (ops, None))
+        let placed = self.append_by(Way::Mapping, length(ops), (ops, None));
+        // Not even a full device may refuse it: what it tells of has happened.
+        placed.inspect_err(|error| self.log.poison.set(error))
     }
 
     /// The same for so many operations that are encoded already.
@@ -433,8 +435,7 @@ impl Appender {
     #[cold]
     fn not_written(&self, way: Way, error: std::io::Error) -> Error {
         let error = self.write_error(error);
-        let refused = way == Way::Call && error.is_full();
-        if !refused || take_back(&self.current, way, self.offset).is_err() {
+        if !error.is_full() || take_back(&self.current, way, self.offset).is_err() {
             self.log.poison.set(&error);
         } else if self.offset == LOG_START {
             // The file may have been activated for it.

@@ -74,6 +74,41 @@ fn long_records_are_written_by_calls_and_leave_the_others_alone() {
     assert!(all[4_001].1 == long && all[4_002].1 == long);
 }
 
+/// On a file system that copies on write, what goes through a map is a call.
+#[test]
+fn a_full_device_refuses_a_record_whose_way_through_the_mapping_is_a_call() {
+    let storage = Faulty::new();
+    let mut open = Open::create(storage.clone());
+    let from = open.appender.position();
+    open.put(b"before", b"1");
+    let at = open.appender.position();
+    let long = vec![7; 10_000];
+    for value in [&b"short"[..], &long] {
+        storage.set(|state| state.full_mapped = 1);
+        let refused = open.append(&[insert(b"key", value)]);
+        assert!(refused.is_err_and(|error| error.is_full()));
+        assert_eq!(open.appender.position(), at);
+    }
+    let record = open.appender.compose(&insert(b"key", b"ahead")).unwrap();
+    storage.set(|state| state.full_mapped = 1);
+    assert!(open.appender.put_ahead(&record).is_err_and(|error| error.is_full()));
+    open.put(b"key", b"value");
+    let log = super::open(storage.memory.copy().unwrap()).unwrap();
+    let to = open.appender.position();
+    assert_eq!(log.scan(from).unwrap().position, to);
+    let entry = |key: &[u8], value: &[u8]| (key.to_vec(), value.to_vec());
+    assert_eq!(contents(&log, from, to), [entry(b"before", b"1"), entry(b"key", b"value")]);
+}
+
+#[test]
+fn a_record_that_has_to_be_sure_is_not_refused_but_poisons() {
+    let storage = Faulty::new();
+    let mut open = Open::create(storage.clone());
+    storage.set(|state| state.full_mapped = 1);
+    assert!(open.appender.append_surely(&[insert(b"k", b"v")]).is_err_and(|e| e.is_full()));
+    assert!(matches!(open.append(&[insert(b"k", b"v")]), Err(Error::Poisoned { .. })));
+}
+
 #[test]
 fn a_file_that_was_activated_for_a_refused_record_is_made_durable() {
     let storage = Faulty::new();

@@ -30,6 +30,8 @@ pub(super) struct State {
     pub(super) fail_write: bool,
     /// How many of these find no space.
     pub(super) full_writes: usize,
+    /// How many writes through a map find no space, as where they are calls.
+    pub(super) full_mapped: usize,
     /// Lets syncs wait until it is cleared, but those of a file that is being
     /// prepared.
     pub(super) hold_sync: bool,
@@ -237,6 +239,14 @@ impl File for FaultyFile {
     }
 
     fn write_mapped(&self, map: &Map, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let mut full = false;
+        self.storage.set(|state| {
+            full = state.full_mapped > 0;
+            state.full_mapped -= usize::from(full);
+        });
+        if full {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         let (name, end) = (self.name(), offset + bytes.len() as u64);
         let filled = self.storage.fill(&name, (offset, end), 0);
         assert!(filled.is_some(), "a signal: {name} has a hole at {offset}, the device is full");
