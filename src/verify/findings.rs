@@ -63,6 +63,21 @@ impl Findings {
         }
     }
 
+    /// Adds that a file could not be read, unless a violation in it tells of the
+    /// same error.
+    pub(super) fn add_unread(
+        &mut self,
+        invariant: &'static str,
+        path: &Path,
+        error: &std::io::Error,
+    ) {
+        let error = error.to_string();
+        let mut told = self.report.violations.iter();
+        if !told.any(|violation| violation.path == path && violation.text.ends_with(&error)) {
+            self.add(invariant, path, 0, format!("it cannot be read: {error}"));
+        }
+    }
+
     /// The counts, to be added to.
     pub(super) fn checked(&mut self) -> &mut Checked {
         &mut self.report.checked

@@ -47,6 +47,7 @@ pub(crate) mod segment;
 mod sums;
 mod tree;
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -125,8 +126,8 @@ impl Report {
 ///
 /// A store that can be opened is opened for reading only and checked as
 /// [`Db::verify`](crate::Db::verify) does. One that cannot because it is
-/// damaged is checked file by file, and the damage that kept it from being
-/// opened is in the report. Changes no byte. Takes as long as reading the
+/// damaged, or because a file of it cannot be read, is checked file by file, and
+/// what kept it from being opened is in the report. Changes no byte. Takes as long as reading the
 /// store, and as long as replaying its log if it was not closed.
 ///
 /// ```
@@ -149,14 +150,14 @@ pub fn verify(path: impl AsRef<Path>) -> Result<Report> {
 /// As [`verify`], on any storage.
 pub(crate) fn verify_on(storage: Arc<dyn Storage>) -> Result<Report> {
     let options = Options::new().read_only(true).create(false);
-    let damage = match crate::recovery::open(storage.clone(), &options) {
+    let error = match crate::recovery::open(storage.clone(), &options) {
         Ok(store) => {
             let report = verify_store(&store);
             store.mark_closed();
             store.unlock();
             return report;
         }
-        Err(Error::Corrupt(damage)) => damage,
+        Err(error) if is_finding(&error) => error,
         Err(error) => return Err(error),
     };
     let _lock = match storage.lock(false) {
@@ -168,8 +169,25 @@ pub(crate) fn verify_on(storage: Arc<dyn Storage>) -> Result<Report> {
     };
     let mut findings = Findings::default();
     verify_disk(&storage, &mut findings)?;
-    findings.add_if_new("open", *damage);
+    match error {
+        Error::Corrupt(damage) => findings.add_if_new("open", *damage),
+        Error::Io { path, source, .. } => findings.add_unread("open", &path, &source),
+        error => return Err(error),
+    }
     Ok(findings.into_report())
+}
+
+/// Whether what keeps a store from being opened is for the report: damage, or a
+/// file that the device does not deliver. What may not be read, or finds no
+/// memory, says nothing of the store.
+fn is_finding(error: &Error) -> bool {
+    match error {
+        Error::Corrupt(_) => true,
+        Error::Io { doing: "read", source, .. } => {
+            !matches!(source.kind(), ErrorKind::PermissionDenied | ErrorKind::OutOfMemory)
+        }
+        _ => false,
+    }
 }
 
 /// Checks an open store.

@@ -6,6 +6,7 @@
 //! must name the invariant that was broken, and no other.
 
 mod parts;
+mod unread;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
