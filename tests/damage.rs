@@ -236,6 +236,23 @@ fn a_missing_table_file_beside_a_log_is_corrupt_not_new() {
 }
 
 #[test]
+fn a_file_of_somebody_else_is_not_taken_for_an_interrupted_creation() {
+    let long = vec![0; 1 << 16];
+    for bytes in [&b"Dear diary, today I began to count things.\n"[..], b"", &long] {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        fs::create_dir(directory.path().join("log")).expect("create");
+        let path = directory.path().join("log/00000001.log");
+        fs::write(&path, bytes).expect("write");
+        for options in [Options::new(), Options::new().create(false)] {
+            let error = options.open(directory.path()).expect_err("it is no store").to_string();
+            assert!(error.contains("00000001.log"), "{error}");
+            assert!(error.contains("magic of the log file"), "{error}");
+        }
+        assert_eq!(fs::read(&path).expect("it is still there"), bytes);
+    }
+}
+
+#[test]
 fn a_missing_log_is_corrupt() {
     for killed in [false, true] {
         let mut store = closed(&entries(100));

@@ -44,7 +44,7 @@ pub(crate) const MAX_RECORD: u64 = 1 << 30;
 /// The longest log file in bytes: it holds one longest record.
 pub(crate) const MAX_LOG_FILE: u64 = LOG_START + MAX_RECORD;
 
-const FILE_MAGIC: &[u8; 8] = b"swisslog";
+pub(crate) const FILE_MAGIC: &[u8; 8] = b"swisslog";
 const ACTIVATION_MAGIC: &[u8; 8] = b"activate";
 /// Where the file header's checksum lies, which covers all before it.
 const HEADER_CRC: usize = 32;

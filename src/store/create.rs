@@ -11,6 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
@@ -19,7 +20,7 @@ use crate::format::directory::{
 };
 use crate::format::group::{ALL_EMPTY, Geometry, PageRecord, seal};
 use crate::format::header::{Header, Run, TableState};
-use crate::format::record::{LOG_START, Position, RECORD_HEADER};
+use crate::format::record::{FILE_MAGIC, LOG_START, Position, RECORD_HEADER};
 use crate::format::{BLOCK, crc32};
 use crate::hash::Hasher;
 use crate::log::Poison;
@@ -205,7 +206,8 @@ pub(crate) fn write_header(
 }
 
 /// Whether what there is of a log holds no commit: a store whose creation was
-/// interrupted, or not begun. What cannot be read is not taken for empty.
+/// interrupted, or not begun. What cannot be read is not taken for empty, and a
+/// file of somebody else is an error: an unborn log is removed.
 pub(crate) fn is_unborn(storage: &dyn Storage) -> Result<bool> {
     for name in log_names(storage)? {
         let path = format!("log/{name}");
@@ -215,6 +217,9 @@ pub(crate) fn is_unborn(storage: &dyn Storage) -> Result<bool> {
         let file = storage
             .open(&path, Access::Read)
             .map_err(|error| Error::io("open", storage.path(&path), error))?;
+        if name != "next.tmp" {
+            check_magic(&*file, storage.path(&path))?;
+        }
         let mut header = [0; RECORD_HEADER];
         match file.read_at(&mut header, LOG_START) {
             Ok(()) if header != [0; RECORD_HEADER] => return Ok(false),
@@ -224,6 +229,20 @@ pub(crate) fn is_unborn(storage: &dyn Storage) -> Result<bool> {
         }
     }
     Ok(true)
+}
+
+/// Checks that a file with the name of a log file is one. However early a creation
+/// was interrupted, it is: the first block is durable before it gets the name.
+fn check_magic(file: &dyn File, path: PathBuf) -> Result<()> {
+    let mut magic = [0; FILE_MAGIC.len()];
+    let found = match file.read_at(&mut magic, 0) {
+        Ok(()) if magic == *FILE_MAGIC => return Ok(()),
+        Ok(()) => magic.escape_ascii().to_string(),
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => "the end of the file".to_owned(),
+        Err(error) => return Err(Error::io("read", path, error)),
+    };
+    let expected = FILE_MAGIC.escape_ascii();
+    Err(Error::corrupt(path, 0, "magic of the log file", expected, found))
 }
 
 /// Removes what an interrupted creation left of a log.
