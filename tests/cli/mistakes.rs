@@ -178,6 +178,64 @@ fn a_closed_pipe_is_no_error() {
     }
 }
 
+/// Runs the command with a pipe for its output that nobody reads any more.
+fn into_closed_pipe(place: &Place, arguments: &[&str]) -> Run {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let child = place.command(arguments).stdout(writer).spawn().unwrap();
+    Run::new(arguments, child.wait_with_output().unwrap())
+}
+
+/// The output is so short that all has been looked at when it is written.
+#[test]
+fn a_closed_pipe_hides_no_damage() {
+    let place = Place::new();
+    let value = format!("Package: {}", "more than fits a slot ".repeat(9));
+    let lines = format!(
+        "{{\"key\": \"one\", \"value\": \"{value}\"}}\n{{\"key\": \"two\", \"value\": \"{value}\"}}"
+    );
+    place.run_with(&["load", "db"], lines.as_bytes()).yes();
+    let looks = [
+        &["verify", "db"][..],
+        &["verify", "--json", "db"],
+        &["dump", "db"],
+        &["scan", "db"],
+        &["scan", "--raw", "db"],
+    ];
+    for arguments in looks {
+        into_closed_pipe(&place, arguments).yes();
+    }
+    into_closed_pipe(&place, &["salvage", "db", "whole"]).yes();
+    damage_a_value(&place);
+    for arguments in looks {
+        into_closed_pipe(&place, arguments).no();
+    }
+    into_closed_pipe(&place, &["salvage", "db", "saved"]).no();
+    into_closed_pipe(&place, &["salvage", "--json", "db", "again"]).no();
+}
+
+#[test]
+fn a_closed_pipe_hides_no_damage_of_the_table_file() {
+    let place = Place::new();
+    place.run(&["put", "db", "key", "value"]).yes();
+    let table = place.path("db/default.swiss");
+    let whole = fs::read(&table).unwrap();
+    let looks = [&["inspect", "db"][..], &["map", "db"], &["map", "--svg", "-", "db"]];
+    for damaged in [false, true] {
+        let mut bytes = whole.clone();
+        bytes[100] ^= u8::from(damaged);
+        fs::write(&table, bytes).unwrap();
+        for arguments in looks {
+            let run = into_closed_pipe(&place, arguments);
+            if damaged {
+                run.no()
+            } else {
+                run.yes()
+            };
+        }
+    }
+}
+
 /// Starts to load, and kills the load when 2,400 lines of 1,000 in a batch
 /// have been taken. Lines are long, so that pipes hold few of them.
 fn killed_load(place: &Place) {

@@ -80,7 +80,8 @@ Exit status:
   130  Ctrl-C, where the command cleared up first (backup, compact, salvage)
 
 Data goes to standard output, everything else to standard error. A pipe that
-is closed early, as by `| head`, is no error.
+is closed early, as by `| head`, is no error: the exit status tells what was
+found until then.
 
 Examples:
   swissdb load packages.swissdb packages.jsonl   make or extend a store

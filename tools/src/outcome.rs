@@ -32,7 +32,8 @@ pub enum Failure {
     Sentence(String),
     /// Somebody pressed Ctrl-C; the sentence says how things are left.
     Interrupted(&'static str),
-    /// Whoever read the output has seen enough: no error at all.
+    /// Whoever read the output has seen enough: no error at all. It says nothing
+    /// against what was found before, see [`answer`].
     ClosedPipe,
 }
 
@@ -60,6 +61,16 @@ impl fmt::Display for Failure {
             Failure::Interrupted(left) => write!(f, "interrupted; {left}"),
             Failure::ClosedPipe => f.write_str("the output was closed"),
         }
+    }
+}
+
+/// The answer of a command that looks for damage, when what it found has been
+/// shown, as far as somebody wanted to read it.
+pub fn answer(is_undamaged: bool, shown: Result<(), Failure>) -> Outcome {
+    match shown {
+        Ok(()) | Err(Failure::ClosedPipe) if is_undamaged => Ok(Answer::Yes),
+        Ok(()) | Err(Failure::ClosedPipe) => Ok(Answer::No),
+        Err(failure) => Err(failure),
     }
 }
 

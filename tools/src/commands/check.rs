@@ -6,7 +6,7 @@ use swissdb::{Report, Violation};
 
 use crate::colour::Colour;
 use crate::opening::{self, Store, Writing};
-use crate::outcome::{Answer, Failure, Outcome};
+use crate::outcome::{Answer, Failure, Outcome, answer};
 use crate::output::Output;
 
 /// Checks everything in a store and shows all damage found
@@ -34,12 +34,11 @@ pub struct VerifyArguments {
 pub fn verify(arguments: &VerifyArguments, colour: Colour) -> Outcome {
     let report = swissdb::verify(&arguments.store.path)?;
     let mut output = Output::new();
-    match arguments.json {
-        true => output.json(&document(&report))?,
-        false => text(&mut output, arguments, &report, colour)?,
-    }
-    output.finish()?;
-    Ok(if report.is_clean() { Answer::Yes } else { Answer::No })
+    let shown = match arguments.json {
+        true => output.json(&document(&report)),
+        false => text(&mut output, arguments, &report, colour),
+    };
+    answer(report.is_clean(), shown.and_then(|()| output.finish()))
 }
 
 fn document(report: &Report) -> Value {

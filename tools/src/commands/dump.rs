@@ -1,10 +1,11 @@
 //! `swissdb dump`: all entries of a table as JSON Lines.
 
 use clap::Args;
+use swissdb::Table;
 
 use crate::line;
 use crate::opening::{self, Store, TableName};
-use crate::outcome::{Answer, Outcome, undamaged};
+use crate::outcome::{Failure, Outcome, answer, undamaged};
 use crate::output::Output;
 use crate::progress::Progress;
 
@@ -32,18 +33,22 @@ pub struct Arguments {
 /// Runs the command.
 pub fn run(arguments: &Arguments) -> Outcome {
     let (_db, table) = opening::table_to_read(&arguments.store, &arguments.table)?;
+    let mut is_undamaged = true;
+    let shown = show(&table, &mut is_undamaged);
+    answer(is_undamaged, shown)
+}
+
+fn show(table: &Table, is_undamaged: &mut bool) -> Result<(), Failure> {
     let mut output = Output::new();
     let mut progress = Progress::of_entries(table.len(), !Output::is_terminal());
-    let mut answer = Answer::Yes;
     for (number, entry) in (1..).zip(table.iter()) {
         match undamaged(entry)? {
             Some((key, value)) => line::write(&mut output, &key, Some(&value))?,
-            None => answer = Answer::No,
+            None => *is_undamaged = false,
         }
         if number % STEP == 0 {
             progress.advance(STEP, number);
         }
     }
-    output.finish()?;
-    Ok(answer)
+    output.finish()
 }

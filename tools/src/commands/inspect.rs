@@ -18,7 +18,7 @@ use swissdb::inspect::{self, Field, LogFile, Piece};
 
 use crate::colour::Colour;
 use crate::opening::{self, Store, TableName};
-use crate::outcome::{Answer, Failure, Outcome};
+use crate::outcome::{Failure, Outcome, answer};
 use crate::output::Output;
 use part::Part;
 use table::Tables;
@@ -108,7 +108,7 @@ pub fn run(arguments: &Arguments, colour: Colour) -> Outcome {
         Part::Key(key) => search(arguments, &key, &mut view),
         Part::Log(number) => log(arguments, number, &mut view),
     };
-    match shown {
+    let shown = match shown {
         // What all else hangs from is damaged: that is an answer too.
         Err(Failure::Store(Error::Corrupt(damage))) => {
             let json = || {
@@ -116,12 +116,11 @@ pub fn run(arguments: &Arguments, colour: Colour) -> Outcome {
                 json!({"type": "damage", "file": file, "offset": damage.offset,
                     "text": damage.to_string()})
             };
-            view.show(true, json, |tables, output| tables.corruption(output, &damage))?;
+            view.show(true, json, |tables, output| tables.corruption(output, &damage))
         }
-        other => other?,
-    }
-    view.output.finish()?;
-    Ok(if view.damaged { Answer::No } else { Answer::Yes })
+        other => other,
+    };
+    answer(!view.damaged, shown.and_then(|()| view.output.finish()))
 }
 
 /// Where parts are shown, and how.

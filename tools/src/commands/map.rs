@@ -21,7 +21,7 @@ use swissdb::inspect::{self, StoreMap};
 
 use crate::colour::Colour;
 use crate::opening::{self, Store, TableName};
-use crate::outcome::{Answer, Failure, Outcome, note};
+use crate::outcome::{Failure, Outcome, answer, note};
 use crate::output::Output;
 use crate::progress::Progress;
 
@@ -71,24 +71,25 @@ pub fn run(arguments: &Arguments, colour: Colour) -> Outcome {
     let map = inspect::map_with(path, table, |share| progress.stand_at(share))?;
     drop(progress);
     let subject = Subject { path, table, map: &map };
-    match &arguments.svg {
+    let shown = match &arguments.svg {
         None => {
             let mut output = Output::new();
-            text::draw(&subject, colour, &mut output)?;
-            output.finish()?;
+            text::draw(&subject, colour, &mut output).and_then(|()| output.finish())
         }
-        Some(file) => {
-            write(file, &svg::draw(&subject))?;
-            if let Some(first) = map.damage.first() {
-                let count = words::several(map.damage.len() as u64, "piece");
-                note(format_args!(
-                    "{count} of damage, the first in {} {}; `swissdb verify` tells all",
-                    first.file, first.damage
-                ));
-            }
-        }
+        Some(file) => write(file, &svg::draw(&subject)).inspect(|()| tell_damage(&map)),
+    };
+    answer(map.damage.is_empty(), shown)
+}
+
+/// Tells of damage beside a picture.
+fn tell_damage(map: &StoreMap) {
+    if let Some(first) = map.damage.first() {
+        let count = words::several(map.damage.len() as u64, "piece");
+        note(format_args!(
+            "{count} of damage, the first in {} {}; `swissdb verify` tells all",
+            first.file, first.damage
+        ));
     }
-    Ok(if map.damage.is_empty() { Answer::Yes } else { Answer::No })
 }
 
 /// Refuses to write a picture over a file of the store.

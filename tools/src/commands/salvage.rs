@@ -9,7 +9,7 @@ use swissdb::{Options, SalvageReport};
 use crate::escape::Escaped;
 use crate::interrupt::Interrupt;
 use crate::opening::Buffer;
-use crate::outcome::{Answer, Failure, Outcome};
+use crate::outcome::{Failure, Outcome, answer};
 use crate::output::Output;
 use crate::progress::Progress;
 
@@ -68,18 +68,19 @@ pub fn run(arguments: &Arguments) -> Outcome {
         return Err(Failure::Interrupted("no new store was made"));
     }
     let mut output = Output::new();
-    match arguments.json {
-        true => output.json(&document(&report))?,
-        false => {
-            output.line(&report)?;
-            for lost in &report.lost {
-                let key = lost.key.as_deref().map_or("a key lost too".into(), escape);
-                output.line(format_args!("lost in table {}: the value of {key}", lost.table))?;
-            }
-        }
-    }
-    output.finish()?;
-    Ok(if report.lost_anything() { Answer::No } else { Answer::Yes })
+    let shown = match arguments.json {
+        true => output.json(&document(&report)),
+        false => text(&mut output, &report),
+    };
+    answer(!report.lost_anything(), shown.and_then(|()| output.finish()))
+}
+
+fn text(output: &mut Output, report: &SalvageReport) -> Result<(), Failure> {
+    output.line(report)?;
+    report.lost.iter().try_for_each(|lost| {
+        let key = lost.key.as_deref().map_or("a key lost too".into(), escape);
+        output.line(format_args!("lost in table {}: the value of {key}", lost.table))
+    })
 }
 
 fn escape(key: &[u8]) -> String {

@@ -1,11 +1,12 @@
 //! `swissdb scan`: a look at the entries.
 
 use clap::Args;
+use swissdb::Table;
 
 use crate::escape::Escaped;
 use crate::line;
 use crate::opening::{self, Store, TableName};
-use crate::outcome::{Answer, Failure, Outcome, undamaged};
+use crate::outcome::{Failure, Outcome, answer, undamaged};
 use crate::output::Output;
 use crate::size;
 
@@ -50,19 +51,23 @@ pub struct Arguments {
 /// Runs the command.
 pub fn run(arguments: &Arguments) -> Outcome {
     let (_db, table) = opening::table_to_read(&arguments.store, &arguments.table)?;
+    let mut is_undamaged = true;
+    let shown = show_all(arguments, &table, &mut is_undamaged);
+    answer(is_undamaged, shown)
+}
+
+fn show_all(arguments: &Arguments, table: &Table, is_undamaged: &mut bool) -> Result<(), Failure> {
     let mut output = Output::new();
     let limit = arguments.limit.unwrap_or(u64::MAX);
-    let mut answer = Answer::Yes;
     for (_, entry) in (0..limit).zip(table.iter()) {
         let Some((key, value)) = undamaged(entry)? else {
-            answer = Answer::No;
+            *is_undamaged = false;
             continue;
         };
         let value: Option<&[u8]> = (!arguments.keys_only).then_some(&value);
         show(arguments, &mut output, &key, value)?;
     }
-    output.finish()?;
-    Ok(answer)
+    output.finish()
 }
 
 fn show(
