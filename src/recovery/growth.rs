@@ -9,8 +9,8 @@
 //!
 //! It is a guess. Keys that were new in one portion may be overwritten in all others;
 //! then segments are too large, together by no more than twice the log. A table that
-//! came out sparse is tidied behind the open store, and where there is no room for
-//! more, [at once](Growth::take_back).
+//! came out sparse is tidied behind the open store, and where the device is full,
+//! [at once](Growth::take_back).
 
 use std::collections::BTreeMap;
 
@@ -56,19 +56,19 @@ impl Growth {
         core.writers_mut().for_each(|writer| writer.foresee(0));
     }
 
-    /// As that; and segments that are much too large are made smaller.
+    /// Segments are made as small as their entries allow, as far as there is room
+    /// for that.
     ///
     /// # Errors
     ///
     /// As [`tidy`](crate::table::Writer::tidy), but that there is no room for it.
     pub(super) fn take_back(core: &mut Core) -> Result<()> {
-        Growth::end(core);
         let ids: Vec<u16> = core.writers().map(|writer| writer.table.id).collect();
         for id in ids {
             let Some((writer, ws)) = core.writer_mut(id) else { continue };
             let mut next = Some(0);
             while let Some(from) = next {
-                next = match writer.tidy(ws, from, Sizing::Roomy, None) {
+                next = match writer.tidy(ws, from, Sizing::Dense, None) {
                     Ok(tidied) => tidied.next,
                     Err(error) if may_be_too_much(&error) => None,
                     Err(error) => return Err(error),

@@ -16,8 +16,9 @@
 //! [batch](crate::table::batch), with two differences: entries may be put into a
 //! segment while that is made anew, and nothing may be refused that was not. In
 //! another order, and with segments of other sizes, more blocks may be needed than
-//! were. On a full device room for what was only [expected](super::growth) is given
-//! back then, and a checkpoint gives back the blocks of replaced pages.
+//! were. On a full device nothing is [expected](super::growth) any more then, and a
+//! checkpoint gives back the blocks of replaced pages. If that is not enough, segments
+//! take the fewest pages that hold their entries, until the end of the log.
 
 use crate::checkpoint::checkpoint_exclusively;
 use crate::error::{Error, Result};
@@ -71,6 +72,7 @@ impl Replay<'_> {
         let mut replay = Replay { store, ready, at_once, growth };
         let met = collect(store, starts, end, &mut |portion| replay.apply(portion))?;
         Growth::end(&mut store.core_to_look());
+        store.core_to_look().writers_mut().for_each(|writer| writer.set_tight(false));
         replay.make_ready()?;
         // A reader's log ends here; a writer's goes on with its appender.
         store.core_to_look().replayed = store.options.read_only.then_some(end.to);
@@ -127,15 +129,19 @@ impl Replay<'_> {
     }
 
     /// Applies operations on one table together. Where there is no room for all, on a
-    /// full device for one, a checkpoint gives back what it can; and where that is
-    /// not enough, one half is applied after the other.
+    /// full device for one, a checkpoint gives back what it can, and segments become
+    /// smaller; and where that is not enough, one half is applied after the other.
     fn apply_at_once(&mut self, steps: &mut [Step], operations: &Operations) -> Result<()> {
         let mut applied = self.try_to_apply(steps, operations);
-        if applied.as_ref().is_err_and(may_be_too_much) && self.growth.take().is_some() {
-            Growth::take_back(&mut self.store.core_to_look())?;
-            applied = self.try_to_apply(steps, operations);
+        if applied.as_ref().is_err_and(may_be_too_much) {
+            self.growth = None;
+            Growth::end(&mut self.store.core_to_look());
+            if self.checkpoint_from(1)? {
+                applied = self.try_to_apply(steps, operations);
+            }
         }
-        if applied.as_ref().is_err_and(may_be_too_much) && self.checkpoint_from(1)? {
+        if applied.as_ref().is_err_and(Error::is_full) {
+            self.make_tight()?;
             applied = self.try_to_apply(steps, operations);
         }
         if steps.len() == 1 || !applied.as_ref().is_err_and(may_be_too_much) {
@@ -145,6 +151,15 @@ impl Replay<'_> {
         self.apply_at_once(first, operations)?;
         self.make_room()?;
         self.apply_at_once(second, operations)
+    }
+
+    /// Makes do with the fewest pages from here on, on a full device.
+    fn make_tight(&mut self) -> Result<()> {
+        let mut core = self.store.core_to_look();
+        core.writers_mut().for_each(|writer| writer.set_tight(true));
+        Growth::take_back(&mut core)?;
+        drop(core);
+        self.checkpoint_from(1).map(drop)
     }
 
     fn try_to_apply(&mut self, steps: &mut [Step], operations: &Operations) -> Result<()> {

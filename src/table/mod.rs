@@ -282,6 +282,8 @@ pub(crate) struct Writer {
     sparse_below: u64,
     /// The entries that it is going to have soon, if somebody knows, or zero.
     foreseen: u64,
+    /// Whether there is no room for more than what has to be.
+    tight: bool,
     scratch: room::Scratch,
     /// The page where the next change begins, if it was read before.
     offered: Option<Box<fetch::Fetched>>,
@@ -353,6 +355,7 @@ impl Writer {
             recounted: false,
             sparse_below: u64::MAX,
             foreseen: 0,
+            tight: false,
             scratch: room::Scratch::default(),
             offered: None,
         })

@@ -18,7 +18,8 @@
 //! makes no tombstones: [`shrink`](super::shrink) does.
 //!
 //! While a log is replayed, what a segment is going to have is known better than
-//! that: it [gets room](Writer::foresee) for it, to be filled to four fifths.
+//! that: it [gets room](Writer::foresee) for it, to be filled to four fifths. On a full
+//! device it gets the fewest pages then ([tight](Writer::set_tight)).
 //!
 //! A split that moves nothing goes on to the next bit. At 32 bits there is no
 //! next one, and the segment takes what 16 pages hold before it is
@@ -36,6 +37,7 @@ use super::directory::Leaf;
 use super::frames::{Owner, State};
 use super::layout::{DESCRIPTOR_LINES, Descriptor, DirectoryWord, PageWord, SegmentInfo};
 use super::moves::{Assigned, Entry, Staged};
+use super::shrink::Sizing;
 use super::{Workspace, Writer};
 
 /// Memory that is kept from one making of room to the next.
@@ -147,7 +149,10 @@ impl Writer {
         let slots_per_page = self.table.geometry.slots_per_page();
         let live = scratch.entries.len();
         let whole = Plan { prefix: info.prefix, depth: info.depth, pages: 0, start: 0, end: live };
-        let steady = pages_by(STEADY, live + new.len(), slots_per_page);
+        let steady = match self.tight {
+            true => Sizing::Dense.pages(live + new.len(), slots_per_page),
+            false => pages_by(STEADY, live + new.len(), slots_per_page),
+        };
         if info.tombstones > 0 && steady <= MAX_SEGMENT_PAGES {
             scratch.plans.push(Plan { pages: steady, ..whole });
             return Ok(());
@@ -163,7 +168,10 @@ impl Writer {
         let new = &new[new.partition_point(|hash| *hash < first)..];
         let new = &new[..new.partition_point(|hash| *hash <= last)];
         let live = part.end - part.start + new.len();
-        let pages = pages_by(FACTOR, live, slots_per_page).max(self.pages_foreseen(&part));
+        let pages = match self.tight {
+            true => Sizing::Dense.pages(live, slots_per_page),
+            false => pages_by(FACTOR, live, slots_per_page).max(self.pages_foreseen(&part)),
+        };
         if pages <= MAX_SEGMENT_PAGES {
             scratch.plans.push(Plan { pages, ..part });
             return Ok(());
@@ -204,6 +212,12 @@ impl Writer {
     /// anew gets room for its share. Zero, or anything less than it has: nobody knows.
     pub(crate) fn foresee(&mut self, entries: u64) {
         self.foreseen = entries;
+    }
+
+    /// Says whether segments that are made anew take the fewest pages that hold their
+    /// entries: they are made anew again soon, but a full device has room for them.
+    pub(crate) fn set_tight(&mut self, tight: bool) {
+        self.tight = tight;
     }
 
     /// Builds the planned segments and puts them in the old ones' place.

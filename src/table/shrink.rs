@@ -84,7 +84,7 @@ struct Group {
 
 impl Sizing {
     /// The pages of a new segment for so many entries.
-    fn pages(self, used: usize, slots_per_page: usize) -> usize {
+    pub(super) fn pages(self, used: usize, slots_per_page: usize) -> usize {
         match self {
             Sizing::Roomy => pages_for(used, slots_per_page),
             Sizing::Dense => used.div_ceil(slots_per_page / SLOTS * 7).max(1),
