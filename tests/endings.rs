@@ -30,7 +30,7 @@ fn a_closed_store_ends_behind_the_last_block_in_use() {
     fill(&store, 40_000);
     store.reopen();
     let (full, _) = file(store.path());
-    assert!(!full.is_multiple_of(1 << 20), "not a doubled length: {full}");
+    assert!(!full.is_power_of_two(), "not a doubled length: {full}");
     // Opening and closing changes nothing about it.
     store.reopen();
     assert_eq!(file(store.path()).0, full);

@@ -37,7 +37,6 @@ use super::directory::Leaf;
 use super::frames::{Owner, State};
 use super::layout::{DESCRIPTOR_LINES, Descriptor, DirectoryWord, PageWord, SegmentInfo};
 use super::moves::{Assigned, Entry, Staged};
-use super::shrink::Sizing;
 use super::{Workspace, Writer};
 
 /// Memory that is kept from one making of room to the next.
@@ -86,6 +85,11 @@ pub(super) fn pages_for(live: usize, slots_per_page: usize) -> usize {
 
 fn pages_by(factor: (usize, usize), live: usize, slots_per_page: usize) -> usize {
     (live * factor.0).div_ceil(factor.1 * slots_per_page).max(1)
+}
+
+/// The fewest pages that hold a number of live entries.
+pub(super) fn fewest_pages(live: usize, slots_per_page: usize) -> usize {
+    live.div_ceil(slots_per_page / SLOTS * 7).max(1)
 }
 
 /// The entries that a number of pages holds at full load.
@@ -150,7 +154,7 @@ impl Writer {
         let live = scratch.entries.len();
         let whole = Plan { prefix: info.prefix, depth: info.depth, pages: 0, start: 0, end: live };
         let steady = match self.tight {
-            true => Sizing::Dense.pages(live + new.len(), slots_per_page),
+            true => fewest_pages(live + new.len(), slots_per_page),
             false => pages_by(STEADY, live + new.len(), slots_per_page),
         };
         if info.tombstones > 0 && steady <= MAX_SEGMENT_PAGES {
@@ -169,7 +173,7 @@ impl Writer {
         let new = &new[..new.partition_point(|hash| *hash <= last)];
         let live = part.end - part.start + new.len();
         let pages = match self.tight {
-            true => Sizing::Dense.pages(live, slots_per_page),
+            true => fewest_pages(live, slots_per_page),
             false => pages_by(FACTOR, live, slots_per_page).max(self.pages_foreseen(&part)),
         };
         if pages <= MAX_SEGMENT_PAGES {

@@ -41,13 +41,12 @@
 
 use crate::error::Result;
 use crate::format::directory::{DIRECTORY_SPACE, MAX_SEGMENT_PAGES, segment_record_len};
-use crate::format::group::SLOTS;
 
 use super::directory::Leaf;
 use super::frames::State;
 use super::layout::{DirectoryWord, MAX_ARRAY_BITS, PageWord};
 use super::moves::MAX_SOURCES;
-use super::room::pages_for;
+use super::room::{fewest_pages, pages_for};
 use super::scan::next_segment;
 use super::segment::Place;
 use super::{Workspace, Writer};
@@ -84,10 +83,10 @@ struct Group {
 
 impl Sizing {
     /// The pages of a new segment for so many entries.
-    pub(super) fn pages(self, used: usize, slots_per_page: usize) -> usize {
+    fn pages(self, used: usize, slots_per_page: usize) -> usize {
         match self {
             Sizing::Roomy => pages_for(used, slots_per_page),
-            Sizing::Dense => used.div_ceil(slots_per_page / SLOTS * 7).max(1),
+            Sizing::Dense => fewest_pages(used, slots_per_page),
         }
     }
 
