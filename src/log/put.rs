@@ -49,9 +49,10 @@
 //! The space of a log file was taken when it was made, so there is room for
 //! every record that was reserved. A file system that wants more all the same,
 //! to copy on write for instance, says so to a call, and the commit can be
-//! refused; there, what goes through the mapping elsewhere is a call, too. Part of the record may be there then, and by chance, where zeros
-//! stand that were to be written, all of it. So its header is
-//! [taken back](take_back): nothing behind the end may be valid.
+//! refused; there, what goes through the mapping elsewhere is a call, too. Part of
+//! the record may be there then, and by chance, where zeros stand that were to be
+//! written, all of it. So its header is [taken back](take_back): nothing behind the
+//! end may be valid.
 
 use std::io;
 

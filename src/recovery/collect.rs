@@ -78,7 +78,7 @@ pub(super) fn collect(
         bytes: 0,
     };
     if end.bytes < LONG_LOG {
-        return Collector::new(store, starts, new(), apply).run(end);
+        return Collector::new(store, starts, end, new(), apply).run();
     }
     scope(|scope| {
         let (full, to_apply) = sync_channel(0);
@@ -90,11 +90,11 @@ pub(super) fn collect(
                     second.take().map_or_else(|| to_fill.recv().map_err(|_| closed()), Ok)?;
                 full.send(std::mem::replace(portion, next)).map_err(|_| closed())
             };
-            Collector::new(store, starts, new(), hand_over).run(end)
+            Collector::new(store, starts, end, new(), hand_over).run()
         };
         let thread = Builder::new().name("swissdb-reading".to_owned());
         let Ok(reading) = thread.spawn_scoped(scope, collector) else {
-            return Collector::new(store, starts, new(), apply).run(end);
+            return Collector::new(store, starts, end, new(), apply).run();
         };
         let mut applied = Ok(());
         for mut portion in to_apply {
@@ -121,6 +121,7 @@ struct Known {
 
 struct Collector<'a> {
     store: &'a Store,
+    end: &'a LogEnd,
     tables: Vec<Known>,
     /// Where among these the last operation's is.
     last: usize,
@@ -140,6 +141,7 @@ impl<'a> Collector<'a> {
     fn new(
         store: &'a Store,
         starts: &[Start],
+        end: &'a LogEnd,
         portion: Portion,
         apply: &'a mut dyn FnMut(&mut Portion) -> Result<()>,
     ) -> Collector<'a> {
@@ -150,9 +152,10 @@ impl<'a> Collector<'a> {
         };
         let tables = starts.iter().filter_map(known).collect();
         let (behind, met) = (portion.behind, Met::default());
-        let (most_bytes, longest) = (FIRST_BYTES, FIRST_BYTES);
+        let (most_bytes, longest) = (FIRST_BYTES, longest(store.options.read_only, end.bytes));
         Collector {
             store,
+            end,
             tables,
             last: 0,
             met,
@@ -165,9 +168,9 @@ impl<'a> Collector<'a> {
         }
     }
 
-    fn run(mut self, end: &LogEnd) -> Result<Met> {
-        self.longest = longest(self.store.options.read_only, end.bytes);
-        let read = self.store.log.replay(end.from, end.to, &mut |record| self.record(record));
+    fn run(mut self) -> Result<Met> {
+        let LogEnd { from, to, .. } = *self.end;
+        let read = self.store.log.replay(from, to, &mut |record| self.record(record));
         read?;
         self.hand_over()?;
         Ok(self.met)

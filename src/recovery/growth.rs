@@ -4,7 +4,7 @@
 //! more often. While a log is replayed its rest is known: if as many of its
 //! operations bring new keys as did in the portion that was just applied, this is
 //! how large the table is going to be. So a segment that is made anew
-//! [has room](crate::table::Writer::foresee) for all that it is going to get, and
+//! [has room](Margin::Foreseen) for all that it is going to get, and
 //! what comes then goes into it in place. That takes three quarters of the time.
 //!
 //! It is a guess. Keys that were new in one portion may be overwritten in all others;
@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
 use crate::store::Core;
+use crate::table::room::Margin;
 use crate::table::shrink::Sizing;
 
 /// How many bytes slots are made ahead for each of the log, at most.
@@ -46,14 +47,15 @@ impl Growth {
             let before = self.used.insert(writer.table.id, used).unwrap_or(0);
             let expected = expected(used, used.saturating_sub(before), portion, rest);
             let slot_bytes = (writer.table.geometry.slot_words * 8) as u64;
-            writer.foresee(expected.min(used.saturating_add(MOST_TIMES * rest / slot_bytes)));
+            let most = used.saturating_add(MOST_TIMES * rest / slot_bytes);
+            writer.set_margin(Margin::Foreseen(expected.min(most)));
         }
         self.applied = applied;
     }
 
-    /// Nothing is expected any more.
+    /// Segments get the usual room from now on.
     pub(super) fn end(core: &mut Core) {
-        core.writers_mut().for_each(|writer| writer.foresee(0));
+        core.writers_mut().for_each(|writer| writer.set_margin(Margin::Usual));
     }
 
     /// Segments are made as small as their entries allow, as far as there is room

@@ -25,6 +25,7 @@ use crate::error::{Error, Result};
 use crate::store::create::table_file;
 use crate::store::{LogBytes, Store};
 use crate::table::batch::{Entries, Step};
+use crate::table::room::Margin;
 
 use super::LogEnd;
 use super::collect::{Met, Portion, Start, collect};
@@ -72,7 +73,6 @@ impl Replay<'_> {
         let mut replay = Replay { store, ready, at_once, growth };
         let met = collect(store, starts, end, &mut |portion| replay.apply(portion))?;
         Growth::end(&mut store.core_to_look());
-        store.core_to_look().writers_mut().for_each(|writer| writer.set_tight(false));
         replay.make_ready()?;
         // A reader's log ends here; a writer's goes on with its appender.
         store.core_to_look().replayed = store.options.read_only.then_some(end.to);
@@ -134,8 +134,9 @@ impl Replay<'_> {
     fn apply_at_once(&mut self, steps: &mut [Step], operations: &Operations) -> Result<()> {
         let mut applied = self.try_to_apply(steps, operations);
         if applied.as_ref().is_err_and(may_be_too_much) {
-            self.growth = None;
-            Growth::end(&mut self.store.core_to_look());
+            if self.growth.take().is_some() {
+                Growth::end(&mut self.store.core_to_look());
+            }
             if self.checkpoint_from(1)? {
                 applied = self.try_to_apply(steps, operations);
             }
@@ -156,7 +157,7 @@ impl Replay<'_> {
     /// Makes do with the fewest pages from here on, on a full device.
     fn make_tight(&mut self) -> Result<()> {
         let mut core = self.store.core_to_look();
-        core.writers_mut().for_each(|writer| writer.set_tight(true));
+        core.writers_mut().for_each(|writer| writer.set_margin(Margin::None));
         Growth::take_back(&mut core)?;
         drop(core);
         self.checkpoint_from(1).map(drop)

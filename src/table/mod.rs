@@ -280,10 +280,7 @@ pub(crate) struct Writer {
     recounted: bool,
     /// With fewer entries than this the table may be worth tidying again.
     sparse_below: u64,
-    /// The entries that it is going to have soon, if somebody knows, or zero.
-    foreseen: u64,
-    /// Whether there is no room for more than what has to be.
-    tight: bool,
+    margin: room::Margin,
     scratch: room::Scratch,
     /// The page where the next change begins, if it was read before.
     offered: Option<Box<fetch::Fetched>>,
@@ -354,8 +351,7 @@ impl Writer {
             recount: None,
             recounted: false,
             sparse_below: u64::MAX,
-            foreseen: 0,
-            tight: false,
+            margin: room::Margin::default(),
             scratch: room::Scratch::default(),
             offered: None,
         })

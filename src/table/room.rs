@@ -18,8 +18,8 @@
 //! makes no tombstones: [`shrink`](super::shrink) does.
 //!
 //! While a log is replayed, what a segment is going to have is known better than
-//! that: it [gets room](Writer::foresee) for it, to be filled to four fifths. On a full
-//! device it gets the fewest pages then ([tight](Writer::set_tight)).
+//! that: it [gets room](Margin::Foreseen) for it, to be filled to four fifths. On a full
+//! device it gets the fewest pages then ([`Margin::None`]).
 //!
 //! A split that moves nothing goes on to the next bit. At 32 bits there is no
 //! next one, and the segment takes what 16 pages hold before it is
@@ -49,6 +49,20 @@ pub(super) struct Scratch {
     staged: Staged,
 }
 
+/// How much room a segment gets that is made anew.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) enum Margin {
+    /// For some more entries than it has.
+    #[default]
+    Usual,
+    /// For its share of as many entries as the table is going to have soon, if that is
+    /// more.
+    Foreseen(u64),
+    /// The fewest pages that hold its entries: it is made anew again soon, but a full
+    /// device has room for it.
+    None,
+}
+
 /// A segment to be: a range of the entries, and its size.
 #[derive(Clone, Copy, Debug)]
 struct Plan {
@@ -74,7 +88,7 @@ const STEADY: (usize, usize) = (4, 3);
 /// need not make room fast.
 const TIDY: (usize, usize) = (29, 20);
 
-/// How much larger a segment is than what it is [going to have](Writer::foresee). Shares of a
+/// How much larger a segment is than what it is [going to have](Margin::Foreseen). Shares of a
 /// table differ by a thirtieth of theirs; so one in hundreds is made anew once more.
 const FORESEEN: (usize, usize) = (5, 4);
 
@@ -153,9 +167,9 @@ impl Writer {
         let slots_per_page = self.table.geometry.slots_per_page();
         let live = scratch.entries.len();
         let whole = Plan { prefix: info.prefix, depth: info.depth, pages: 0, start: 0, end: live };
-        let steady = match self.tight {
-            true => fewest_pages(live + new.len(), slots_per_page),
-            false => pages_by(STEADY, live + new.len(), slots_per_page),
+        let steady = match self.margin {
+            Margin::None => fewest_pages(live + new.len(), slots_per_page),
+            _ => pages_by(STEADY, live + new.len(), slots_per_page),
         };
         if info.tombstones > 0 && steady <= MAX_SEGMENT_PAGES {
             scratch.plans.push(Plan { pages: steady, ..whole });
@@ -172,10 +186,7 @@ impl Writer {
         let new = &new[new.partition_point(|hash| *hash < first)..];
         let new = &new[..new.partition_point(|hash| *hash <= last)];
         let live = part.end - part.start + new.len();
-        let pages = match self.tight {
-            true => fewest_pages(live, slots_per_page),
-            false => pages_by(FACTOR, live, slots_per_page).max(self.pages_foreseen(&part)),
-        };
+        let pages = self.pages_of(&part, live);
         if pages <= MAX_SEGMENT_PAGES {
             scratch.plans.push(Plan { pages, ..part });
             return Ok(());
@@ -206,22 +217,23 @@ impl Writer {
         self.divide(Plan { depth, start: middle, prefix: part.prefix | bit, ..part }, new, scratch)
     }
 
-    /// The pages for what a part is going to have.
-    fn pages_foreseen(&self, part: &Plan) -> usize {
-        let share = usize::try_from(self.foreseen >> part.depth).unwrap_or(usize::MAX);
-        pages_by(FORESEEN, share, self.table.geometry.slots_per_page())
+    /// The pages for a part with so many live entries.
+    fn pages_of(&self, part: &Plan, live: usize) -> usize {
+        let slots_per_page = self.table.geometry.slots_per_page();
+        let usual = pages_by(FACTOR, live, slots_per_page);
+        match self.margin {
+            Margin::Usual => usual,
+            Margin::Foreseen(entries) => {
+                let share = usize::try_from(entries >> part.depth).unwrap_or(usize::MAX);
+                usual.max(pages_by(FORESEEN, share, slots_per_page))
+            }
+            Margin::None => fewest_pages(live, slots_per_page),
+        }
     }
 
-    /// Says how many entries the table is going to have soon: a segment that is made
-    /// anew gets room for its share. Zero, or anything less than it has: nobody knows.
-    pub(crate) fn foresee(&mut self, entries: u64) {
-        self.foreseen = entries;
-    }
-
-    /// Says whether segments that are made anew take the fewest pages that hold their
-    /// entries: they are made anew again soon, but a full device has room for them.
-    pub(crate) fn set_tight(&mut self, tight: bool) {
-        self.tight = tight;
+    /// Says how much room segments get that are made anew from now on.
+    pub(crate) fn set_margin(&mut self, margin: Margin) {
+        self.margin = margin;
     }
 
     /// Builds the planned segments and puts them in the old ones' place.

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::format::group::Address;
 use crate::format::mutate::Random;
 use crate::table::batch::{Entries, Entry, Step, Steps};
+use crate::table::room::Margin;
 use crate::table::write::spilled_part;
 
 use super::batches::Operation;
@@ -172,7 +173,7 @@ fn a_segment_that_is_made_anew_has_room_for_what_is_foreseen() {
             let portion: Vec<Operation> = inserts.by_ref().take(count).collect();
             replay(&mut store, &mut model, &portion, 1).unwrap();
             made.push((store.writer.totals.segments, store.writer.totals.slots));
-            store.writer.foresee(40_000);
+            store.writer.set_margin(Margin::Foreseen(40_000));
         }
         let (slots, used) = (made[3].1, store.writer.totals.used);
         assert!(made[0].1 < made[1].1 && made[3].1 - made[1].1 < slots / 50, "{made:?}");
