@@ -14,7 +14,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::store::Core;
 use crate::table::room::Margin;
 use crate::table::shrink::Sizing;
@@ -59,12 +59,9 @@ impl Growth {
     }
 
     /// Segments are made as small as their entries allow, as far as there is room
-    /// for that.
-    ///
-    /// # Errors
-    ///
-    /// As [`tidy`](crate::table::Writer::tidy), but that there is no room for it.
-    pub(super) fn take_back(core: &mut Core) -> Result<()> {
+    /// for that. What cannot be read stays as it is: who needs it finds the damage,
+    /// and what is replayed may not.
+    pub(super) fn take_back(core: &mut Core) {
         let ids: Vec<u16> = core.writers().map(|writer| writer.table.id).collect();
         for id in ids {
             let Some((writer, ws)) = core.writer_mut(id) else { continue };
@@ -73,11 +70,10 @@ impl Growth {
                 next = match writer.tidy(ws, from, Sizing::Dense, None) {
                     Ok(tidied) => tidied.next,
                     Err(error) if may_be_too_much(&error) => None,
-                    Err(error) => return Err(error),
+                    Err(_) => writer.table.next_segment_after(from),
                 };
             }
         }
-        Ok(())
     }
 }
 
@@ -96,7 +92,45 @@ pub(super) fn may_be_too_much(error: &Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::expected;
+    use std::sync::Arc;
+
+    use super::{Growth, expected};
+    use crate::Options;
+    use crate::storage::memory::Memory;
+    use crate::storage::{Access, Storage};
+
+    /// Where a file has these bytes.
+    fn find(files: &Memory, name: &str, wanted: &[u8]) -> u64 {
+        let file = files.open(name, Access::Read).unwrap();
+        let mut bytes = vec![0; file.length().unwrap() as usize];
+        file.read_at(&mut bytes, 0).unwrap();
+        bytes.windows(wanted.len()).position(|bytes| bytes == wanted).unwrap() as u64
+    }
+
+    #[test]
+    fn a_rotten_page_does_not_keep_other_segments_from_becoming_smaller() {
+        let files = Memory::new();
+        let key = |i: u32| i.to_be_bytes().repeat(5);
+        let db = Options::new().open_on(Arc::new(files.clone())).unwrap();
+        for table in [db.table("default").unwrap(), db.table("apart").unwrap()] {
+            (0..800).for_each(|i| table.insert(key(i), b"value").unwrap());
+            (9..800).for_each(|i| assert!(table.remove(key(i)).unwrap()));
+        }
+        db.close().unwrap();
+        let rotten = find(&files, "default.swiss", &key(5));
+        files.open("default.swiss", Access::Write).unwrap().write_at(b"rot", rotten).unwrap();
+
+        let store = crate::recovery::open(Arc::new(files), &Options::new()).unwrap();
+        let mut core = store.core_to_look();
+        let slots = |core: &crate::store::Core| -> Vec<u64> {
+            core.writers().map(|writer| writer.totals.slots).collect()
+        };
+        let before = slots(&core);
+        Growth::take_back(&mut core);
+        let after = slots(&core);
+        assert_eq!(before[0], after[0], "its pages cannot all be read");
+        assert!(before[1] > after[1], "{before:?} {after:?}");
+    }
 
     #[test]
     fn the_rest_brings_as_many_new_keys_as_the_portion_did() {

@@ -158,7 +158,7 @@ impl Replay<'_> {
     fn make_tight(&mut self) -> Result<()> {
         let mut core = self.store.core_to_look();
         core.writers_mut().for_each(|writer| writer.set_margin(Margin::None));
-        Growth::take_back(&mut core)?;
+        Growth::take_back(&mut core);
         drop(core);
         self.checkpoint_from(1).map(drop)
     }
