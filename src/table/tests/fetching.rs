@@ -122,13 +122,17 @@ fn what_was_read_ahead_is_not_read_again() {
     let mut used = 0;
     for key in keys {
         let fetched = fetch_ahead(&store, &key);
-        assert_eq!(fetched.is_some(), !home(&store, &key).is_frame());
-        let block = u64::from(home(&store, &key).number());
-        used += usize::from(fetched.is_some());
+        let word = home(&store, &key);
+        assert_eq!(fetched.is_some(), !word.is_frame());
+        let block = u64::from(word.number());
+        let was_fetched = fetched.is_some();
+        used += usize::from(was_fetched);
         reads(&store);
         store.writer.offer(fetched);
         store.insert(&key, b"new").unwrap();
-        assert!(home(&store, &key).is_frame() && !reads(&store).contains(&block));
+        assert!(home(&store, &key).is_frame());
+        // What is read then are the pages behind it where the search may lead.
+        assert!(!was_fetched || !reads(&store).contains(&block));
         model.insert(key, b"new".to_vec());
     }
     assert!(used > 20, "{used}");
