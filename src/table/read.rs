@@ -55,6 +55,7 @@ pub(crate) mod still;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use crate::error::{Error, Result};
+use crate::format::directory::MAX_SEGMENT_PAGES;
 use crate::format::group::{self, Address, Geometry, Lengths, PAGE_WORDS, Probe, SLOTS, SPILLED};
 use crate::hash::Hasher;
 
@@ -114,7 +115,7 @@ pub(crate) enum Found {
 }
 
 /// Why an attempt came to nothing.
-enum Stop {
+pub(super) enum Stop {
     /// Something changed: start over.
     Changed,
     /// A directory page must be loaded first.
@@ -164,7 +165,7 @@ impl Table {
 
     /// Does what an attempt that stopped was missing.
     #[cold]
-    fn recover(&self, stop: Stop, seen: u64) -> Result<()> {
+    pub(super) fn recover(&self, stop: Stop, seen: u64) -> Result<()> {
         match stop {
             Stop::Changed => std::hint::spin_loop(),
             Stop::Unloaded(hash) => self.load_directory(hash)?,
@@ -173,6 +174,10 @@ impl Table {
                     return Ok(());
                 };
                 let page = usize::from(page);
+                if page >= MAX_SEGMENT_PAGES {
+                    // Too late: what named it was no directory word any more.
+                    return Ok(());
+                }
                 let word = descriptor.page(page);
                 if word.is_unverified()
                     && let Err(error) = self.verify_page(descriptor, page, word)

@@ -22,6 +22,7 @@
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use crate::error::Result;
+use crate::format::directory::MAX_DEPTH;
 use crate::format::group::{self, Address, Lengths};
 use crate::hash::Hasher;
 use crate::storage::map::prefetch;
@@ -219,12 +220,13 @@ impl Table {
             if self.clears() != clears {
                 return Ok(Scanned::Cleared);
             }
-            let Some(word) = routed else { continue };
+            // A reader who comes late may have met anything in the place of the word.
+            let Some(word) = routed.filter(|word| word.depth <= MAX_DEPTH) else { continue };
             let Some(descriptor) = self.any_descriptor(word.descriptor) else {
                 continue;
             };
             out.clear();
-            let start = from & !(u64::MAX >> word.depth.min(63));
+            let start = from & !(u64::MAX >> word.depth);
             let next = next_segment(from, word.depth);
             // Of most segments everything is copied, and no hash needed.
             let ends_here = part.until.is_some_and(|until| next.is_none_or(|next| until < next));
