@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 
 use swissdb::{Db, Error, Options};
 
-use crate::support::{Model, Random, TestStore, assert_holds, copy_directory, key, show, value};
+use crate::support::{
+    Model, Random, TestStore, assert_holds, copy_directory, files_below, key, show, value,
+};
 
 /// A block of the table file.
 const BLOCK: u64 = 4096;
@@ -249,6 +251,40 @@ fn a_file_of_somebody_else_is_not_taken_for_an_interrupted_creation() {
             assert!(error.contains("magic of the log file"), "{error}");
         }
         assert_eq!(fs::read(&path).expect("it is still there"), bytes);
+    }
+}
+
+/// A program that never kept a store here has a directory `log` of its own, or a file.
+#[test]
+fn a_log_of_another_kind_makes_no_damaged_store() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path();
+    let is_no_store = || {
+        let before = files_below(path);
+        for options in [Options::new().create(false), Options::new().read_only(true)] {
+            let result = options.open(path);
+            assert!(matches!(result, Err(Error::NotFound { .. })), "{:?}", result.err());
+        }
+        assert!(matches!(swissdb::verify(path), Err(Error::NotFound { .. })));
+        assert_eq!(files_below(path), before, "nothing is left there");
+    };
+    fs::write(path.join("log"), "a file").expect("write");
+    is_no_store();
+    fs::remove_file(path.join("log")).expect("remove");
+    fs::create_dir(path.join("log")).expect("create");
+    for name in ["app.log", "1.log", "00000000.log", "next.log"] {
+        fs::write(path.join("log").join(name), name).expect("write");
+    }
+    is_no_store();
+    // Whoever asks for a store there gets one, and what was there stays.
+    for _ in 0..2 {
+        let db = Db::open(path).expect("open");
+        db.insert("key", "value").expect("insert");
+        db.close().expect("close");
+        assert!(swissdb::verify(path).expect("verify").is_clean());
+    }
+    for name in ["app.log", "1.log", "00000000.log", "next.log"] {
+        assert_eq!(fs::read(path.join("log").join(name)).expect("read"), name.as_bytes());
     }
 }
 

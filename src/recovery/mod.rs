@@ -1,7 +1,7 @@
 //! Opening a store: from files to the state after the last commit.
 //!
-//! 1. The lock. Names: `log/` without `default.swiss` is damage, unless the
-//!    log is empty (a creation that was interrupted).
+//! 1. The lock. Names: a log without `default.swiss` is damage, unless it is
+//!    empty (a creation that was interrupted).
 //! 2. Of each table the newest valid header copy; then its root and free map.
 //!    A log file in which it says that values are alive is kept, whatever that
 //!    file says itself.

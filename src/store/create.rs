@@ -8,6 +8,7 @@
 //! The renaming of `default.swiss` is what makes a store: a directory with an
 //! empty log and without that file is a creation that was interrupted, and is
 //! begun anew. Once the log has a record, the file is missing, which is damage.
+//! Files that a log does not have say nothing, whoever put them into `log/`.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -20,7 +21,7 @@ use crate::format::directory::{
 };
 use crate::format::group::{ALL_EMPTY, Geometry, PageRecord, seal};
 use crate::format::header::{Header, Run, TableState};
-use crate::format::record::{FILE_MAGIC, LOG_START, Position, RECORD_HEADER};
+use crate::format::record::{FILE_MAGIC, LOG_START, Position, RECORD_HEADER, parse_log_file_name};
 use crate::format::{BLOCK, crc32};
 use crate::hash::Hasher;
 use crate::log::Poison;
@@ -255,9 +256,15 @@ pub(crate) fn remove_unborn_log(storage: &dyn Storage) -> Result<()> {
     Ok(())
 }
 
+/// The files that a log has. Others may be there: a program that keeps no store here
+/// has its own `log/` perhaps, or a file of that name.
 fn log_names(storage: &dyn Storage) -> Result<Vec<String>> {
-    match storage.list("log") {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-        listed => listed.map_err(|error| Error::io("list", storage.path("log"), error)),
-    }
+    let mut names = match storage.list("log") {
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Ok(Vec::new());
+        }
+        listed => listed.map_err(|error| Error::io("list", storage.path("log"), error))?,
+    };
+    names.retain(|name| name == "next.tmp" || parse_log_file_name(name).is_some());
+    Ok(names)
 }

@@ -153,6 +153,12 @@ fn what_is_no_store_is_left_alone() {
     }
     place.run(&["map", "photos"]).error("photos has no table file at all");
     assert_eq!(fs::read_dir(place.path("photos")).unwrap().count(), 0);
+    fs::create_dir_all(place.path("app/log")).unwrap();
+    fs::write(place.path("app/log/app.log"), "started").unwrap();
+    for command in [&["verify", "app"][..], &["del", "app", "key"], &["dump", "app"]] {
+        place.run(command).error("there is no store at app");
+    }
+    assert_eq!(fs::read_dir(place.path("app")).unwrap().count(), 1);
 }
 
 #[test]
