@@ -44,17 +44,13 @@ impl Store {
             return Err(Error::NotFound { what: format!("table {name}") });
         }
         let (table, commit) = self.try_create_table(name, options)?;
-        commit.map_or(Ok(()), |commit| self.make_durable(commit))?;
+        self.make_durable(commit)?;
         Ok(table)
     }
 
-    /// Creates a table; returns the number of the commit as well, unless
-    /// somebody else has created it meanwhile.
-    fn try_create_table(
-        &self,
-        name: &str,
-        options: &TableOptions,
-    ) -> Result<(Arc<Table>, Option<u64>)> {
+    /// Creates a table; returns the number of the commit as well. If somebody else
+    /// has created it meanwhile it is that one, or one behind it.
+    fn try_create_table(&self, name: &str, options: &TableOptions) -> Result<(Arc<Table>, u64)> {
         let geometry = check_payload(options.payload.unwrap_or(self.options.payload))?;
         let _away = keep_away(self)?;
         self.with_log_room(name.as_bytes(), |core| {
@@ -86,7 +82,7 @@ impl Store {
             let commit = self.append_one(core, OpKind::CreateTable, id, name.as_bytes(), &[])?;
             let table = opened.table.clone();
             core.add(opened);
-            Ok((table, Some(commit)))
+            Ok((table, commit))
         })
     }
 

@@ -156,6 +156,10 @@ impl Db {
     /// is in memory: some two cache misses. The first read of a page after opening
     /// checks it. A value of up to 56 bytes is returned without an allocation.
     ///
+    /// What is read is the newest commit, of whatever thread. It may not be durable
+    /// yet, not even with [`Durability::Sync`](crate::Durability::Sync), where the
+    /// writer still waits for its sync.
+    ///
     /// # Errors
     ///
     /// [`Error::Corrupt`] or [`Error::Io`] if the entry's page, one that the search
@@ -201,7 +205,8 @@ impl Db {
     }
 
     /// Removes an entry; says whether it was there. An absent key costs no
-    /// write. On a full device it works with what is kept for this, and waits
+    /// write, but with [`Durability::Sync`](crate::Durability::Sync) perhaps a wait
+    /// for the sync of whoever has removed it. On a full device it works with what is kept for this, and waits
     /// up to two seconds for the store to make room.
     ///
     /// # Errors

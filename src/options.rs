@@ -18,6 +18,8 @@ pub enum Durability {
     Buffered,
     /// A write returns when it survives power loss, and so does the creation of
     /// a table: one `fdatasync`, which writers that wait at the same time share.
+    /// One that finds nothing to change returns when what it has found survives.
+    /// A read waits for nothing: it may see a commit whose sync has not ended.
     Sync,
 }
 

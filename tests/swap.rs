@@ -4,14 +4,18 @@
 //! lost, whoever makes it; what does not match writes nothing. Method: every
 //! pair of expected and new values against a map, for values in the slot and
 //! in the log; counters that many threads raise beside checkpoints, snapshots
-//! and growth, whose sums have to come out.
+//! and growth, whose sums have to come out; a sync that is held up while others
+//! see what it has not made durable.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
+use std::time::Duration;
 
-use swissdb::{Db, Error, Options};
+use swissdb::{Batch, Db, Durability, Error, Options};
 
+use crate::disk::{Disk, Kind};
 use crate::support::{assert_clean, key};
 
 const THREADS: u64 = 8;
@@ -193,4 +197,70 @@ fn a_swap_that_has_returned_survives_the_next_opening() {
     assert_eq!(db.get("a").unwrap().as_deref(), Some(&b"2"[..]));
     let swap = db.compare_and_swap("a", Some(b"2"), None);
     assert!(matches!(swap, Err(Error::ReadOnly)), "{swap:?}");
+}
+
+/// A question that changes nothing, but whose answer a caller may rely on.
+type Question = (&'static str, fn(&Db));
+
+/// They are asked when `a` has just been inserted, and `b` removed.
+const QUESTIONS: [Question; 5] = [
+    ("an update to the same value", |db| {
+        let value = db.update("a", |old| old.map(<[u8]>::to_vec)).unwrap();
+        assert_eq!(value.as_deref(), Some(&b"1"[..]));
+    }),
+    ("an update from nothing to nothing", |db| {
+        assert_eq!(db.update("b", |old| old.map(<[u8]>::to_vec)).unwrap(), None);
+    }),
+    ("a swap that is refused", |db| {
+        assert!(!db.compare_and_swap("a", None, Some(b"2")).unwrap());
+    }),
+    ("a swap of nothing for nothing", |db| {
+        assert!(db.compare_and_swap("b", None, None).unwrap());
+    }),
+    ("the removal of what is gone", |db| assert!(!db.remove("b").unwrap())),
+];
+
+/// Asks while the sync of the commit that is seen is held up. Says whether the
+/// answer waited for it.
+fn waits(durability: Durability, ask: fn(&Db)) -> bool {
+    let disk = Disk::new(1);
+    let options = Options::new().durability(durability).sync_interval(Duration::from_secs(3600));
+    let db = options.open_on(Arc::new(disk.clone())).unwrap();
+    db.insert("b", "1").unwrap();
+    db.sync().unwrap();
+    let mut batch = Batch::new();
+    batch.insert("a", "1").unwrap();
+    batch.remove("b").unwrap();
+    disk.hold(|call| call.kind == Kind::Sync && call.name.starts_with("log/"));
+    thread::scope(|scope| {
+        scope.spawn(|| db.write(&batch).and_then(|()| db.sync()).unwrap());
+        disk.wait_until_held();
+        let asked = scope.spawn(|| ask(&db));
+        thread::sleep(Duration::from_millis(100));
+        let answered = asked.is_finished();
+        disk.release();
+        asked.join().expect("the answer is right");
+        let stats = db.stats();
+        assert!(durability == Durability::Buffered || stats.durable_commit == stats.commits);
+        !answered
+    })
+}
+
+#[test]
+fn with_sync_what_changes_nothing_waits_for_the_commits_that_it_has_seen() {
+    for (what, ask) in QUESTIONS {
+        assert!(waits(Durability::Sync, ask), "{what} was answered, and could be undone");
+        assert!(!waits(Durability::Buffered, ask), "{what} waited for a sync");
+    }
+}
+
+#[test]
+fn with_sync_what_changes_nothing_costs_no_sync_if_all_is_durable() {
+    let options = Options::new().durability(Durability::Sync);
+    let db = options.open_on(Arc::new(Disk::new(1))).unwrap();
+    db.insert("a", "1").unwrap();
+    let before = db.stats();
+    QUESTIONS.iter().for_each(|(_, ask)| ask(&db));
+    let after = db.stats();
+    assert_eq!((after.written.syncs, after.commits), (before.written.syncs, before.commits));
 }

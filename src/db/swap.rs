@@ -11,7 +11,9 @@ impl Db {
     /// Gives a key the value `new` if its value is `expected`; says whether it
     /// was. `None` is no entry: as `expected` it inserts what is not there, as
     /// `new` it removes. It is one commit, and no other write comes between the
-    /// comparison and it. If the value is another one nothing is written.
+    /// comparison and it. If the value is another one nothing is written; with
+    /// [`Durability::Sync`](crate::Durability::Sync) it returns when what it has
+    /// found is durable.
     ///
     /// Costs an [`Db::insert`] and a [`Db::get`] with the writer lock held; a
     /// value in the log is read for it.
@@ -45,7 +47,8 @@ impl Db {
     /// value. It runs without a lock, and may use the store.
     ///
     /// A [`Db::get`], the function, and a [`Db::compare_and_swap`], each once as
-    /// a rule. If nothing would change nothing is written.
+    /// a rule. If nothing would change nothing is written, and the value is waited
+    /// for as with [`Db::compare_and_swap`].
     ///
     /// ```
     /// let db = swissdb::Db::in_memory()?;

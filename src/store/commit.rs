@@ -8,7 +8,8 @@
 //!    can fail is known of most inserts before their slot was looked at:
 //!    [`mark`](crate::table::read::mark).)
 //! 4. The changes are applied and can be seen.
-//! 5. Without the lock: with `Durability::Sync`, wait until it is durable.
+//! 5. Without the lock: with `Durability::Sync`, wait until it is durable. Where
+//!    nothing was to be changed, wait for the commits that made it so.
 //!
 //! A commit survives the death of the process when step 3 is over. One of many
 //! changes goes the same way, see [`batch`](super::batch).
@@ -182,7 +183,8 @@ impl Store {
         })?;
         match commit {
             Some(commit) => self.make_durable(commit).map(|()| true),
-            None => Ok(false),
+            // Perhaps somebody else has removed it, and still waits for its sync.
+            None => self.make_durable(self.log.appended()).map(|()| false),
         }
     }
 
@@ -362,6 +364,21 @@ impl Store {
             Durability::Buffered => Ok(()),
             Durability::Sync => self.log.make_durable(commit),
         }
+    }
+
+    /// Waits until all is durable that was seen without the writer lock, if each
+    /// commit has to be.
+    pub(crate) fn make_seen_durable(&self) -> Result<()> {
+        if self.options.durability == Durability::Buffered || self.options.read_only {
+            return Ok(());
+        }
+        // Behind whoever has the lock: a table is seen to be cleared a moment before
+        // that is logged.
+        let core = self.core()?;
+        self.poison.check()?;
+        let seen = self.log.appended();
+        drop(core);
+        self.make_durable(seen)
     }
 }
 
