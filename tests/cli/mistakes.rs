@@ -93,6 +93,8 @@ fn wrong_arguments_are_errors() {
         (&["put", "--table", "", "db", "key", "value"], "name"),
         (&["put", "--hash", "md5", "db", "key", "value"], "md5"),
         (&["stats", "--table", "absent", "db"], "there is no table absent"),
+        (&["inspect", "--table", "absent", "db", "log"], "--table absent makes no sense"),
+        (&["inspect", "--table", "absent", "db", "log", "1"], "leave it out"),
         (&["get", "--table", "absent", "db", "key"], "absent"),
         (&["del", "--table", "absent", "db", "key"], "there is no table absent"),
     ] {
@@ -166,8 +168,11 @@ fn keys_that_are_too_long_are_refused() {
     let place = Place::new();
     let long = "k".repeat(32_768);
     place.run(&["put", "db", &long, "value"]).error("32768 bytes");
+    assert!(!place.path("db").exists(), "an empty store was left behind");
     place.run(&["put", "db", &long[1..], "value"]).yes();
     assert_eq!(place.run(&["get", "db", &long[1..]]).yes().text(), "value");
+    place.run(&["put", "--table", "new", "db", &long, "value"]).error("32768 bytes");
+    assert!(!place.path("db/new.swiss").exists(), "an empty table was left behind");
     let line = format!("{{\"key\": \"{long}\", \"value\": \"\"}}\n");
     place.run_with(&["load", "db"], line.as_bytes()).error("line 1 of standard input");
 }

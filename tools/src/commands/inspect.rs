@@ -96,8 +96,9 @@ pub fn run(arguments: &Arguments, colour: Colour) -> Outcome {
         tables: Tables::new(colour),
         damaged: false,
     };
-    if !matches!(part, Part::Log(_)) {
-        opening::check_table_file(&arguments.store, &arguments.table)?;
+    match part {
+        Part::Log(_) => part::check_no_table(&arguments.table.table)?,
+        _ => opening::check_table_file(&arguments.store, &arguments.table)?,
     }
     let shown = match part {
         Part::Header => header(arguments, &mut view),

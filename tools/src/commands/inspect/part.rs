@@ -3,6 +3,7 @@
 use clap::ValueEnum;
 
 use crate::entry;
+use crate::opening::DEFAULT_TABLE;
 use crate::outcome::Failure;
 
 /// What a part is called.
@@ -71,6 +72,16 @@ impl Part {
             }
         }
     }
+}
+
+/// Refuses a table where the log is meant, which is that of all tables.
+pub fn check_no_table(table: &str) -> Result<(), Failure> {
+    if table != DEFAULT_TABLE {
+        return sentence(format!(
+            "--table {table} makes no sense for the log, which all tables share; leave it out"
+        ));
+    }
+    Ok(())
 }
 
 fn group(which: Option<&str>) -> Result<Part, Failure> {
