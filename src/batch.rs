@@ -108,7 +108,10 @@ impl Batch {
         self.changes.is_empty()
     }
 
-    /// What the batch takes in the log, in bytes. At most 1 GiB can be written.
+    /// What the batch takes in the log, in bytes. At most 1 GiB can be written,
+    /// and the pages that it changes have to fit twice the
+    /// [write buffer](crate::Options::write_buffer): with keys in no order up to one
+    /// page of 4 KiB for each change.
     pub fn bytes(&self) -> u64 {
         (RECORD_HEADER + self.bytes.len()) as u64
     }

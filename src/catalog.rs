@@ -55,10 +55,13 @@ impl Store {
         let _away = keep_away(self)?;
         self.with_log_room(name.as_bytes(), |core| {
             if let Some(there) = core.writers().find(|writer| writer.table.name == name) {
-                return Ok((there.table.clone(), None));
+                return Ok((there.table.clone(), self.log.appended()));
             }
             if core.next_table_id >= MAX_TABLES {
-                return Err(Error::invalid("a store can have 65,536 tables in its life, no more"));
+                return Err(Error::invalid(
+                    "a store can have 65,536 tables in its life, those that were dropped too; \
+                     clear tables and use them again, or make a backup, which counts from 0",
+                ));
             }
             let id = core.next_table_id as u16;
             create_table_file(

@@ -222,8 +222,8 @@ impl Db {
     ///
     /// # Errors
     ///
-    /// [`Error::BatchTooLarge`] if it needs more than 1 GiB of log, or more
-    /// pages than there is memory for; [`Error::NotFound`] if a table of the
+    /// [`Error::BatchTooLarge`] if it needs more than 1 GiB of log, or if the pages
+    /// that it changes do not fit twice the write buffer; [`Error::NotFound`] if a table of the
     /// batch was dropped or is of another store; then nothing has changed. Else
     /// as [`Db::insert`].
     pub fn write(&self, batch: &Batch) -> Result<()> {

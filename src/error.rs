@@ -44,7 +44,8 @@ pub enum Error {
     Locked {
         /// The directory of the store.
         path: PathBuf,
-        /// The process that holds it, where its number could be read.
+        /// The process that opened it, where its number could be read. A child that
+        /// was forked from it holds the store as well, and longer perhaps.
         pid: Option<u32>,
     },
     /// A file was written by a version of swissdb that this one does not know.
@@ -73,9 +74,10 @@ pub enum Error {
     },
     /// A batch does not fit one record of the log or the memory for changed pages.
     BatchTooLarge {
-        /// What the batch needs, in bytes.
+        /// What the batch needs, in bytes; of memory for changed pages at least this.
         needed: u64,
-        /// What is there at most, in bytes.
+        /// What is there at most, in bytes: 1 GiB of log, or twice the write buffer and
+        /// some more.
         limit: u64,
     },
     /// A setting, a table's name or another argument is not acceptable.
@@ -180,7 +182,9 @@ impl fmt::Display for Error {
             Error::Locked { path, pid } => {
                 write!(f, "the store {} is open ", path.display())?;
                 match pid {
-                    Some(pid) => write!(f, "in process {pid}")?,
+                    Some(pid) => {
+                        write!(f, "in process {pid}, or in a child forked from it")?;
+                    }
                     None => f.write_str("elsewhere")?,
                 }
                 f.write_str("; close it there first")
@@ -201,8 +205,9 @@ impl fmt::Display for Error {
             ),
             Error::BatchTooLarge { needed, limit } => write!(
                 f,
-                "the batch needs {needed} bytes, but at most {limit} are possible; write it as \
-                 several batches"
+                "the batch needs {needed} bytes of log or of pages that it changes, but at most \
+                 {limit} are possible; write it as several batches, or, if it has less than 1 GiB, \
+                 open the store with a larger write buffer"
             ),
             Error::InvalidArgument { what } => f.write_str(what),
             Error::HashCollisions { table } => write!(

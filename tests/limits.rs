@@ -96,7 +96,11 @@ fn a_batch_larger_than_the_memory_for_changes_is_refused_whole() {
         batch.insert(i.to_le_bytes(), value(i + 1, 300)).expect("add to the batch");
     }
     match store.write(&batch) {
-        Err(Error::BatchTooLarge { needed, limit }) => assert!(needed > limit),
+        Err(error @ Error::BatchTooLarge { needed, limit }) => {
+            assert!(needed > limit && limit >= 2 << 20, "{needed} of {limit}");
+            let text = error.to_string();
+            assert!(text.contains("a larger write buffer"), "what else to do: {text}");
+        }
         // The store may find the room by other means; then all of it is there.
         Ok(()) => {
             model = (0..40_000u64).map(|i| (i.to_le_bytes().into(), value(i + 1, 300))).collect()

@@ -148,7 +148,7 @@ fn the_command_says_that_a_store_is_locked_and_by_whom() {
     let mut holder = start("fill", &store);
     holder.expect("open");
     holder.expect("done");
-    let who = format!("is open in process {}; close it there first", holder.id());
+    let who = format!("is open in process {}, or in a child forked from it", holder.id());
     for command in [
         &["get", "db", "k"][..],
         &["put", "db", "k", "v"],

@@ -17,7 +17,9 @@
 //! - **The lock** is an advisory one (`flock`) on the file `LOCK`, which the
 //!   holder of the exclusive lock fills with its process number, for messages
 //!   to people only. The system releases it however the process ends. Children
-//!   of a fork hold it too, until they end or execute another program. To hold
+//!   of a fork hold it too, until the process gives it back by closing the store.
+//!   If it ends without that, they go on holding it: each until it drops its
+//!   handles, ends or executes another program. To hold
 //!   it for reading, nothing is created: a store without `LOCK`, say one on a
 //!   read-only medium, is read without a lock.
 //!

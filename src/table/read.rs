@@ -483,7 +483,7 @@ fn lengths_of(line: &[AtomicU64; group::CONTROL_WORDS], slot: usize) -> Lengths 
 #[cold]
 pub(crate) fn forked() -> Error {
     Error::Closed {
-        why: "this process is a fork of the one that opened the store; open the store here anew, \
-              after it is closed there",
+        why: "this process is a fork of the one that opened the store; drop the handles here, and \
+              open the store anew when the other one has closed it or has ended",
     }
 }
