@@ -129,7 +129,8 @@ fn checksum(bytes: &[u8; BYTES]) -> u32 {
 /// Items and guarantees are those of [`Iter`]; they hold from the beginning to
 /// the end of a scan, however often it is resumed in between. An entry costs
 /// some more than with [`Iter`], because those of a segment are put in the order
-/// of their hashes.
+/// of their hashes. A scan keeps the store open, as [`Iter`] does; the [`Cursor`] that
+/// it gives does not.
 #[must_use = "iterators read nothing until they are asked"]
 pub struct Scan {
     iter: Iter,

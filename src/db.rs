@@ -61,7 +61,8 @@ use crate::value::Value;
 /// # Closing
 ///
 /// The last handle that is dropped closes the store, ignoring errors;
-/// [`Db::close`] reports them. A store that is not closed loses nothing, but
+/// [`Db::close`] reports them. Each [`Table`], [`Snapshot`], [`Iter`] and
+/// [`Scan`](crate::Scan) is one. A store that is not closed loses nothing, but
 /// the next opening replays the log since the last checkpoint.
 #[derive(Clone)]
 pub struct Db {
@@ -267,8 +268,9 @@ impl Db {
         self.store().clear(&self.table)
     }
 
-    /// A table by its name; it is created if there is none, with the store's
-    /// slot payload and hash kind.
+    /// A table by its name; it is created if there is none, with the slot payload
+    /// and hash kind of the [`Options`] that the store was opened with this time.
+    /// These need not be those of its other tables.
     ///
     /// Creating one is a commit. It waits for a running checkpoint and makes a
     /// file, for which writers wait some syncs of the disk; one that is there

@@ -35,6 +35,9 @@ const TRIES: usize = 16;
 /// * an entry inserted meanwhile may appear or not;
 /// * after a `clear` nothing more appears.
 ///
+/// It keeps the store open, as any handle does: drop it before another process is to
+/// open the store, or call [`Db::close`](crate::Db::close).
+///
 /// The order is unspecified. Memory: a copy of one segment, at most 64 KiB, and
 /// of those of its keys that are in the log. [`Iter::next_ref`] lends entries
 /// instead of copying them.

@@ -30,7 +30,9 @@
 //! | what can go wrong | [`Error`] |
 //!
 //! [`Db`], [`Table`] and [`Snapshot`] are handles: cheap to clone, for any
-//! thread. Reads take no lock. One write is made at a time, and each is a
+//! thread. The store is open until the last of them is gone, or until
+//! [`Db::close`]; an [`Iter`] and a [`Scan`] keep it open as well. Reads take no
+//! lock. One write is made at a time, and each is a
 //! commit of its own unless a [`Batch`] makes them one; there are no
 //! transactions that read and write several keys.
 //!

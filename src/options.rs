@@ -199,7 +199,7 @@ pub struct TableOptions {
 }
 
 impl TableOptions {
-    /// The store's own settings.
+    /// The settings of the [`Options`] that the store was opened with.
     pub fn new() -> TableOptions {
         TableOptions::default()
     }
