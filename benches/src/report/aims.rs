@@ -1,13 +1,18 @@
 //! The aims of the comparison, each held against what was measured.
 //!
-//! An aim is met or missed by the median. One whose workload is not in the
-//! input is "not measured", never met. Workloads are found by name, whatever
-//! stands between the words of it; a few names are taken for the same.
+//! An aim is met or missed by the median of at least five rounds; fewer say so and
+//! decide nothing. Who wants to be the fastest is *level* with the others as long as
+//! the rounds do not agree. One whose workload is not in the input is "not
+//! measured", never met. Workloads are found by name, whatever stands between the
+//! words of it; a few names are taken for the same.
+//!
+//! A ratio says against which peers it was measured, if some are missing, and is
+//! marked where the time was up for one of those that decided it.
 
 use super::input::Input;
 use super::space;
 use super::stores::{HASH_MAP, OURS};
-use super::tables::{Cell, Row, Table};
+use super::tables::{Cell, Ratio, Row, Table};
 use super::text::{count, number, spread};
 use crate::summary::Spread;
 
@@ -16,8 +21,33 @@ pub struct Verdict {
     pub aim: String,
     pub wanted: String,
     pub measured: String,
-    /// `None` where the input does not tell.
-    pub met: Option<bool>,
+    pub came: Came,
+}
+
+/// What came of an aim.
+#[derive(PartialEq, Eq, Debug, Clone, Copy)]
+pub enum Came {
+    Met,
+    Missed,
+    /// In some rounds this one was the fastest, in some another.
+    Level,
+    /// There are too few rounds to tell; so many.
+    Few(usize),
+    /// The input does not tell.
+    Unknown,
+}
+
+/// As few rounds decide something.
+const ENOUGH: usize = 5;
+
+impl Came {
+    fn of(met: bool, rounds: usize) -> Came {
+        match (rounds < ENOUGH, met) {
+            (true, _) => Came::Few(rounds),
+            (false, true) => Came::Met,
+            (false, false) => Came::Missed,
+        }
+    }
 }
 
 /// How many times as fast as the fastest peer: with entries of 16 and 32 bytes.
@@ -104,7 +134,7 @@ fn rows<'a>(
 }
 
 fn unmeasured(aim: String, wanted: String) -> Verdict {
-    Verdict { aim, wanted, measured: "-".to_owned(), met: None }
+    Verdict { aim, wanted, measured: "-".to_owned(), came: Came::Unknown }
 }
 
 /// At least so many times as fast as the fastest peer.
@@ -116,8 +146,23 @@ fn of_ratio(aim: String, least: f64, row: Option<&Row>) -> Verdict {
     let Some(ratio) = row.and_then(|row| row.against_peers(OURS)) else {
         return unmeasured(aim, wanted);
     };
-    let measured = format!("{}, peer {}", times(&ratio.spread), ratio.peer);
-    Verdict { aim, wanted, measured, met: Some(ratio.spread.median >= least) }
+    let peers = match row.map_or(0, Row::absent_peers) {
+        0 => String::new(),
+        _ => format!(" (of {})", ratio.peers.join(", ")),
+    };
+    let mark = mark(ratio.capped);
+    let measured = format!("{}{mark}, peer {}{peers}", times(&ratio.spread), ratio.peer);
+    let Spread { median, min, max } = ratio.spread;
+    let came = match Came::of(median >= least, ratio.rounds) {
+        Came::Met | Came::Missed if least == 1.0 && min < 1.0 && max > 1.0 => Came::Level,
+        came => came,
+    };
+    Verdict { aim, wanted, measured, came }
+}
+
+/// What stands behind a number that is one of beginnings.
+fn mark(capped: bool) -> &'static str {
+    if capped { " †" } else { "" }
 }
 
 /// Every one of the small ones faster than the map.
@@ -127,14 +172,15 @@ fn of_map(entries: u64, table: Option<&Table>) -> Verdict {
     let of_one = |(name, names, _): &(&'static str, &[&str], f64)| {
         Some((*name, row(table?, names)?.against(HASH_MAP)?))
     };
-    let mut ratios: Vec<(&str, Spread)> = SMALL.iter().filter_map(of_one).collect();
-    ratios.sort_by(|a, b| a.1.median.total_cmp(&b.1.median));
-    let Some((least, spread)) = ratios.first() else {
+    let mut ratios: Vec<(&str, Ratio)> = SMALL.iter().filter_map(of_one).collect();
+    ratios.sort_by(|a, b| a.1.spread.median.total_cmp(&b.1.spread.median));
+    let Some((least, ratio)) = ratios.first() else {
         return unmeasured(aim, wanted);
     };
     let slower: Vec<_> =
-        ratios.iter().filter(|r| r.1.median <= 1.0).map(|(name, _)| *name).collect();
-    let mut measured = format!("least: {least} {}", times(spread));
+        ratios.iter().filter(|r| r.1.spread.median <= 1.0).map(|(name, _)| *name).collect();
+    let capped = mark(ratios.iter().any(|(_, ratio)| ratio.capped));
+    let mut measured = format!("least: {least} {}{capped}", times(&ratio.spread));
     if !slower.is_empty() {
         measured = format!("{measured}; not faster: {}", slower.join(", "));
     }
@@ -142,8 +188,12 @@ fn of_map(entries: u64, table: Option<&Table>) -> Verdict {
     if !all {
         measured = format!("{measured}; {} of {} measured", ratios.len(), SMALL.len());
     }
-    let met = if slower.is_empty() { all.then_some(true) } else { Some(false) };
-    Verdict { aim, wanted, measured, met }
+    let rounds = ratios.iter().map(|(_, ratio)| ratio.rounds).min().unwrap_or(0);
+    let came = match slower.is_empty() && !all {
+        true => Came::Unknown,
+        false => Came::of(slower.is_empty(), rounds),
+    };
+    Verdict { aim, wanted, measured, came }
 }
 
 /// Larger values, for each number of entries that was measured.
@@ -185,10 +235,12 @@ fn of_cold(all: &mut Vec<Verdict>, tables: &[Table]) {
     all.push(of_ratio("gets, larger than memory".to_owned(), 1.0, cold));
     let aim = "device reads per get, larger than memory".to_owned();
     let wanted = "at most 1.1".to_owned();
-    all.push(match cold.and_then(|row| row.cells.get(OURS)?.reads()) {
+    let ours = cold.and_then(|row| row.cells.get(OURS));
+    all.push(match ours.and_then(|cell| Some((cell, cell.reads()?))) {
         None => unmeasured(aim, wanted),
-        Some(reads) => {
-            Verdict { aim, wanted, measured: spread(&reads), met: Some(reads.median <= 1.1) }
+        Some((cell, reads)) => {
+            let came = Came::of(reads.median <= 1.1, cell.rounds());
+            Verdict { aim, wanted, measured: spread(&reads), came }
         }
     });
 }
@@ -203,15 +255,14 @@ fn of_space(all: &mut Vec<Verdict>, input: &Input) {
         let before = all.len();
         for lives in lives.iter().filter(|lives| plain(&lives.workload).contains("space")) {
             let phase = lives.phases.iter().find(|phase| phases.contains(&phase.as_str()));
-            let Some(taken) = phase.and_then(|phase| lives.per_byte(phase, OURS)) else {
-                continue;
-            };
+            let taken = phase.and_then(|phase| lives.per_byte(phase, OURS));
+            let Some((taken, rounds)) = taken else { continue };
             let (entries, bytes) = (count(lives.entries), count(lives.entry_bytes));
             all.push(Verdict {
                 aim: format!("space {aim}, {entries} entries of {bytes} bytes"),
                 wanted: format!("at most {most:.1} of the user's bytes"),
                 measured: spread(&taken),
-                met: Some(taken.median <= most),
+                came: Came::of(taken.median <= most, rounds),
             });
         }
         if all.len() == before {
@@ -233,7 +284,8 @@ fn of_opening(all: &mut Vec<Verdict>, tables: &[Table]) {
         Some(cell) => {
             let took = scaled(cell.nanos(), 1e-6);
             let measured = format!("{} ms", spread(&took));
-            Verdict { aim, wanted, measured, met: Some(took.median < 10.0) }
+            let came = Came::of(took.median < 10.0, cell.rounds());
+            Verdict { aim, wanted, measured, came }
         }
     });
     let wanted = "under 1 s per 256 MiB of log".to_owned();
@@ -258,7 +310,8 @@ fn after_kill(entries: u64, cell: &Cell, wanted: String) -> Verdict {
         Some(share) => format!("{} s, so {} s per 256 MiB", spread(&took), number(share)),
         None => format!("{} s, of how much log is not known", spread(&took)),
     };
-    Verdict { aim, wanted, measured, met: share.map(|share| share < 1.0) }
+    let came = share.map_or(Came::Unknown, |share| Came::of(share < 1.0, cell.rounds()));
+    Verdict { aim, wanted, measured, came }
 }
 
 fn scaled(spread: Spread, by: f64) -> Spread {

@@ -4,7 +4,7 @@
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-use super::aims::{times, verdicts};
+use super::aims::{Came, times, verdicts};
 use super::input::{Input, Resources, Words};
 use super::plots::Picture;
 use super::reasons::reason;
@@ -110,20 +110,48 @@ fn command_line(command: &Value) -> String {
     }
 }
 
+/// What the marks and words of the aims mean.
+const AIMS: [(&str, &str); 3] = [
+    (
+        "†",
+        "The time was up before all operations were done, for swissdb or for the store that it is held against, in a
+round at least: such a ratio is one of beginnings. Where operations touch pages for the first time, it favours whoever
+did more of them.",
+    ),
+    ("round", "Fewer than five rounds decide nothing."),
+    ("level", "Level: in some rounds swissdb was the fastest, in some a peer."),
+];
+
 fn aims(text: &mut String, input: &Input, tables: &[Table]) {
     let rows: Vec<Vec<String>> = verdicts(input, tables)
         .into_iter()
         .map(|verdict| {
-            let met = match verdict.met {
-                Some(true) => "met",
-                Some(false) => "**missed**",
-                None => "not measured",
+            let came = match verdict.came {
+                Came::Met => "met".to_owned(),
+                Came::Missed => "**missed**".to_owned(),
+                Came::Level => "level".to_owned(),
+                Came::Few(rounds) => rounds_text(rounds),
+                Came::Unknown => "not measured".to_owned(),
             };
-            vec![verdict.aim, verdict.wanted, verdict.measured, met.to_owned()]
+            vec![verdict.aim, verdict.wanted, verdict.measured, came]
         })
         .collect();
     let heads = ["aim", "wanted", "measured", ""];
     text.push_str(&format!("\n## Aims\n\n{}", table_of_words(&heads, &rows)));
+    for (mark, meaning) in AIMS {
+        if rows.iter().any(|row| row[2..].iter().any(|cell| cell.contains(mark))) {
+            let mark = if mark == "†" { "† " } else { "" };
+            text.push_str(&format!("\n{mark}{meaning}\n"));
+        }
+    }
+}
+
+/// So many rounds.
+fn rounds_text(rounds: usize) -> String {
+    match rounds {
+        1 => "one round".to_owned(),
+        rounds => format!("{rounds} rounds"),
+    }
 }
 
 /// The rows in which a peer is faster, by the reason for it.
@@ -158,8 +186,7 @@ fn times_of(text: &mut String, of: &Table) {
     let rounds = of.rows.iter().flat_map(|row| row.cells.values().map(Cell::rounds));
     let (least, most) = rounds.fold((usize::MAX, 0), |(a, b), n| (a.min(n), b.max(n)));
     let rounds = match (least, most) {
-        (1, 1) => "one round".to_owned(),
-        (least, most) if least == most => format!("{most} rounds"),
+        (least, most) if least == most => rounds_text(most),
         (least, most) => format!("{least} to {most} rounds"),
     };
     let heads = [vec!["workload".to_owned()], stores.clone(), ratio_heads(&stores)].concat();
@@ -212,7 +239,7 @@ pub fn ratios(row: &Row, stores: &[String]) -> Vec<String> {
     });
     let mut cells = vec![against_peers.unwrap_or_else(|| "-".to_owned())];
     if stores.iter().any(|store| store == HASH_MAP) {
-        let ratio = row.against(HASH_MAP).map(|ratio| times(&ratio));
+        let ratio = row.against(HASH_MAP).map(|ratio| times(&ratio.spread));
         cells.push(ratio.unwrap_or_else(|| "-".to_owned()));
     }
     cells
@@ -229,7 +256,7 @@ fn sizes(text: &mut String, input: &Input) {
             .phases
             .iter()
             .map(|phase| {
-                let taken = |store| lives.per_byte(phase, store).map(|taken| spread(&taken));
+                let taken = |store| lives.per_byte(phase, store).map(|(taken, _)| spread(&taken));
                 let cells = stores.iter().map(|s| taken(s).unwrap_or_else(|| "-".to_owned()));
                 [phase.clone()].into_iter().chain(cells).collect()
             })

@@ -24,10 +24,11 @@ pub struct Lives {
 }
 
 impl Lives {
-    /// Bytes on disk for each of the user, of a store after a phase.
-    pub fn per_byte(&self, phase: &str, store: &str) -> Option<Spread> {
+    /// Bytes on disk for each of the user, of a store after a phase, and in how many
+    /// lives they were measured.
+    pub fn per_byte(&self, phase: &str, store: &str) -> Option<(Spread, usize)> {
         let values = self.per_byte.get(&(phase.to_owned(), store.to_owned()))?;
-        Some(Spread::of(values.clone()))
+        Some((Spread::of(values.clone()), values.len()))
     }
 
     /// The stores that were measured.

@@ -39,6 +39,11 @@ pub fn is_peer(store: &str) -> bool {
     store != OURS && !is_floor(store)
 }
 
+/// All stores that are known as peers.
+pub fn known_peers() -> impl Iterator<Item = &'static str> {
+    KNOWN.iter().map(|(name, _)| *name).filter(|name| is_peer(name))
+}
+
 /// The place of a store: ours, known peers, other peers by name, floors.
 pub fn order(store: &str) -> (usize, &str) {
     match KNOWN.iter().position(|(name, _)| *name == store) {

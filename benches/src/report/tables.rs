@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::input::{Input, Time};
-use super::stores::{OURS, in_order, is_peer};
+use super::stores::{OURS, in_order, is_peer, known_peers};
 use super::text::count;
 use crate::summary::Spread;
 
@@ -51,11 +51,14 @@ pub struct Row {
     pub cells: BTreeMap<String, Cell>,
 }
 
+/// A run, and a round of it.
+type Round = (usize, u64);
+
 /// What was measured of one store at one workload.
 #[derive(Clone, Default)]
 pub struct Cell {
-    /// Nanoseconds per operation, by run and round.
-    rounds: BTreeMap<(usize, u64), Vec<f64>>,
+    /// Nanoseconds per operation.
+    rounds: BTreeMap<Round, Vec<f64>>,
     per_second: Vec<f64>,
     reads: Vec<f64>,
     log_bytes: Vec<f64>,
@@ -64,13 +67,17 @@ pub struct Cell {
     pub lax: bool,
 }
 
-/// How many times as fast as the fastest peer.
+/// How many times as fast as the fastest peer, or as one other store.
 pub struct Ratio {
-    /// The peer that is fastest by its median.
+    /// The peer that is fastest by its median, or the other store.
     pub peer: String,
     pub spread: Spread,
     /// How many rounds there are to compare.
     pub rounds: usize,
+    /// Whether the time was up for the store or for a peer that decided a round.
+    pub capped: bool,
+    /// The peers that took part, in order.
+    pub peers: Vec<String>,
 }
 
 impl Cell {
@@ -109,17 +116,26 @@ impl Cell {
     }
 
     /// In one round, if there was one.
-    fn of_round(&self, round: &(usize, u64)) -> Option<f64> {
+    fn of_round(&self, round: &Round) -> Option<f64> {
         self.rounds.get(round).map(|values| Spread::of(values.clone()).median)
+    }
+
+    /// In each round.
+    fn medians(&self) -> impl Iterator<Item = (&Round, f64)> {
+        self.rounds.iter().map(|(round, values)| (round, Spread::of(values.clone()).median))
     }
 }
 
 impl Row {
+    /// The stores that ours is held against.
+    fn peers(&self) -> impl Iterator<Item = (&String, &Cell)> {
+        self.cells.iter().filter(|(store, cell)| is_peer(store) && !cell.lax)
+    }
+
     /// The peer that is fastest by its median.
     fn fastest_peer(&self) -> Option<&str> {
-        let peers = self.cells.iter().filter(|(store, cell)| is_peer(store) && !cell.lax);
         let median = |cell: &Cell| cell.nanos().median;
-        let fastest = peers.min_by(|a, b| median(a.1).total_cmp(&median(b.1)));
+        let fastest = self.peers().min_by(|a, b| median(a.1).total_cmp(&median(b.1)));
         fastest.map(|(store, _)| store.as_str())
     }
 
@@ -127,28 +143,47 @@ impl Row {
     pub fn against_peers(&self, store: &str) -> Option<Ratio> {
         let peer = self.fastest_peer()?;
         let cell = self.cells.get(store)?;
-        let ratios: Vec<f64> = cell
-            .rounds
-            .keys()
-            .filter_map(|round| {
-                self.cells[peer].of_round(round)?;
-                let peers = self.cells.iter().filter(|(name, c)| is_peer(name) && !c.lax);
-                let times = peers.filter_map(|(_, peer)| peer.of_round(round));
-                Some(times.min_by(f64::total_cmp)? / cell.of_round(round)?)
-            })
-            .collect();
+        let mut capped = cell.capped || self.cells[peer].capped;
+        let mut ratios = Vec::new();
+        for (round, ours) in cell.medians() {
+            if self.cells[peer].of_round(round).is_none() {
+                continue;
+            }
+            let times = self.peers().filter_map(|(_, peer)| Some((peer.of_round(round)?, peer)));
+            if let Some((time, fastest)) = times.min_by(|a, b| a.0.total_cmp(&b.0)) {
+                capped |= fastest.capped;
+                ratios.push(time / ours);
+            }
+        }
         let rounds = ratios.len();
-        (rounds > 0).then(|| Ratio { peer: peer.to_owned(), spread: Spread::of(ratios), rounds })
+        (rounds > 0).then(|| Ratio {
+            peer: peer.to_owned(),
+            spread: Spread::of(ratios),
+            rounds,
+            capped,
+            peers: in_order(self.peers().map(|(store, _)| store.as_str())),
+        })
+    }
+
+    /// Known peers that were not measured here; those whose syncs do not reach the
+    /// kernel were, and are none.
+    pub fn absent_peers(&self) -> usize {
+        known_peers().filter(|peer| !self.cells.contains_key(*peer)).count()
     }
 
     /// How many times as fast as one other store ours is.
-    pub fn against(&self, other: &str) -> Option<Spread> {
-        let (ours, other) = (self.cells.get(OURS)?, self.cells.get(other)?);
-        let rounds = ours.rounds.keys();
-        let ratios: Vec<f64> = rounds
-            .filter_map(|round| Some(other.of_round(round)? / ours.of_round(round)?))
-            .collect();
-        (!ratios.is_empty()).then(|| Spread::of(ratios))
+    pub fn against(&self, other: &str) -> Option<Ratio> {
+        let (ours, cell) = (self.cells.get(OURS)?, self.cells.get(other)?);
+        let ratios = ours.medians().filter_map(|(round, ours)| Some(cell.of_round(round)? / ours));
+        let ratios: Vec<f64> = ratios.collect();
+        let rounds = ratios.len();
+        (rounds > 0).then(|| Ratio {
+            peer: other.to_owned(),
+            spread: Spread::of(ratios),
+            rounds,
+            capped: ours.capped || cell.capped,
+            peers: vec![other.to_owned()],
+        })
     }
 }
 

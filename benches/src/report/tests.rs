@@ -10,6 +10,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::aims::Came;
 use super::input::Input;
 use super::tables::tables;
 use super::{aims, markdown, plots, space};
@@ -84,7 +85,7 @@ fn the_ratio_is_the_median_of_the_ratios_of_each_round() {
     let spread = ratio.spread;
     assert_eq!((spread.median, spread.min, spread.max), (5.0, 2.0, 9.0));
     assert_eq!((&*ratio.peer, ratio.rounds), ("redb", 3));
-    assert_eq!(row.against("HashMap").expect("it was measured").median, 0.1);
+    assert_eq!(row.against("HashMap").expect("it was measured").spread.median, 0.1);
 }
 
 #[test]
@@ -182,20 +183,22 @@ fn a_life_keeps_its_shape_while_entries_are_removed() {
     let lives = space::lives(&input);
     let [few, many] = &lives[..] else { panic!("two lives, not {}", lives.len()) };
     assert_eq!((few.entries, few.entry_bytes, few.phases.len()), (100, 48, 2));
-    assert_eq!(few.per_byte("thinned", "redb").expect("it was measured").median, 5.0);
+    assert_eq!(few.per_byte("thinned", "redb").expect("it was measured").0.median, 5.0);
     assert_eq!((many.entries, many.phases.len()), (200, 1));
-    assert_eq!(many.per_byte("filled", "redb").expect("it was measured").median, 1.0);
+    assert_eq!(many.per_byte("filled", "redb").expect("it was measured").0.median, 1.0);
 }
 
 #[test]
 fn the_aims_find_the_workloads_of_compare() {
     let line = |workload: &str, entries: u64, value_bytes: u64, ours: f64, more: &str| {
-        let of = |store, nanos| {
-            time(workload, store, 0, nanos)
+        let of_round = |store, round, nanos| {
+            time(workload, store, round, nanos)
                 .replace("\"entries\":10,", &format!("\"entries\":{entries},"))
                 .replace("\"value_bytes\":32", &format!("\"value_bytes\":{value_bytes}"))
                 .replace("}\n", &format!("{more}}}\n"))
         };
+        let of =
+            |store, nanos| (0..5).map(|round| of_round(store, round, nanos)).collect::<String>();
         [of("swissdb", ours), of("lmdb", ours * 9.0), of("HashMap", ours * 2.0)].concat()
     };
     let mut text = String::new();
@@ -213,7 +216,7 @@ fn the_aims_find_the_workloads_of_compare() {
     text += &line("open-clean", 10_000_000, 32, 9e6, "");
     // A quarter of a gibibyte in two seconds is one too many.
     text += &line("open-killed", 10_000_000, 32, 2e9, ",\"log_bytes\":268435456");
-    for phase in ["filled", "compacted"] {
+    for phase in ["filled", "compacted"].repeat(5) {
         text += &format!(
             "{{\"bench\":\"compare\",\"kind\":\"size\",\"workload\":\"space\",\"phase\":\"{phase}\",\
              \"store\":\"swissdb\",\"entries\":10,\"user_bytes\":480,\"disk_bytes\":864}}\n"
@@ -221,11 +224,11 @@ fn the_aims_find_the_workloads_of_compare() {
     }
     let input = read(&text);
     let verdicts = aims::verdicts(&input, &tables(&input));
-    let with = |met| {
-        let found = verdicts.iter().filter(move |verdict| verdict.met == met);
+    let with = |came| {
+        let found = verdicts.iter().filter(move |verdict| verdict.came == came);
         found.map(|verdict| verdict.aim.as_str()).collect::<Vec<_>>()
     };
-    assert_eq!(with(None), [""; 0], "all were measured");
+    assert_eq!(with(Came::Unknown), [""; 0], "all were measured");
     // Nine times as fast as the peer: enough for the map, for removing, for large values.
     let expected = [
         "remove, 2,000,000 entries",
@@ -241,14 +244,66 @@ fn the_aims_find_the_workloads_of_compare() {
         "space after a random fill, 10 entries of 48 bytes",
         "open after a clean close, 10,000,000 entries",
     ];
-    assert_eq!(with(Some(true)), expected);
-    let missed = with(Some(false));
+    assert_eq!(with(Came::Met), expected);
+    let missed = with(Came::Missed);
     let last = [
         "device reads per get, larger than memory",
         "space compacted, 10 entries of 48 bytes",
         "open after a kill, 10,000,000 entries",
     ];
     assert_eq!((missed.len(), &missed[14..]), (17, &last[..]));
+}
+
+/// The aim for durable commits, of so many rounds: how long ours and the others took.
+fn aim_of_commits(rounds: &[(f64, f64, f64)], change: impl Fn(String) -> String) -> (String, Came) {
+    let mut text = String::new();
+    for (round, (ours, redb, lmdb)) in (0..).zip(rounds) {
+        text += &change(time("commits", "swissdb", round, *ours));
+        text += &change(time("commits", "redb", round, *redb));
+        text += &change(time("commits", "lmdb", round, *lmdb));
+    }
+    let input = read(&text);
+    let verdicts = aims::verdicts(&input, &tables(&input));
+    let verdict = verdicts.into_iter().find(|verdict| verdict.aim.starts_with("commits"));
+    let verdict = verdict.expect("there is such an aim");
+    (verdict.measured, verdict.came)
+}
+
+#[test]
+fn few_rounds_decide_nothing_and_crossing_ones_are_level() {
+    let same = |line| line;
+    let faster = [(10.0, 20.0, 30.0); 5];
+    assert_eq!(aim_of_commits(&faster[..1], same).1, Came::Few(1));
+    assert_eq!(aim_of_commits(&faster[..4], same).1, Came::Few(4));
+    assert_eq!(aim_of_commits(&faster, same).1, Came::Met);
+    assert_eq!(aim_of_commits(&[(20.0, 10.0, 30.0); 5], same).1, Came::Missed);
+    let mut crossing = faster;
+    crossing[4] = (10.0, 9.0, 30.0);
+    let (measured, came) = aim_of_commits(&crossing, same);
+    assert_eq!(came, Came::Level);
+    assert_eq!(measured, "2.00× (0.90-2.00), peer redb (of redb, lmdb)");
+}
+
+#[test]
+fn a_verdict_on_beginnings_is_marked() {
+    let capped = |whose: &'static str| {
+        move |line: String| match line.contains(&format!("\"store\":\"{whose}\",")) {
+            true => line.replace("}\n", ",\"capped\":true}\n"),
+            false => line,
+        }
+    };
+    let rounds = [(10.0, 20.0, 30.0); 5];
+    for (whose, is_marked) in [("swissdb", true), ("redb", true), ("lmdb", false)] {
+        let (measured, came) = aim_of_commits(&rounds, capped(whose));
+        assert_eq!((measured.contains("2.00× †, peer redb"), came), (is_marked, Came::Met));
+    }
+    let text = time("get", "swissdb", 0, 1.0) + &time("get", "redb", 0, 2.0);
+    let input = read(&text.replace("\"entries\":10,", "\"entries\":2000000,\"capped\":true,"));
+    let report = markdown::report(&input, &tables(&input), &[]);
+    assert!(
+        report.contains("\n† The time was up before all operations were done, for "),
+        "{report}"
+    );
 }
 
 /// A text of a picture: what it says, and its left, right, upper and lower end.

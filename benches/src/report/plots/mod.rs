@@ -120,7 +120,7 @@ fn disk(lives: &space::Lives, out: &Path, pictures: &mut Vec<Picture>) -> Outcom
     let stores = lives.stores();
     let group = |phase: &String| {
         let bar =
-            |store: &String| Some((store.clone(), lives.per_byte(phase, store)?, String::new()));
+            |store: &String| Some((store.clone(), lives.per_byte(phase, store)?.0, String::new()));
         Group { label: phase.clone(), bars: stores.iter().filter_map(bar).collect() }
     };
     let (entries, bytes) = (lives.entries, lives.entry_bytes);
