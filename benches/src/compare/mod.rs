@@ -57,7 +57,8 @@ pub struct Settings {
     /// Number of rounds, in each of which every store runs once
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Stores that take part [default: all that were built]
+    /// Stores that take part [default: all that were built, but for those that
+    /// --list marks]
     #[arg(long, value_delimiter = ',')]
     stores: Vec<String>,
     /// Workloads, or scenarios of them, that are run [default: all; see --list]
@@ -75,7 +76,7 @@ pub struct Settings {
     /// A look at everything: 100,000 entries, one round, short times
     #[arg(long)]
     quick: bool,
-    /// Print the scenarios and their workloads, and do nothing
+    /// Print the scenarios, their workloads and the stores, and do nothing
     #[arg(long)]
     list: bool,
     #[command(flatten)]
@@ -144,12 +145,19 @@ fn list() {
             println!("  {name:<24}{meaning}");
         }
     }
+    println!("stores");
+    for known in &engines::ALL {
+        let marks = [(known.only_asked, "only if --stores names it"), (!known.built, "not built")];
+        let marks: Vec<_> = marks.iter().filter(|(has, _)| *has).map(|(_, mark)| *mark).collect();
+        println!("{}", format!("  {:<24}{}", known.name, marks.join(", ")).trim_end());
+    }
 }
 
 /// The stores that take part, and those that would if they were built.
 fn stores(settings: &Settings) -> (Vec<&'static Known>, Vec<&'static Known>) {
-    let asked = |known: &&Known| {
-        settings.stores.is_empty() || settings.stores.iter().any(|store| store == known.name)
+    let asked = |known: &&Known| match settings.stores.is_empty() {
+        true => !known.only_asked,
+        false => settings.stores.iter().any(|store| store == known.name),
     };
     engines::ALL.iter().filter(asked).partition(|known| known.built)
 }

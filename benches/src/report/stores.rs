@@ -1,8 +1,10 @@
 //! The stores of the comparison: their order, colours and marks.
 //!
 //! `HashMap` and `hashbrown` are *floors*: they keep nothing on a disk and are
-//! shown to say what memory alone can do. The other stores are *peers*; one that
-//! is not known here is a peer, too, and comes after the known ones.
+//! shown to say what memory alone can do. `swissdb-default` is ours with other
+//! settings: it has a column, and is neither what the comparison is about nor a peer.
+//! The other stores are *peers*; one that is not known here is a peer, too, and comes
+//! after the known ones.
 //!
 //! The colours are those of Okabe and Ito, which most people tell apart however
 //! they see colours; marks and written names say the same a second time.
@@ -11,11 +13,14 @@ use plotters::style::RGBColor;
 
 /// The store that the comparison is about.
 pub const OURS: &str = "swissdb";
+/// The same with every default.
+const OURS_BY_DEFAULT: &str = "swissdb-default";
 /// The floor that every aim is held against.
 pub const HASH_MAP: &str = "HashMap";
 
-const KNOWN: [(&str, RGBColor); 9] = [
+const KNOWN: [(&str, RGBColor); 10] = [
     (OURS, RGBColor(213, 94, 0)),
+    (OURS_BY_DEFAULT, RGBColor(235, 160, 110)),
     ("redb", RGBColor(0, 114, 178)),
     ("lmdb", RGBColor(86, 180, 233)),
     ("lmdb-writemap", RGBColor(90, 90, 200)),
@@ -27,7 +32,7 @@ const KNOWN: [(&str, RGBColor); 9] = [
 ];
 
 /// Where the first floor stands among the known ones.
-const FLOORS: usize = 7;
+const FLOORS: usize = 8;
 
 /// Whether a store is a floor.
 pub fn is_floor(store: &str) -> bool {
@@ -36,7 +41,7 @@ pub fn is_floor(store: &str) -> bool {
 
 /// Whether a store is a peer of ours.
 pub fn is_peer(store: &str) -> bool {
-    store != OURS && !is_floor(store)
+    store != OURS && store != OURS_BY_DEFAULT && !is_floor(store)
 }
 
 /// All stores that are known as peers.

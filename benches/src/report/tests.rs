@@ -129,6 +129,19 @@ fn a_store_whose_syncs_do_not_reach_the_kernel_is_no_peer() {
 }
 
 #[test]
+fn ours_with_other_settings_has_a_column_and_is_no_peer() {
+    let text = [
+        time("get", "swissdb", 0, 10.0),
+        time("get", "redb", 0, 20.0),
+        time("get", "swissdb-default", 0, 5.0),
+    ];
+    let tables = tables(&read(&text.concat()));
+    let readme = markdown::readme(&tables).expect("there is a table");
+    assert!(readme.contains("| swissdb | swissdb-default | redb | of the "), "{readme}");
+    assert!(readme.contains("| get | 10.0 | 5.00 | 20.0 | 2.00× redb |"), "{readme}");
+}
+
+#[test]
 fn broken_lines_are_told_with_file_and_number() {
     let refused = |line: &str| {
         let text = format!("{}\n{line}\n", time("get", "swissdb", 0, 1.0));
@@ -336,6 +349,7 @@ fn labels(svg: &str) -> Vec<Label> {
 fn texts_of_pictures_do_not_overlap() {
     let stores = [
         "swissdb",
+        "swissdb-default",
         "redb",
         "lmdb",
         "lmdb-writemap",

@@ -2,7 +2,8 @@
 //!
 //! The maps and swissdb are always there, the peers with the cargo feature
 //! `peers`, RocksDB with `rocksdb`. A store that was not built is known by name
-//! all the same: its place in the results says why it is empty.
+//! all the same: its place in the results says why it is empty. A variant of a store
+//! that is measured only when it is asked for says so here.
 
 #[cfg(feature = "peers")]
 mod fjall;
@@ -35,6 +36,13 @@ pub struct Known {
     pub built: bool,
     /// Whether it keeps anything when the process ends.
     pub on_disk: bool,
+    /// Whether it takes part only where it is asked for by its name.
+    pub only_asked: bool,
+}
+
+/// One of ours.
+const fn ours(name: &'static str, only_asked: bool) -> Known {
+    Known { name, package: "swissdb", feature: None, built: true, on_disk: true, only_asked }
 }
 
 /// A store that is built with a feature of `cargo`.
@@ -44,17 +52,18 @@ const fn with(
     name: &'static str,
     package: &'static str,
 ) -> Known {
-    Known { name, package, feature: Some(feature), built, on_disk: true }
+    Known { name, package, feature: Some(feature), built, on_disk: true, only_asked: false }
 }
 
 /// A map in memory.
 const fn in_memory(name: &'static str, package: &'static str) -> Known {
-    Known { name, package, feature: None, built: true, on_disk: false }
+    Known { name, package, feature: None, built: true, on_disk: false, only_asked: false }
 }
 
 /// All stores, in the order in which the first round takes them.
-pub const ALL: [Known; 9] = [
-    Known { name: "swissdb", package: "swissdb", feature: None, built: true, on_disk: true },
+pub const ALL: [Known; 10] = [
+    ours("swissdb", false),
+    ours("swissdb-default", true),
     with("peers", cfg!(feature = "peers"), "redb", "redb"),
     with("peers", cfg!(feature = "peers"), "lmdb", "heed"),
     with("peers", cfg!(feature = "peers"), "lmdb-writemap", "heed"),
@@ -74,7 +83,8 @@ pub trait Deed {
 /// Does something with the store of this name.
 pub fn with_store(name: &str, deed: impl Deed) -> Outcome {
     match name {
-        "swissdb" => deed.with::<swiss::Swiss>(),
+        "swissdb" => deed.with::<swiss::Swiss<false>>(),
+        "swissdb-default" => deed.with::<swiss::Swiss<true>>(),
         "HashMap" => deed.with::<map::StdMap>(),
         "hashbrown" => deed.with::<map::Hashbrown>(),
         #[cfg(feature = "peers")]

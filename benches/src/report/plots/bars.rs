@@ -80,7 +80,7 @@ fn heads(canvas: &Canvas, bars: &Bars) -> Outcome {
     for store in in_order(all.map(|(store, _, _)| store.as_str())) {
         canvas.bar((x, 61), (x + 12, 73), colour(&store))?;
         canvas.text((x + 18, 67), &store, LABEL, Anchor::Left, INK)?;
-        x += 18 + width(&store, LABEL) + 18;
+        x += 18 + width(&store, LABEL) + 10;
     }
     Ok(())
 }

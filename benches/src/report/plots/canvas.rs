@@ -86,7 +86,7 @@ impl<'a> Canvas<'a> {
             let corners: Vec<_> = corners.iter().map(|(dx, dy)| (x + dx, y + dy)).collect();
             self.sheet.draw(&Polygon::new(corners, colour.filled()))
         };
-        match number % 9 {
+        match number % 11 {
             0 => self.sheet.draw(&Circle::new((x, y), 5, colour.filled()))?,
             1 => polygon(&[(-4, -4), (4, -4), (4, 4), (-4, 4)])?,
             2 => polygon(&[(0, -5), (5, 4), (-5, 4)])?,
@@ -95,11 +95,25 @@ impl<'a> Canvas<'a> {
             5 => polygon(&[(-6, -1), (6, -1), (6, 2), (-6, 2)])?,
             6 => polygon(&[(-1, -6), (2, -6), (2, 6), (-1, 6)])?,
             7 => self.sheet.draw(&Circle::new((x, y), 4, colour.stroke_width(2)))?,
-            _ => self.line(
+            8 => self.line(
                 vec![(x - 4, y - 4), (x + 4, y + 4), (x, y), (x - 4, y + 4), (x + 4, y - 4)],
                 colour,
                 2,
             )?,
+            9 => self.line(
+                vec![
+                    (x - 4, y - 4),
+                    (x + 4, y - 4),
+                    (x + 4, y + 4),
+                    (x - 4, y + 4),
+                    (x - 4, y - 4),
+                ],
+                colour,
+                2,
+            )?,
+            _ => {
+                self.line(vec![(x, y - 5), (x + 5, y + 4), (x - 5, y + 4), (x, y - 5)], colour, 2)?
+            }
         }
         Ok(())
     }
