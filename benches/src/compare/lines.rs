@@ -1,8 +1,8 @@
 //! The lines that the comparison prints: JSON, one measurement each.
 //!
 //! A process for one store prints its lines itself; the program that started it
-//! passes them on, but for lines of the kind `check`, which it compares between
-//! the stores. Fields that say more than every line has to (`syncs`,
+//! passes them on when it has ended well, but for lines of the kinds `check`, which it
+//! compares between the stores, and `failure`, of which it tells in its own way. Fields that say more than every line has to (`syncs`,
 //! `device_reads`, `log_bytes`) are there where they mean something.
 
 use std::time::Duration;
@@ -103,6 +103,26 @@ impl Check {
     pub fn of(line: &str) -> Option<Check> {
         serde_json::from_str(line).ok().filter(|check: &Check| check.kind == "check")
     }
+}
+
+/// Why a process fails.
+#[derive(Serialize, Deserialize)]
+struct Failure {
+    bench: String,
+    kind: String,
+    why: String,
+}
+
+/// Says why this process fails.
+pub fn print_failure(why: &str) -> Outcome {
+    let (bench, kind) = ("compare".to_owned(), "failure".to_owned());
+    print_json(&Failure { bench, kind, why: why.to_owned() })
+}
+
+/// Why a process failed, if this line tells it.
+pub fn failure(line: &str) -> Option<String> {
+    let failure: Failure = serde_json::from_str(line).ok()?;
+    (failure.kind == "failure").then_some(failure.why)
 }
 
 #[derive(Serialize)]

@@ -1,4 +1,8 @@
 //! A process for each store and scenario, and what they say compared.
+//!
+//! What a process prints is kept until it has ended: a store that read other values
+//! than the others, or a process that failed, has measured nothing, whatever times it
+//! printed before. Then a line of the kind `skipped` with the reason is all there is.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -11,7 +15,7 @@ use clap::Args;
 
 use super::Settings;
 use super::engines::{Deed, Known, with_store};
-use super::lines::{Check, Whose};
+use super::lines::{self, Check, Whose};
 use super::store::Store;
 use super::workloads::{self, Child, Scenario};
 use crate::Outcome;
@@ -82,9 +86,15 @@ impl Deed for Run<'_> {
     }
 }
 
-/// Does what such a process was started for.
+/// Does what such a process was started for. Why it fails goes to the process that
+/// started it, which tells it.
 pub fn child(settings: &ChildSettings) -> Outcome {
-    with_store(&settings.store, Run { scenario: &settings.scenario, child: settings.child() })
+    let run = Run { scenario: &settings.scenario, child: settings.child() };
+    let outcome = with_store(&settings.store, run);
+    if let Err(error) = &outcome {
+        lines::print_failure(&error.to_string())?;
+    }
+    outcome
 }
 
 /// What the stores saw, by what they were asked.
@@ -147,8 +157,8 @@ fn wait_for_device(removed: &Path) -> Outcome {
     Ok(())
 }
 
-/// Starts the process for one store, passes on what it prints, and compares
-/// what it saw with what the stores before it saw.
+/// Starts the process for one store, compares what it saw with what the stores before
+/// it saw, and passes on what it printed if all is well.
 fn one(
     settings: &Settings,
     scenario: &Scenario,
@@ -169,34 +179,102 @@ fn one(
         checking: Cell::new(true),
     };
     let mut child = told.again(scenario.name)?.stdout(Stdio::piped()).spawn()?;
-    let lines = child.stdout.take().ok_or("the process has no output")?;
-    let mut difference = None;
-    for line in BufReader::new(lines).lines() {
-        let line = line?;
-        match Check::of(&line) {
-            Some(check) => difference = difference.or(compare(check, whose, seen)),
-            None => writeln!(std::io::stdout(), "{line}")?,
-        }
-    }
+    let stdout = child.stdout.take().ok_or("the process has no output")?;
+    let said = Said::read(BufReader::new(stdout));
     let status = child.wait()?;
-    match (status.success(), difference) {
-        (true, None) => Ok(()),
-        (true, Some(difference)) => Err(difference.into()),
-        (false, _) => Err(format!("the process ended with {status}").into()),
+    let lines = said?.agreed(status.success(), &status.to_string(), whose, seen)?;
+    for line in lines {
+        writeln!(std::io::stdout(), "{line}")?;
     }
+    Ok(())
 }
 
-/// A sentence, if a store saw something else than the first one.
-fn compare(check: Check, whose: &Whose, seen: &mut Seen) -> Option<String> {
-    let first = seen.entry(check.what).or_insert_with_key(|_| (check.sum, whose.store.clone()));
-    (first.0 != check.sum).then(|| format!("it read other values than {}", first.1))
+/// What a process printed.
+#[derive(Default)]
+struct Said {
+    /// What is to be passed on.
+    lines: Vec<String>,
+    checks: Vec<Check>,
+    /// Why it failed, if it could tell: of several processes, the innermost.
+    failure: Option<String>,
+}
+
+impl Said {
+    fn read(output: impl BufRead) -> Outcome<Said> {
+        let mut said = Said::default();
+        for line in output.lines() {
+            let line = line?;
+            if let Some(check) = Check::of(&line) {
+                said.checks.push(check);
+            } else if let Some(why) = lines::failure(&line) {
+                said.failure.get_or_insert(why);
+            } else {
+                said.lines.push(line);
+            }
+        }
+        Ok(said)
+    }
+
+    /// The lines, if the process ended well and saw what the others saw; only then is
+    /// what it saw held against those that come next.
+    fn agreed(
+        self,
+        ended_well: bool,
+        status: &str,
+        whose: &Whose,
+        seen: &mut Seen,
+    ) -> Outcome<Vec<String>> {
+        if !ended_well || self.failure.is_some() {
+            let ended = || format!("the process ended with {status}");
+            return Err(self.failure.unwrap_or_else(ended).into());
+        }
+        for check in &self.checks {
+            if let Some((sum, first)) = seen.get(&check.what)
+                && *sum != check.sum
+            {
+                return Err(format!("{}: it read other values than {first}", check.what).into());
+            }
+        }
+        for check in self.checks {
+            seen.entry(check.what).or_insert_with(|| (check.sum, whose.store.clone()));
+        }
+        Ok(self.lines)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::whose_turn;
+    use super::{Said, Seen, Whose, whose_turn};
+
+    /// What comes of a process that printed this.
+    fn agreed(store: &str, printed: &str, well: bool, seen: &mut Seen) -> Result<String, String> {
+        let said = Said::read(printed.as_bytes()).expect("it can be read");
+        let whose = Whose { store: store.to_owned(), round: 0 };
+        let lines = said.agreed(well, "exit status: 2", &whose, seen);
+        lines.map(|lines| lines.join(",")).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_store_that_differs_or_fails_leaves_no_times() {
+        let check = |sum: u64| {
+            format!("{{\"bench\":\"compare\",\"kind\":\"check\",\"what\":\"get\",\"sum\":{sum}}}\n")
+        };
+        let why = "{\"bench\":\"compare\",\"kind\":\"failure\",\"why\":\"entry 5 is missing\"}\n";
+        let mut seen = Seen::new();
+        let mut of =
+            |store, printed: &[&str], well| agreed(store, &printed.concat(), well, &mut seen);
+        // What a process saw that failed says nothing of the others.
+        let failed = of("fjall", &["a time\n", &check(9), why], false);
+        assert_eq!(failed, Err("entry 5 is missing".to_owned()));
+        let killed = of("sled", &["a time\n", &check(9)], false);
+        assert_eq!(killed, Err("the process ended with exit status: 2".to_owned()));
+        assert_eq!(of("swissdb", &["a\n", &check(7), "b\n"], true), Ok("a,b".to_owned()));
+        let differs = of("redb", &["a time\n", &check(8)], true);
+        assert_eq!(differs, Err("get: it read other values than swissdb".to_owned()));
+        assert_eq!(of("lmdb", &["a\n", &check(7)], true), Ok("a".to_owned()));
+    }
 
     #[test]
     fn each_store_follows_each_other_as_often() {

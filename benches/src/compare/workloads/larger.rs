@@ -103,6 +103,7 @@ pub fn limited<S: Store>(child: &Child) -> Outcome {
     measured(child, "larger-get", shape, 0, || {
         each(u64::MAX, span, |i| get(&mut store, shape, random(2, i)))
     })?;
+    let mut written = 0;
     measured(child, "larger-overwrite", shape, 1, || {
         let timed = each(u64::MAX, span, |i| {
             let number = random(3, i);
@@ -110,8 +111,10 @@ pub fn limited<S: Store>(child: &Child) -> Outcome {
             Ok(0)
         })?;
         store.settle()?;
+        written = timed.ops;
         Ok(timed)
     })?;
+    super::require(&mut store, shape, super::sample(written).map(|i| random(3, i)), 1)?;
     store.close()
 }
 

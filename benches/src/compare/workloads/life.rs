@@ -6,6 +6,9 @@
 //! phase. If the cap stops a phase that later ones build on, the rest is done
 //! in batches, without a clock.
 //!
+//! What a phase wrote is looked at before the next one (`require`): entries that were
+//! written have the version of that phase, those that were removed are gone.
+//!
 //! After everything was filled or overwritten the store may come to rest: background
 //! threads that still sort what was written would take processors from what comes
 //! next. Before the first reads all is read once, so that caches are full.
@@ -138,7 +141,9 @@ impl<S: Store> Life<'_, S> {
             done = timed.ops;
         }
         self.version = version;
-        self.rest(order, done, version)
+        self.rest(order, done, version)?;
+        let written = super::sample(done).map(|i| u64::from(order[i as usize]));
+        super::require(&mut self.store, self.shape, written, version)
     }
 
     fn fill(&mut self) -> Outcome {
@@ -243,15 +248,15 @@ impl<S: Store> Life<'_, S> {
         let order = zipfian(shape, seed);
         let (mut values, version) = (shape.values(), self.version + 1);
         self.version = version;
+        let is_read = |i: u64| crate::data::mix(seed ^ i << 8) % 100 < reads;
         let done = self.phase(name, 100 - reads, |life| {
             each(shape.entries, cap, |i| {
                 let number = u64::from(order[i as usize]);
-                let is_read = crate::data::mix(seed ^ i << 8) % 100 < reads;
-                let sum = match is_read || name == "ycsb-f" {
+                let sum = match is_read(i) || name == "ycsb-f" {
                     true => super::get(&mut life.store, shape, number)?,
                     false => 0,
                 };
-                if !is_read {
+                if !is_read(i) {
                     life.store.insert(&shape.key(number), values.of(number, version))?;
                 }
                 Ok(sum)
@@ -261,7 +266,9 @@ impl<S: Store> Life<'_, S> {
         if done.capped {
             self.child.stop_checking();
         }
-        Ok(())
+        let written = super::sample(done.ops).filter(|i| !is_read(*i));
+        let written = written.map(|i| u64::from(order[i as usize]));
+        super::require(&mut self.store, shape, written, version)
     }
 
     fn remove(&mut self) -> Outcome {
@@ -276,8 +283,8 @@ impl<S: Store> Life<'_, S> {
                 Ok(0)
             })
         })?;
-        for number in order.iter().take(removed.ops as usize).step_by(97) {
-            if self.store.get(&shape.key(u64::from(*number)), |_| ())? {
+        for i in super::sample(removed.ops) {
+            if self.store.get(&shape.key(u64::from(order[i as usize])), |_| ())? {
                 return Err("an entry that was removed is there".into());
             }
         }

@@ -257,6 +257,36 @@ pub fn get_ready<S: Store>(store: &mut S, shape: Shape, number: u64, key: &Key) 
     }
 }
 
+/// The most entries that are looked at after a phase.
+const SAMPLE: u64 = 50_000;
+
+/// So many numbers from 0 on, or every n-th of them.
+pub fn sample(of: u64) -> impl Iterator<Item = u64> {
+    (0..of).step_by(of.div_ceil(SAMPLE).max(1) as usize)
+}
+
+/// Fails unless these entries have the value of this version, each byte of it.
+pub fn require<S: Store>(
+    store: &mut S,
+    shape: Shape,
+    numbers: impl Iterator<Item = u64>,
+    version: u64,
+) -> Outcome {
+    let mut values = shape.values();
+    for number in numbers {
+        let expected = values.of(number, version);
+        let mut is_same = false;
+        if !store.get(&shape.key(number), |value| is_same = value == expected)? {
+            return Err(format!("entry {number} was written and is missing").into());
+        }
+        if !is_same {
+            let what = format!("version {version}, which was written last");
+            return Err(format!("entry {number} has another value than {what}").into());
+        }
+    }
+    Ok(())
+}
+
 /// Something of the bytes at both ends.
 fn number_sum(bytes: &[u8]) -> u64 {
     let word = |word: Option<&[u8; 8]>| word.map_or(0, |word| u64::from_le_bytes(*word));
@@ -299,7 +329,58 @@ fn fill_batch<S: Store>(child: &Child) -> Outcome {
     child.print("fill-batch", shape, 1, timed)?;
     child.print("fill-batch-settle", shape, 1, settled)?;
     child.whose.used("fill-batch", shape, used, (timed.ops, timed.ops))?;
-    let middle = timed.ops / 2;
-    get(&mut store, shape, middle)?;
+    require(&mut store, shape, sample(timed.ops), 0)?;
     store.close()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{SAMPLE, Shape, Store, fill_unmeasured, require, sample};
+    use crate::Outcome;
+    use crate::compare::engines::{Deed, with_store};
+    use crate::compare::store::Config;
+
+    #[test]
+    fn a_sample_is_not_too_large_and_sees_both_ends() {
+        assert_eq!(sample(0).count(), 0);
+        assert_eq!(sample(100).count(), 100);
+        for of in [SAMPLE, SAMPLE + 1, 1_234_567] {
+            let (count, last) = (sample(of).count() as u64, sample(of).last());
+            assert!((SAMPLE / 2..=SAMPLE).contains(&count), "{count} of {of}");
+            assert!(of - last.expect("it is not empty") <= of.div_ceil(SAMPLE));
+        }
+    }
+
+    /// Entries in version 3, of which some are asked for in others.
+    struct Versions;
+
+    impl Deed for Versions {
+        fn with<S: Store>(self) -> Outcome {
+            let shape = Shape { entries: 100, key_bytes: 16, value_bytes: 32 };
+            let path = std::path::PathBuf::new();
+            let config = Config {
+                path,
+                sync: false,
+                cache: 0,
+                starved: false,
+                data: 0,
+                key_bytes: 16,
+                value_bytes: 32,
+            };
+            let mut store = S::open(&config)?;
+            fill_unmeasured(&mut store, shape, 3)?;
+            require(&mut store, shape, 0..100, 3)?;
+            let stale = require(&mut store, shape, 0..100, 4).map_err(|error| error.to_string());
+            let why = "entry 0 has another value than version 4, which was written last";
+            assert_eq!(stale, Err(why.to_owned()));
+            let missing = require(&mut store, shape, 99..101, 3).map_err(|error| error.to_string());
+            assert_eq!(missing, Err("entry 100 was written and is missing".to_owned()));
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn an_entry_of_another_version_is_found_out() {
+        with_store("HashMap", Versions).expect("a map keeps what it is given");
+    }
 }

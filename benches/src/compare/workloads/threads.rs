@@ -4,12 +4,13 @@
 //! A line counts what all threads did together; its `ns_per_op` is the time over
 //! that count, so that threads that wait side by side make it smaller.
 
+use std::collections::HashSet;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::scope;
 use std::time::{Duration, Instant};
 
-use super::{Child, fill_unmeasured, get};
+use super::{Child, fill_unmeasured, get, require};
 use crate::Outcome;
 use crate::compare::entries::Shape;
 use crate::compare::lines::More;
@@ -120,8 +121,27 @@ pub fn beside<S: Store>(child: &Child) -> Outcome {
         child.whose.time("read-beside-writer", shape, readers, timed, more)?;
         let timed = Timed { ops: writes, ..timed };
         child.whose.time("write-beside-readers", shape, readers, timed, more)?;
+        store.refresh();
+        let mut seen = HashSet::new();
+        for i in (0..writes).rev().take(LAST_WRITES) {
+            if seen.insert(overwritten(shape, i)) {
+                require(&mut store, shape, std::iter::once(overwritten(shape, i)), version(i))?;
+            }
+        }
     }
     store.close()
+}
+
+/// As many of the last writes are looked at: the last one of an entry is its value.
+const LAST_WRITES: usize = 50_000;
+
+/// The entry that a write of the writer is for, and its version.
+fn overwritten(shape: Shape, i: u64) -> u64 {
+    mix(i ^ 99 << 40) % shape.entries
+}
+
+fn version(i: u64) -> u64 {
+    1 + i % 1_000
 }
 
 fn read<S: Store>(
@@ -145,8 +165,8 @@ fn write<S: Store>(mut store: S, shape: Shape, goes_on: &dyn Fn() -> bool) -> Ou
     let mut values = shape.values();
     let mut done = 0;
     while goes_on() {
-        let number = mix(done ^ 99 << 40) % shape.entries;
-        store.insert(&shape.key(number), values.of(number, 1 + done % 1_000))?;
+        let number = overwritten(shape, done);
+        store.insert(&shape.key(number), values.of(number, version(done)))?;
         done += 1;
     }
     Ok(done)
