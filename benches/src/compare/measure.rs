@@ -80,16 +80,20 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Waits until the background threads of this process use less than a twentieth of a
 /// processor: what a store has put off while it was written to is not to be paid for
-/// by the reads that come next.
-pub fn wait_for_rest() {
+/// by the reads that come next. Says how long they were at work, in whole looks:
+/// nothing, if it was at rest already.
+pub fn wait_for_rest() -> Duration {
     let start = Instant::now();
-    while start.elapsed() < PATIENCE {
+    let mut busy = Duration::ZERO;
+    while busy < PATIENCE {
         let before = cpu_seconds();
         std::thread::sleep(LOOK);
         if cpu_seconds() - before < LOOK.as_secs_f64() / 20.0 {
-            return;
+            break;
         }
+        busy = start.elapsed();
     }
+    busy
 }
 
 /// What a process has used since a moment.

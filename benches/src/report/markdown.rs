@@ -267,17 +267,35 @@ fn sizes(text: &mut String, input: &Input) {
     }
 }
 
-/// Something that a line about resources tells.
-type Measure = fn(&Resources) -> Option<f64>;
+/// What lines about the resources of one store at one workload tell.
+type Measure = fn(&[&Resources]) -> Option<String>;
+
+/// The spread of what lines tell, if any does.
+fn told(lines: &[&Resources], of: impl Fn(&Resources) -> Option<f64>) -> Option<String> {
+    let values: Vec<f64> = lines.iter().filter_map(|line| of(line)).collect();
+    (!values.is_empty()).then(|| spread(&Spread::of(values)))
+}
+
+/// Bytes written for each of the user; MiB in all where the user wrote nothing, but
+/// the store did.
+fn written(lines: &[&Resources]) -> Option<String> {
+    let by_user = |line: &Resources| line.user_bytes.filter(|bytes| *bytes > 0.0);
+    let ratio = told(lines, |line| Some(line.written_bytes? / by_user(line)?));
+    let wrote = lines.iter().any(|line| line.written_bytes.is_some_and(|bytes| bytes > 0.0));
+    let mib = |line: &Resources| Some(line.written_bytes? / f64::from(1 << 20));
+    ratio.or_else(|| Some(format!("{} MiB", told(lines, mib).filter(|_| wrote)?)))
+}
 
 fn resources(text: &mut String, input: &Input) {
-    let written: Measure = |r| Some(r.written_bytes? / r.user_bytes.filter(|bytes| *bytes > 0.0)?);
     let measures: [(&str, Measure); 3] = [
-        ("Peak memory in MB", |r| Some(r.peak_memory_bytes? / 1e6)),
-        ("CPU time in nanoseconds for each operation, background threads included", |r| {
-            Some(r.cpu_seconds? * 1e9 / r.ops.filter(|ops| *ops > 0.0)?)
+        ("Peak memory in MB", |lines| told(lines, |r| Some(r.peak_memory_bytes? / 1e6))),
+        ("CPU time in nanoseconds for each operation, background threads included", |lines| {
+            told(lines, |r| Some(r.cpu_seconds? * 1e9 / r.ops.filter(|ops| *ops > 0.0)?))
         }),
-        ("Bytes written to the device for each byte of the user", written),
+        (
+            "Bytes written to the device for each byte of the user; in MiB where the user wrote nothing",
+            written,
+        ),
     ];
     let label = |line: &Resources| {
         let values = line.value_bytes.map(|bytes| format!(", values of {} bytes", count(bytes)));
@@ -294,8 +312,7 @@ fn resources(text: &mut String, input: &Input) {
     for (name, measure) in measures {
         let value = |of: &str, store: &str| {
             let lines = input.resources.iter().filter(|r| r.store == store && label(r) == of);
-            let values: Vec<f64> = lines.filter_map(measure).collect();
-            (!values.is_empty()).then(|| spread(&Spread::of(values)))
+            measure(&lines.collect::<Vec<_>>())
         };
         let row = |of: &String| {
             let cells = stores.iter().map(|s| value(of, s).unwrap_or_else(|| "-".to_owned()));

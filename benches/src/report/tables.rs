@@ -234,11 +234,15 @@ fn named(mut rows: Vec<Row>) -> Vec<Row> {
     rows
 }
 
-/// The table that is shown in the README: without what settling takes, which
-/// is one event of milliseconds and stands in the report.
+/// The table that is shown in the README: without what settling and closing take,
+/// which are single events of milliseconds and stand in the report.
 pub fn for_readme(tables: &[Table]) -> Option<Table> {
     let is_meant = |shape: Shape| (shape.key_bytes, shape.value_bytes) == (16, 32);
     let of = tables.iter().max_by_key(|t| (is_meant(t.shape), t.rows.len(), t.shape.entries))?;
-    let rows = of.rows.iter().filter(|row| !row.workload.ends_with("-settle")).cloned().collect();
+    let is_event = |row: &Row| {
+        ["-settle", "-close"].iter().any(|end| row.workload.ends_with(end))
+            || row.workload == "close"
+    };
+    let rows = of.rows.iter().filter(|row| !is_event(row)).cloned().collect();
     Some(Table { shape: of.shape, rows })
 }

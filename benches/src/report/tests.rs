@@ -202,6 +202,29 @@ fn a_life_keeps_its_shape_while_entries_are_removed() {
 }
 
 #[test]
+fn what_is_written_while_the_user_writes_nothing_is_told_in_mib() {
+    let line = |workload: &str, written: u64, user: u64| {
+        format!(
+            "{{\"bench\":\"compare\",\"kind\":\"resources\",\"workload\":\"{workload}\",\
+             \"store\":\"swissdb\",\"entries\":10,\"ops\":10,\"written_bytes\":{written},\
+             \"user_bytes\":{user}}}\n"
+        )
+    };
+    let text = [
+        line("fill", 300, 100),
+        line("get", 0, 0),
+        line("close", 489 << 20, 0),
+        line("close", 491 << 20, 0),
+    ];
+    let input = read(&text.concat());
+    let report = markdown::report(&input, &tables(&input), &[]);
+    for row in ["fill, 10 entries | 3.00 |", "get, 10 entries | - |"] {
+        assert!(report.contains(row), "{report}");
+    }
+    assert!(report.contains("close, 10 entries | 490 (489-491) MiB |"), "{report}");
+}
+
+#[test]
 fn the_aims_find_the_workloads_of_compare() {
     let line = |workload: &str, entries: u64, value_bytes: u64, ours: f64, more: &str| {
         let of_round = |store, round, nanos| {

@@ -11,7 +11,10 @@
 //!
 //! After everything was filled or overwritten the store may come to rest: background
 //! threads that still sort what was written would take processors from what comes
-//! next. Before the first reads all is read once, so that caches are full.
+//! next. Before the first reads all is read once, so that caches are full. What is
+//! written meanwhile is told of (`…-rest`), and so is what is written, and how long it
+//! takes, until the store is closed after its last phase (`close`): what a store puts
+//! off is its own all the same.
 //!
 //! The same in short, filling, getting and overwriting, is done with values of
 //! other lengths.
@@ -19,7 +22,7 @@
 use super::{Child, number_sum};
 use crate::Outcome;
 use crate::compare::entries::{Group, Key, Shape, Zipfian};
-use crate::compare::measure::{Timed, each, each_of, timed, wait_for_rest};
+use crate::compare::measure::{Timed, Used, each, each_of, timed, wait_for_rest};
 use crate::compare::store::Store;
 
 /// Keys in one call of `get-batch`.
@@ -32,13 +35,15 @@ struct Life<'a, S> {
     store: S,
     /// How often everything was written.
     version: u64,
+    /// Bytes that were written since the last phase while it was looked at.
+    unseen: u64,
 }
 
 /// All phases.
 pub fn run<S: Store>(child: &Child) -> Outcome {
     let shape = child.shape(16, 32);
     let store = child.open::<S>(shape, false)?;
-    let mut life = Life { child, shape, store, version: 0 };
+    let mut life = Life { child, shape, store, version: 0, unseen: 0 };
     life.fill()?;
     life.get("get", &shape.order(3))?;
     life.miss()?;
@@ -52,18 +57,19 @@ pub fn run<S: Store>(child: &Child) -> Outcome {
         life.ycsb(name, reads, seed)?;
     }
     life.remove()?;
-    life.store.close()
+    life.close()
 }
 
 /// Filling, getting and overwriting values of one length.
 pub fn values<S: Store>(child: &Child, value_bytes: usize, entries: u64) -> Outcome {
     let shape = Shape { entries, ..child.shape(16, value_bytes) };
     let store = child.open::<S>(shape, false)?;
-    let mut life = Life { child, shape, store, version: 0 };
+    let mut life = Life { child, shape, store, version: 0, unseen: 0 };
     life.fill()?;
     life.get("get", &shape.order(3))?;
-    life.overwrite()?;
-    life.store.close()
+    // No reads follow that it would have to come to rest for: that is part of closing.
+    life.write_all("overwrite", &shape.order(5), 1)?;
+    life.close()
 }
 
 /// As many numbers as there are entries, the popular ones often.
@@ -81,6 +87,7 @@ impl<S: Store> Life<'_, S> {
         work: impl FnOnce(&mut Self) -> Outcome<Timed>,
     ) -> Outcome<Timed> {
         let child = self.child;
+        self.unseen = 0;
         let since = child.since();
         let timed = work(self)?;
         let settled = each(1, child.cap, |_| self.store.settle().map(|()| 0))?;
@@ -96,16 +103,32 @@ impl<S: Store> Life<'_, S> {
         Ok(timed)
     }
 
+    /// Looks at the store after a phase, unmeasured.
+    fn look(&mut self, look: impl FnOnce(&mut S) -> Outcome) -> Outcome {
+        self.unseen += super::written_by(|| look(&mut self.store))?;
+        Ok(())
+    }
+
     /// Writes what a phase left over, and waits until the store has come to rest.
-    fn rest(&mut self, order: &[u32], from: u64, version: u64) -> Outcome {
+    fn rest(&mut self, name: &str, order: &[u32], from: u64) -> Outcome {
         let mut group = Group::new(self.shape);
         for numbers in order[from as usize..].chunks(super::BATCH) {
             let numbers = numbers.iter().map(|number| u64::from(*number));
-            self.store.insert_all(group.fill(numbers, version))?;
+            self.store.insert_all(group.fill(numbers, self.version))?;
         }
         self.store.settle()?;
+        let since = self.child.since();
         wait_for_rest();
-        Ok(())
+        let used = since.used();
+        let used = Used { written: used.written + std::mem::take(&mut self.unseen), ..used };
+        if !self.child.wants(name) {
+            return Ok(());
+        }
+        self.child.whose.used(&format!("{name}-rest"), self.shape, used, (0, 0))
+    }
+
+    fn close(self) -> Outcome {
+        super::close(self.child, "close", self.shape, self.store, self.unseen)
     }
 
     /// Reads everything once, so that a cache that is filled by reads is full.
@@ -126,7 +149,8 @@ impl<S: Store> Life<'_, S> {
         }
     }
 
-    fn write_all(&mut self, name: &str, order: &[u32], version: u64) -> Outcome {
+    /// Writes all entries, until the cap; says how many.
+    fn write_all(&mut self, name: &str, order: &[u32], version: u64) -> Outcome<u64> {
         let (shape, cap) = (self.shape, self.child.cap);
         let mut done = 0;
         if self.child.wants(name) {
@@ -141,21 +165,23 @@ impl<S: Store> Life<'_, S> {
             done = timed.ops;
         }
         self.version = version;
-        self.rest(order, done, version)?;
         let written = super::sample(done).map(|i| u64::from(order[i as usize]));
-        super::require(&mut self.store, self.shape, written, version)
+        self.look(|store| super::require(store, shape, written, version))?;
+        Ok(done)
     }
 
     fn fill(&mut self) -> Outcome {
         // The keys are random: in the order of the numbers, they come at random.
         let order: Vec<u32> = (0..self.shape.entries as u32).collect();
-        self.write_all("fill", &order, 0)?;
+        let done = self.write_all("fill", &order, 0)?;
+        self.rest("fill", &order, done)?;
         self.warm_up()
     }
 
     fn overwrite(&mut self) -> Outcome {
         let order = self.shape.order(5);
-        self.write_all("overwrite", &order, self.version + 1)
+        let done = self.write_all("overwrite", &order, self.version + 1)?;
+        self.rest("overwrite", &order, done)
     }
 
     fn get(&mut self, name: &str, order: &[u32]) -> Outcome {
@@ -268,7 +294,7 @@ impl<S: Store> Life<'_, S> {
         }
         let written = super::sample(done.ops).filter(|i| !is_read(*i));
         let written = written.map(|i| u64::from(order[i as usize]));
-        super::require(&mut self.store, shape, written, version)
+        self.look(|store| super::require(store, shape, written, version))
     }
 
     fn remove(&mut self) -> Outcome {
@@ -283,11 +309,13 @@ impl<S: Store> Life<'_, S> {
                 Ok(0)
             })
         })?;
-        for i in super::sample(removed.ops) {
-            if self.store.get(&shape.key(u64::from(order[i as usize])), |_| ())? {
-                return Err("an entry that was removed is there".into());
+        self.look(|store| {
+            for i in super::sample(removed.ops) {
+                if store.get(&shape.key(u64::from(order[i as usize])), |_| ())? {
+                    return Err("an entry that was removed is there".into());
+                }
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 }

@@ -14,11 +14,11 @@ mod threads;
 use std::cell::Cell;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::entries::{Group, Key, Shape};
 use super::lines::{More, Whose};
-use super::measure::{Since, Timed, each};
+use super::measure::{Since, Timed, Used, each, wait_for_rest};
 use super::store::{Config, Store};
 use crate::Outcome;
 
@@ -79,6 +79,7 @@ pub const SCENARIOS: &[Scenario] = &[
             ("ycsb-a", "as many gets as overwrites, zipfian"),
             ("ycsb-f", "as many gets as gets with an overwrite after them, zipfian"),
             ("remove", "remove every entry, in random order"),
+            ("close", "come to rest after all that, and be closed"),
         ],
         stores_only: false,
     },
@@ -91,7 +92,7 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "values",
         workloads: &[(
             "value-sizes",
-            "fill, get and overwrite with values of 8, 100, 1,000, 10,000 and 100,000 bytes",
+            "fill, get, overwrite and close with values of 8, 100, 1,000, 10,000 and 100,000 bytes",
         )],
         stores_only: false,
     },
@@ -329,8 +330,31 @@ fn fill_batch<S: Store>(child: &Child) -> Outcome {
     child.print("fill-batch", shape, 1, timed)?;
     child.print("fill-batch-settle", shape, 1, settled)?;
     child.whose.used("fill-batch", shape, used, (timed.ops, timed.ops))?;
-    require(&mut store, shape, sample(timed.ops), 0)?;
-    store.close()
+    let unseen = written_by(|| require(&mut store, shape, sample(timed.ops), 0))?;
+    close(child, "fill-batch-close", shape, store, unseen)
+}
+
+/// Bytes that are written while something looks at a store: by the store, behind it.
+fn written_by(look: impl FnOnce() -> Outcome) -> Outcome<u64> {
+    let since = Since::now();
+    look()?;
+    Ok(since.used().written)
+}
+
+/// Measures how long a store takes to come to rest and to be closed, and what it
+/// writes then; `unseen` of that was written since the last phase already.
+fn close<S: Store>(child: &Child, name: &str, shape: Shape, store: S, unseen: u64) -> Outcome {
+    let since = child.since();
+    let busy = wait_for_rest();
+    let start = Instant::now();
+    store.close()?;
+    let closed = Timed { ops: 1, time: busy + start.elapsed(), capped: false, sum: 0 };
+    let used = since.used();
+    if !child.wants(name) {
+        return Ok(());
+    }
+    child.print(name, shape, 1, closed)?;
+    child.whose.used(name, shape, Used { written: used.written + unseen, ..used }, (1, 0))
 }
 
 #[cfg(test)]
