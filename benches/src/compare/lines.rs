@@ -3,7 +3,7 @@
 //! A process for one store prints its lines itself; the program that started it
 //! passes them on when it has ended well, but for lines of the kinds `check`, which it
 //! compares between the stores, and `failure`, of which it tells in its own way. Fields that say more than every line has to (`syncs`,
-//! `device_reads`, `log_bytes`) are there where they mean something.
+//! `device_reads`, `log_bytes`, `entries_before`) are there where they mean something.
 
 use std::time::Duration;
 
@@ -44,6 +44,8 @@ struct Time<'a> {
     device_reads: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     log_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    entries_before: Option<u64>,
 }
 
 /// What a line about time may say besides.
@@ -55,6 +57,9 @@ pub struct More {
     pub device_reads: Option<u64>,
     /// How much log an opening had to read.
     pub log_bytes: Option<u64>,
+    /// How many entries the store held when the workload began, where it was not filled
+    /// with as many as the line says that the comparison has.
+    pub entries_before: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -162,6 +167,7 @@ impl Whose {
             syncs: more.syncs,
             device_reads: more.device_reads,
             log_bytes: more.log_bytes,
+            entries_before: more.entries_before,
         })
     }
 

@@ -67,6 +67,9 @@ pub struct Time {
     pub device_reads: Option<f64>,
     /// Bytes of log that an opening had to go through, where they are known.
     pub log_bytes: Option<f64>,
+    /// How many entries the store held when the workload began, where that is not
+    /// what `entries` says.
+    entries_before: Option<u64>,
 }
 
 impl Time {
@@ -82,6 +85,13 @@ impl Time {
             (Some(ops), Some(seconds)) if ops > 0.0 && seconds > 0.0 => ops / seconds,
             _ => 1e9 / self.nanos(),
         }
+    }
+
+    /// Whether the workload began with an empty store, though the line is filed under
+    /// the entries of the comparison. Durable commits always did; earlier lines do not
+    /// say so.
+    pub fn is_from_empty(&self) -> bool {
+        self.entries_before.map_or(self.workload == "durable-commit", |entries| entries == 0)
     }
 
     /// Device reads of one operation.

@@ -162,9 +162,10 @@ fn losses(text: &mut String, tables: &[Table]) {
             let Some(ratio) = row.against_peers(OURS).filter(|r| r.spread.median < 1.0) else {
                 continue;
             };
-            let (label, shape, times) = (&row.label, table.shape, times(&ratio.spread));
+            let (label, times) = (&row.label, times(&ratio.spread));
+            let shape = row.shape_text(&table.shape);
             let line = format!("- {label}, {shape}: {times} of {}\n", ratio.peer);
-            let why = reason(&row.workload, &shape);
+            let why = reason(&row.workload, &table.shape);
             match lost.iter_mut().find(|(reason, _)| *reason == why) {
                 Some((_, lines)) => lines.push_str(&line),
                 None => lost.push((why, line)),

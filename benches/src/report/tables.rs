@@ -30,8 +30,15 @@ pub struct Shape {
 
 impl fmt::Display for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", count(self.entries), self.lengths())
+    }
+}
+
+impl Shape {
+    /// How large the entries are.
+    fn lengths(&self) -> String {
         let [keys, values] = [self.key_bytes, self.value_bytes].map(count);
-        write!(f, "{} entries of {keys} + {values} bytes", count(self.entries))
+        format!("entries of {keys} + {values} bytes")
     }
 }
 
@@ -46,8 +53,12 @@ pub struct Table {
 pub struct Row {
     pub workload: String,
     pub threads: u64,
-    /// How the row is called: the workload, and the threads if there are more.
+    /// How the row is called: the workload, what it began with if that was nothing,
+    /// and the threads if there are more.
     pub label: String,
+    /// Whether it began with an empty store: the number of entries of its shape says
+    /// nothing then.
+    pub from_empty: bool,
     pub cells: BTreeMap<String, Cell>,
 }
 
@@ -127,6 +138,17 @@ impl Cell {
 }
 
 impl Row {
+    /// What it was measured with, of the shape of its table.
+    pub fn shape_text(&self, shape: &Shape) -> String {
+        if self.from_empty { shape.lengths() } else { shape.to_string() }
+    }
+
+    /// The workload, and what it began with if that was nothing.
+    pub fn title(&self) -> String {
+        let from = if self.from_empty { " from an empty store" } else { "" };
+        format!("{}{from}", self.workload)
+    }
+
     /// The stores that ours is held against.
     fn peers(&self) -> impl Iterator<Item = (&String, &Cell)> {
         self.cells.iter().filter(|(store, cell)| is_peer(store) && !cell.lax)
@@ -202,8 +224,9 @@ pub fn tables(input: &Input) -> Vec<Table> {
         let rows = tables.entry(Shape { key_bytes, value_bytes, entries }).or_default();
         let is_row = |row: &Row| row.workload == time.workload && row.threads == threads;
         let at = rows.iter().position(is_row).unwrap_or_else(|| {
-            let (workload, label) = (time.workload.clone(), String::new());
-            rows.push(Row { workload, threads, label, cells: BTreeMap::new() });
+            let (workload, from_empty) = (time.workload.clone(), time.is_from_empty());
+            let (label, cells) = (String::new(), BTreeMap::new());
+            rows.push(Row { workload, threads, label, from_empty, cells });
             rows.len() - 1
         });
         rows[at].cells.entry(time.store.clone()).or_default().add(time);
@@ -226,9 +249,9 @@ fn named(mut rows: Vec<Row>) -> Vec<Row> {
         rows.iter().filter(|row| row.threads > 1).map(|row| row.workload.clone()).collect();
     for row in &mut rows {
         row.label = match row.threads {
-            1 if threaded.contains(&row.workload) => format!("{}, 1 thread", row.workload),
-            0 | 1 => row.workload.clone(),
-            threads => format!("{}, {threads} threads", row.workload),
+            1 if threaded.contains(&row.workload) => format!("{}, 1 thread", row.title()),
+            0 | 1 => row.title(),
+            threads => format!("{}, {threads} threads", row.title()),
         };
     }
     rows

@@ -202,6 +202,24 @@ fn a_life_keeps_its_shape_while_entries_are_removed() {
 }
 
 #[test]
+fn what_began_with_an_empty_store_says_so() {
+    let with = |more: &str| time("durable-commit", "swissdb", 0, 10.0).replace("}\n", more);
+    // Earlier lines do not tell.
+    for line in [with("}\n"), with(",\"entries_before\":0}\n")] {
+        let report = markdown::readme(&tables(&read(&line))).expect("there is a table");
+        assert!(report.contains("| durable-commit from an empty store | 10.0 |"), "{report}");
+    }
+    let line = with(",\"entries_before\":10}\n");
+    let report = markdown::readme(&tables(&read(&line))).expect("there is a table");
+    assert!(report.contains("| durable-commit | 10.0 |"), "{report}");
+    let slower = with("}\n") + &time("durable-commit", "redb", 0, 5.0);
+    let input = read(&slower);
+    let report = markdown::report(&input, &tables(&input), &[]);
+    let lost = "- durable-commit from an empty store, entries of 16 + 32 bytes: 0.50× of redb\n";
+    assert!(report.contains(lost), "{report}");
+}
+
+#[test]
 fn what_is_written_while_the_user_writes_nothing_is_told_in_mib() {
     let line = |workload: &str, written: u64, user: u64| {
         format!(
@@ -275,7 +293,7 @@ fn the_aims_find_the_workloads_of_compare() {
         "insert, values of 100 bytes, 1,000 entries",
         "get, values of 1,000 bytes, 1,000 entries",
         "insert, values of 1,000 bytes, 1,000 entries",
-        "durable-commit, 16 threads, 1,000 entries",
+        "durable-commit from an empty store, 16 threads",
         "gets, larger than memory",
         "space after a random fill, 10 entries of 48 bytes",
         "open after a clean close, 10,000,000 entries",

@@ -98,7 +98,10 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "sync",
-        workloads: &[("durable-commit", "insert entries of 1 and 16 threads, each synced")],
+        workloads: &[(
+            "durable-commit",
+            "insert with 1 and 16 threads, each synced, from an empty store on",
+        )],
         stores_only: true,
     },
     Scenario {
@@ -261,9 +264,14 @@ pub fn get_ready<S: Store>(store: &mut S, shape: Shape, number: u64, key: &Key) 
 /// The most entries that are looked at after a phase.
 const SAMPLE: u64 = 50_000;
 
+/// Every how many of so many entries are looked at.
+pub fn stride(of: u64) -> usize {
+    of.div_ceil(SAMPLE).max(1) as usize
+}
+
 /// So many numbers from 0 on, or every n-th of them.
 pub fn sample(of: u64) -> impl Iterator<Item = u64> {
-    (0..of).step_by(of.div_ceil(SAMPLE).max(1) as usize)
+    (0..of).step_by(stride(of))
 }
 
 /// Fails unless these entries have the value of this version, each byte of it.

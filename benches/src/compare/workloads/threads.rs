@@ -6,11 +6,11 @@
 
 use std::collections::HashSet;
 use std::sync::Barrier;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::scope;
 use std::time::{Duration, Instant};
 
-use super::{Child, fill_unmeasured, get, require};
+use super::{Child, fill_unmeasured, get, require, stride};
 use crate::Outcome;
 use crate::compare::entries::Shape;
 use crate::compare::lines::More;
@@ -57,28 +57,37 @@ fn together(
     })
 }
 
-/// Commits of one entry each, each of which waits for the device.
+/// Commits of one entry each, each of which waits for the device. They begin with an
+/// empty store; the second count of threads goes on where the first one ended.
 pub fn durable_commits<S: Store>(child: &Child) -> Outcome {
     let shape = child.shape(16, 32);
-    let store: S = child.open(shape, true)?;
+    let mut store: S = child.open(shape, true)?;
     // What sled calls a flush does not reach the device: see its adapter.
     let syncs = (child.whose.store == "sled").then_some(false);
     for threads in COMMITTERS {
         let handles = handles(&store, threads)?;
+        // Numbers that no other thread, and no other count of threads, uses.
+        let number = |thread: usize, i: u64| (threads as u64) << 48 | (thread as u64) << 40 | i;
+        let committed: Vec<_> = (0..threads).map(|_| AtomicU64::new(0)).collect();
         let timed = together(threads, child.span, |thread, goes_on| {
             let mut store = take(&handles, thread)?;
             let mut values = shape.values();
             let mut done = 0;
             while goes_on() {
-                // Numbers that no other thread, and no other count of threads, uses.
-                let number = (threads as u64) << 48 | (thread as u64) << 40 | done;
+                let number = number(thread, done);
                 store.insert(&shape.key(number), values.of(number, 0))?;
                 done += 1;
             }
+            committed[thread].store(done, Ordering::Relaxed);
             Ok(done)
         })?;
-        let more = More { syncs, ..More::default() };
+        let more = More { syncs, entries_before: Some(0), ..More::default() };
         child.whose.time("durable-commit", shape, threads, timed, more)?;
+        store.refresh();
+        for (thread, committed) in committed.into_iter().enumerate() {
+            let numbers = (0..committed.into_inner()).step_by(stride(timed.ops));
+            require(&mut store, shape, numbers.map(|i| number(thread, i)), 0)?;
+        }
     }
     store.close()
 }

@@ -178,6 +178,7 @@ fn threads(table: &Table) -> Vec<Lines> {
     let several = by_name.into_iter().filter(|(_, rows)| rows.len() > 1);
     several
         .map(|(workload, rows)| {
+            let first = rows[0];
             let mut lines: BTreeMap<String, Vec<_>> = BTreeMap::new();
             for row in rows {
                 for (store, cell) in &row.cells {
@@ -190,7 +191,11 @@ fn threads(table: &Table) -> Vec<Lines> {
                     "threads-{}-{key_bytes}-{value_bytes}-{entries}.svg",
                     slug(workload)
                 ),
-                title: format!("{workload} by threads, {}", table.shape),
+                title: format!(
+                    "{} by threads, {}",
+                    first.title(),
+                    first.shape_text(&table.shape)
+                ),
                 note: "operations of all threads in a second, median over the rounds; higher is better"
                     .to_owned(),
                 below: "threads".to_owned(),
