@@ -65,7 +65,8 @@ pub struct Settings {
     /// --list marks]
     #[arg(long, value_delimiter = ',')]
     stores: Vec<String>,
-    /// Workloads, or scenarios of them, that are run [default: all; see --list]
+    /// Workloads, or scenarios of them, that are run [default: all; see --list, also
+    /// for scenarios that run as a whole only]
     #[arg(long, value_delimiter = ',')]
     workloads: Vec<String>,
     /// The longest that a store may take for one phase, in seconds
@@ -129,22 +130,31 @@ impl Settings {
                 return Err(format!("there is no store {name}, but {}", all.join(", ")).into());
             }
         }
-        for name in &self.workloads {
-            let knows = |scenario: &Scenario| {
-                scenario.name == name || scenario.workloads.iter().any(|w| w.0 == name)
-            };
-            if !SCENARIOS.iter().any(knows) {
-                return Err(format!("there is no workload {name}; --list shows them").into());
-            }
+        self.workloads.iter().try_for_each(|name| check_workload(name))
+    }
+}
+
+/// Refuses what there is not, and parts of what is a whole: they would be measured, but
+/// so would the rest, unasked and for as long.
+fn check_workload(name: &str) -> Outcome {
+    let mut scenarios = SCENARIOS.iter();
+    if scenarios.clone().any(|scenario| scenario.name == name) {
+        return Ok(());
+    }
+    match scenarios.find(|scenario| scenario.workloads.iter().any(|w| w.0 == name)) {
+        None => Err(format!("there is no workload {name}; --list shows them").into()),
+        Some(Scenario { name: whole, whole: true, .. }) => {
+            Err(format!("{name} is a part of {whole}, which runs as a whole: ask for {whole}")
+                .into())
         }
-        Ok(())
+        Some(_) => Ok(()),
     }
 }
 
 /// Prints what there is to measure.
 fn list() {
     for scenario in SCENARIOS {
-        println!("{}", scenario.name);
+        println!("{}{}", scenario.name, if scenario.whole { " (as a whole only)" } else { "" });
         for (name, meaning) in scenario.workloads {
             println!("  {name:<24}{meaning}");
         }
@@ -214,5 +224,22 @@ pub fn run(settings: &Settings) -> Outcome {
     match failures {
         0 => Ok(()),
         failures => Err(format!("{failures} scenarios failed with a store, as told above").into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_workload;
+
+    #[test]
+    fn a_part_of_a_whole_is_refused() {
+        for name in ["life", "get", "open-killed", "fill-batch", "larger", "redb-bench", "beside"] {
+            check_workload(name).expect("it can be run alone");
+        }
+        let refused = |name| check_workload(name).expect_err("it cannot be run alone").to_string();
+        let why = "larger-get is a part of larger, which runs as a whole: ask for larger";
+        assert_eq!(refused("larger-get"), why);
+        assert!(refused("redb-compact").ends_with(": ask for redb-bench"));
+        assert!(refused("gets").starts_with("there is no workload gets"));
     }
 }

@@ -60,6 +60,9 @@ pub struct Scenario {
     pub workloads: &'static [(&'static str, &'static str)],
     /// Whether only stores on a disk that threads can share take part.
     pub stores_only: bool,
+    /// Whether it runs as a whole only: its workloads build on each other, or are
+    /// measured at once.
+    pub whole: bool,
 }
 
 /// All scenarios, in the order in which they run.
@@ -82,11 +85,13 @@ pub const SCENARIOS: &[Scenario] = &[
             ("close", "come to rest after all that, and be closed"),
         ],
         stores_only: false,
+        whole: false,
     },
     Scenario {
         name: "batch",
         workloads: &[("fill-batch", "insert all entries in random order, 1,000 in a commit")],
         stores_only: false,
+        whole: false,
     },
     Scenario {
         name: "values",
@@ -95,6 +100,7 @@ pub const SCENARIOS: &[Scenario] = &[
             "fill, get, overwrite and close with values of 8, 100, 1,000, 10,000 and 100,000 bytes",
         )],
         stores_only: false,
+        whole: false,
     },
     Scenario {
         name: "sync",
@@ -103,6 +109,7 @@ pub const SCENARIOS: &[Scenario] = &[
             "insert with 1 and 16 threads, each synced, from an empty store on",
         )],
         stores_only: true,
+        whole: false,
     },
     Scenario {
         name: "beside",
@@ -111,6 +118,7 @@ pub const SCENARIOS: &[Scenario] = &[
             ("write-beside-readers", "overwrites of one thread, readers beside it"),
         ],
         stores_only: true,
+        whole: true,
     },
     Scenario {
         name: "open",
@@ -119,6 +127,7 @@ pub const SCENARIOS: &[Scenario] = &[
             ("open-killed", "open after SIGKILL and get one entry"),
         ],
         stores_only: true,
+        whole: false,
     },
     Scenario {
         name: "larger",
@@ -127,11 +136,13 @@ pub const SCENARIOS: &[Scenario] = &[
             ("larger-overwrite", "overwrite random entries of as much"),
         ],
         stores_only: true,
+        whole: true,
     },
     Scenario {
         name: "space",
         workloads: &[("space", "bytes on disk: filled, overwritten, thinned, compacted")],
         stores_only: true,
+        whole: false,
     },
     Scenario {
         name: "redb-bench",
@@ -145,6 +156,7 @@ pub const SCENARIOS: &[Scenario] = &[
             ("redb-compact", "compaction, and the size before and after"),
         ],
         stores_only: true,
+        whole: true,
     },
 ];
 
