@@ -118,7 +118,7 @@ pub fn turn(
             continue;
         }
         let start = Instant::now();
-        eprint!("round {}, {:<10} {:<10}", round + 1, scenario.name, known.name);
+        eprint!("round {}, {:<10} {:<15}", round + 1, scenario.name, known.name);
         let path = settings.place.fresh(&format!("{}-{}", scenario.name, known.name));
         std::fs::create_dir_all(&path)?;
         let outcome = one(settings, scenario, &whose, &path, &mut seen);

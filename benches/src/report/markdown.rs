@@ -212,7 +212,7 @@ fn capitalized(text: &str) -> String {
 /// What a store took, with its marks.
 pub fn cell(cell: Option<&Cell>, text: impl Fn(&Spread) -> String) -> String {
     let Some(cell) = cell else { return "-".to_owned() };
-    let capped = if cell.capped { " †" } else { "" };
+    let capped = if cell.is_capped() { " †" } else { "" };
     let lax = if cell.lax { " ‡" } else { "" };
     format!("{}{capped}{lax}", text(&cell.nanos()))
 }

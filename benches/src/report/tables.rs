@@ -12,7 +12,7 @@
 //! which only slow peers finished does not flatter us. A store whose syncs do
 //! not reach the kernel is shown but is no peer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::input::{Input, Time};
@@ -73,7 +73,8 @@ pub struct Cell {
     per_second: Vec<f64>,
     reads: Vec<f64>,
     log_bytes: Vec<f64>,
-    pub capped: bool,
+    /// The rounds in which the time was up before all operations were done.
+    capped: BTreeSet<Round>,
     /// Whether syncs do not reach the kernel.
     pub lax: bool,
 }
@@ -85,7 +86,8 @@ pub struct Ratio {
     pub spread: Spread,
     /// How many rounds there are to compare.
     pub rounds: usize,
-    /// Whether the time was up for the store or for a peer that decided a round.
+    /// Whether in any of them the time was up for the store, or for the peer that
+    /// decided it.
     pub capped: bool,
     /// The peers that took part, in order.
     pub peers: Vec<String>,
@@ -97,7 +99,9 @@ impl Cell {
         self.per_second.push(time.per_second());
         self.reads.extend(time.reads_per_op());
         self.log_bytes.extend(time.log_bytes);
-        self.capped |= time.capped;
+        if time.capped {
+            self.capped.insert((time.run, time.round));
+        }
         self.lax |= !time.syncs;
     }
 
@@ -124,6 +128,11 @@ impl Cell {
     /// How many rounds there were.
     pub fn rounds(&self) -> usize {
         self.rounds.len()
+    }
+
+    /// Whether the time was up in any round before all operations were done.
+    pub fn is_capped(&self) -> bool {
+        !self.capped.is_empty()
     }
 
     /// In one round, if there was one.
@@ -165,7 +174,7 @@ impl Row {
     pub fn against_peers(&self, store: &str) -> Option<Ratio> {
         let peer = self.fastest_peer()?;
         let cell = self.cells.get(store)?;
-        let mut capped = cell.capped || self.cells[peer].capped;
+        let mut capped = false;
         let mut ratios = Vec::new();
         for (round, ours) in cell.medians() {
             if self.cells[peer].of_round(round).is_none() {
@@ -173,7 +182,7 @@ impl Row {
             }
             let times = self.peers().filter_map(|(_, peer)| Some((peer.of_round(round)?, peer)));
             if let Some((time, fastest)) = times.min_by(|a, b| a.0.total_cmp(&b.0)) {
-                capped |= fastest.capped;
+                capped |= cell.capped.contains(round) || fastest.capped.contains(round);
                 ratios.push(time / ours);
             }
         }
@@ -196,14 +205,19 @@ impl Row {
     /// How many times as fast as one other store ours is.
     pub fn against(&self, other: &str) -> Option<Ratio> {
         let (ours, cell) = (self.cells.get(OURS)?, self.cells.get(other)?);
-        let ratios = ours.medians().filter_map(|(round, ours)| Some(cell.of_round(round)? / ours));
-        let ratios: Vec<f64> = ratios.collect();
+        let mut capped = false;
+        let mut ratios = Vec::new();
+        for (round, time) in ours.medians() {
+            let Some(other) = cell.of_round(round) else { continue };
+            capped |= ours.capped.contains(round) || cell.capped.contains(round);
+            ratios.push(other / time);
+        }
         let rounds = ratios.len();
         (rounds > 0).then(|| Ratio {
             peer: other.to_owned(),
             spread: Spread::of(ratios),
             rounds,
-            capped: ours.capped || cell.capped,
+            capped,
             peers: vec![other.to_owned()],
         })
     }

@@ -86,7 +86,7 @@ fn throughput(
         let stores = in_order(row.cells.keys().map(String::as_str));
         let bar = |store: String| {
             let cell = &row.cells[&store];
-            let marks = [(cell.capped, " †"), (cell.lax, " ‡")]
+            let marks = [(cell.is_capped(), " †"), (cell.lax, " ‡")]
                 .map(|(has, mark)| if has { mark } else { "" });
             Some((row.against_peers(&store)?.spread, marks.concat(), store))
         };
