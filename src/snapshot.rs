@@ -24,6 +24,8 @@
 //! ([`crate::store::snapshots`]). Threads may share it.
 
 mod entries;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};

@@ -41,7 +41,7 @@ pub const SOURCES: &[Source] = &[
         file: "table/arena.rs",
         replace: &[
             ("if cfg!(miri) { 1 << 14 } else { 1 << 28 }", "16"),
-            ("RESERVED >> 8", "RESERVED"),
+            ("RESERVED_LEAST: usize = 1 << 12", "RESERVED_LEAST: usize = RESERVED"),
             ("std::sync::atomic::fence", "crate::sync::atomic::fence"),
         ],
         ..WHOLE
@@ -51,7 +51,7 @@ pub const SOURCES: &[Source] = &[
         file: "table/mirror.rs",
         replace: &[
             ("if cfg!(miri) { 1 << 16 } else { 16 << 30 }", "16 * 2 * 8"),
-            ("RESERVED >> 8", "RESERVED"),
+            ("RESERVED_LEAST: usize = 1 << 16", "RESERVED_LEAST: usize = RESERVED"),
         ],
         ..WHOLE
     },

@@ -23,6 +23,7 @@ use crate::store::create::{table_file, write_header};
 use crate::store::snapshots::StillTable;
 use crate::table::blocks::Blocks;
 use crate::table::frames::Frames;
+use crate::table::layout::directory_lines;
 use crate::table::{Opening, Table, Totals, Writer};
 
 /// The header that counts.
@@ -74,7 +75,8 @@ pub(crate) fn open_still(still: &StillTable, frames: &Arc<Frames>) -> Result<Arc
     let no_memory = |error| Error::io("take memory for", "a snapshot", error);
     let epoch = Arc::new(ReuseEpoch::new().map_err(no_memory)?);
     let found = FoundHeader { header: still.header.clone(), last: 0 };
-    let table = TableFile { path: still.path.clone(), file: still.file.clone(), found };
+    let (path, file) = (still.path.clone(), still.file.clone());
+    let table = TableFile { path, file, found, still: true };
     Ok(table.into_writer(frames, &epoch, true)?.table)
 }
 
@@ -83,6 +85,8 @@ pub(super) struct TableFile {
     pub(super) path: PathBuf,
     pub(super) file: Arc<dyn File>,
     pub(super) found: FoundHeader,
+    /// Whether the table stands still: it is one of a snapshot.
+    still: bool,
 }
 
 impl TableFile {
@@ -95,7 +99,7 @@ impl TableFile {
             let found = table_file(&found.header.name);
             return Err(Error::corrupt(path, 256, "the table's name", name, found));
         }
-        Ok(TableFile { path, file, found })
+        Ok(TableFile { path, file, found, still: false })
     }
 
     /// The bytes of root or free map, checked.
@@ -143,6 +147,7 @@ impl TableFile {
         let geometry = Geometry::new(header.payload.into()).ok_or_else(|| {
             Error::corrupt(path, 14, "the slot payload", "possible", header.payload)
         })?;
+        let pages = entries.chunk_by(|a, b| a == b).count();
         let opening = Opening {
             id: header.table_id,
             name: header.name.clone(),
@@ -160,6 +165,8 @@ impl TableFile {
             live,
             root_run: header.root,
             map_run: header.free_map,
+            lines: directory_lines(header.root_depth, pages, header.file_blocks),
+            still: self.still,
         };
         let depth = header.root_depth;
         let writer = Writer::new(opening, blocks, frames.clone(), epoch);

@@ -51,7 +51,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 
+use room::Share;
+
 mod advice;
+mod room;
 
 /// Bytes in a word.
 const WORD: usize = 8;
@@ -79,7 +82,14 @@ enum Owner {
     #[allow(dead_code)]
     Heap(Arc<[AtomicU64]>),
     Anonymous(Arc<MmapRaw>),
+    Reserved(Arc<Reservation>),
     File(Arc<MmapRaw>),
+}
+
+/// Reserved addresses, and the right to have them, which ends behind them.
+struct Reservation {
+    raw: MmapRaw,
+    _share: Share,
 }
 
 impl Owner {
@@ -88,6 +98,7 @@ impl Owner {
         match self {
             Owner::Heap(_) => None,
             Owner::Anonymous(raw) | Owner::File(raw) => Some(raw),
+            Owner::Reserved(reservation) => Some(&reservation.raw),
         }
     }
 }
@@ -167,19 +178,32 @@ impl Map {
         Map::mapped(Owner::Anonymous(Arc::new(raw)), bytes, true)
     }
 
-    /// Addresses for that many bytes, all zero, which take memory page by page
-    /// when they are written; huge pages where they are
-    /// [wanted](Map::want_huge_pages).
+    /// Addresses for `most` bytes, all zero, which take memory page by page when
+    /// they are written; huge pages where they are [wanted](Map::want_huge_pages).
+    /// For fewer, but not for fewer than `least`, if many [are reserved](room) or the
+    /// system refuses. Both are powers of two, and so is the length of the map.
     ///
     /// # Errors
     ///
     /// As [`anonymous`](Map::anonymous).
-    pub(crate) fn reserved(bytes: usize) -> io::Result<Map> {
+    pub(crate) fn reserved(most: usize, least: usize) -> io::Result<Map> {
         if cfg!(miri) {
-            return Ok(Map::heap(zeros(bytes / WORD)));
+            return Ok(Map::heap(zeros(most / WORD)));
         }
-        let raw = MmapRaw::from(MmapOptions::new().len(bytes).no_reserve_swap().map_anon()?);
-        Map::mapped(Owner::Anonymous(Arc::new(raw)), bytes, true)
+        let mut share = Share::take(most, least);
+        loop {
+            let bytes = share.bytes();
+            match MmapOptions::new().len(bytes).no_reserve_swap().map_anon() {
+                Ok(map) => {
+                    let reservation = Reservation { raw: map.into(), _share: share };
+                    return Map::mapped(Owner::Reserved(Arc::new(reservation)), bytes, true);
+                }
+                // Far fewer at once: half of what was refused might be all there is,
+                // and others need some.
+                Err(_) if bytes > least => share = Share::take((bytes / 16).max(least), least),
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     fn mapped(owner: Owner, bytes: usize, writable: bool) -> io::Result<Map> {

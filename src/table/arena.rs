@@ -14,9 +14,19 @@
 //! The addresses of all lines that there may ever be are reserved at once, in
 //! one range; memory is taken when a line is first used. So a line is found by
 //! a mask, a shift and an addition, which a lookup does four times. (In chunks that double, as it was, it took fifteen instructions each, and the
-//! instructions of a get decide how many gets overlap in the processor.) Where
-//! the system does not give that many addresses away, fewer are reserved; the
-//! smallest range is enough for tables of some gigabytes.
+//! instructions of a get decide how many gets overlap in the processor.)
+//!
+//! # How many lines
+//!
+//! The full [`Room`] is enough for a table file of its greatest length. Where a process
+//! has [reserved much](crate::storage::map) already, or the system refuses, an arena has
+//! room for fewer lines, and a table cannot grow beyond them: its writers get an error.
+//! But there is always room for twice what the table has when it is opened, so
+//! opening the store anew ends that. On x86-64 the least is a million lines, enough for
+//! some 30 GB, and the 250 tables that are opened first have the full room. With
+//! addresses of 39 bits the first tables have room for two million lines, and if there are
+//! thousands of them each has for some thousand, or 100 MB. The lines of a table that
+//! stands still are known when it is opened, and more are not reserved.
 //!
 //! Runs are powers of two of lines; a run given back waits in `retired` until
 //! the reuse epoch has advanced past it.
@@ -37,10 +47,36 @@ pub(crate) const LINE_WORDS: usize = 8;
 /// Lines that addresses are reserved for: 16 GiB, and twice as many for the
 /// cold ones. A table file of its greatest length needs fewer.
 const RESERVED: usize = if cfg!(miri) { 1 << 14 } else { 1 << 28 };
-/// The same where the system is mean.
-const RESERVED_LEAST: usize = RESERVED >> 8;
+/// The same at least.
+const RESERVED_LEAST: usize = 1 << 12;
+/// The bytes of a line.
+const LINE: usize = LINE_WORDS * 8;
 /// From this line on huge pages are asked for: after the first 2 MiB.
-const HUGE_FROM: u64 = (2 << 20) / (LINE_WORDS as u64 * 8);
+const HUGE_FROM: u64 = (2 << 20) / LINE as u64;
+/// What is said when there is room for no more lines.
+const FULL: &str = "the addresses that were reserved for it are used up; the next opening of the \
+                    store reserves twice what the table then needs";
+
+/// For how many lines an arena is to have room: powers of two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Room {
+    least: usize,
+    most: usize,
+}
+
+impl Room {
+    /// That of a table that may grow, and has so many lines now.
+    pub(crate) fn to_grow(lines: usize) -> Room {
+        let least = lines.saturating_mul(2).min(RESERVED).next_power_of_two();
+        Room { least: least.max(RESERVED_LEAST), most: RESERVED }
+    }
+
+    /// That of a table that stands still, and never has more lines.
+    pub(crate) fn for_all(lines: usize) -> Room {
+        let lines = lines.min(RESERVED).next_power_of_two();
+        Room { least: lines, most: lines }
+    }
+}
 
 /// The lines, for reading and for storing single words.
 pub(crate) struct Arena {
@@ -53,22 +89,14 @@ pub(crate) struct Arena {
 }
 
 impl Arena {
-    fn new() -> io::Result<Arena> {
-        let mut count = RESERVED;
-        loop {
-            match Arena::with_room(count) {
-                Err(_) if count > RESERVED_LEAST => count /= 2,
-                outcome => return outcome,
-            }
-        }
-    }
-
-    fn with_room(count: usize) -> io::Result<Arena> {
-        let bytes = count * LINE_WORDS * 8;
-        let (lines, cold) = (Map::reserved(bytes)?, Map::reserved(2 * bytes)?);
-        let last = count as u32 - 1;
-        assert!(count.is_power_of_two() && lines.words().len() == count * LINE_WORDS);
-        Ok(Arena { lines, cold, last })
+    fn new(room: Room) -> io::Result<Arena> {
+        let cold = Map::reserved(2 * LINE * room.most, 2 * LINE * room.least)?;
+        // No more than there are cold ones for.
+        let most = cold.words().len() / (2 * LINE_WORDS);
+        let lines = Map::reserved(LINE * most, LINE * room.least)?;
+        let count = lines.words().len() / LINE_WORDS;
+        assert!(count.is_power_of_two() && count <= most);
+        Ok(Arena { lines, cold, last: count as u32 - 1 })
     }
 
     /// The words of all lines, and the number of the last line, which is one less
@@ -103,6 +131,12 @@ impl Arena {
         self.words(line, lines).expect("an allocated line lies in the arena")
     }
 
+    /// The bytes of addresses that are reserved.
+    #[cfg(test)]
+    pub(super) fn reserved(&self) -> usize {
+        self.lines.len() + self.cold.len()
+    }
+
     /// How many lines there may be.
     fn room(&self) -> u64 {
         (self.lines.words().len() / LINE_WORDS) as u64
@@ -129,7 +163,7 @@ pub(crate) struct Allocator {
 /// # Errors
 ///
 /// What the operating system says to the wish for addresses.
-pub(crate) fn new() -> io::Result<(Arena, Allocator)> {
+pub(crate) fn new(room: Room) -> io::Result<(Arena, Allocator)> {
     let allocator = Allocator {
         next: 0,
         huge: HUGE_FROM,
@@ -138,7 +172,7 @@ pub(crate) fn new() -> io::Result<(Arena, Allocator)> {
         #[cfg(test)]
         left: usize::MAX,
     };
-    Ok((Arena::new()?, allocator))
+    Ok((Arena::new(room)?, allocator))
 }
 
 fn class_of(lines: usize) -> u8 {
@@ -192,14 +226,13 @@ impl Allocator {
     fn bump(&mut self, arena: &Arena, class: u8) -> io::Result<u32> {
         let (line, lines) = (self.next, 1 << class);
         if line + lines > arena.room() {
-            return Err(io::ErrorKind::OutOfMemory.into());
+            return Err(io::Error::new(io::ErrorKind::OutOfMemory, FULL));
         }
         self.next += lines;
         while self.next > self.huge {
             // As many again: a small table never has huge pages, a large one
             // hardly anything else.
-            let (from, count) =
-                (self.huge as usize * LINE_WORDS * 8, self.huge as usize * LINE_WORDS * 8);
+            let (from, count) = (self.huge as usize * LINE, self.huge as usize * LINE);
             arena.lines.want_huge_pages(from, count);
             arena.cold.want_huge_pages(2 * from, 2 * count);
             self.huge *= 2;
@@ -215,7 +248,7 @@ mod tests {
     #[test]
     fn runs_do_not_overlap_and_come_zeroed() {
         let epoch = ReuseEpoch::new().unwrap();
-        let (arena, mut allocator) = new().unwrap();
+        let (arena, mut allocator) = new(Room::to_grow(0)).unwrap();
         let mut seen = std::collections::BTreeMap::new();
         for i in 0..500usize {
             let lines = 1 << (i * 7 % 9);
@@ -234,7 +267,7 @@ mod tests {
     #[test]
     fn a_retired_run_is_reused_only_after_the_epoch_advanced() {
         let epoch = ReuseEpoch::new().unwrap();
-        let (arena, mut allocator) = new().unwrap();
+        let (arena, mut allocator) = new(Room::to_grow(0)).unwrap();
         let line = allocator.take(&arena, &epoch, 4).unwrap();
         allocator.retire(&epoch, line, 4);
         assert_ne!(allocator.take(&arena, &epoch, 4).unwrap(), line);
@@ -244,10 +277,10 @@ mod tests {
 
     #[test]
     fn a_number_beyond_the_arena_is_refused() {
-        let (arena, _) = new().unwrap();
+        let (arena, _) = new(Room::to_grow(0)).unwrap();
         assert!(arena.words(u32::MAX, 1).is_none());
         assert!(arena.cold(u32::MAX).is_none());
-        let (last, beyond) = (RESERVED as u32 - 1, RESERVED as u32);
+        let (last, beyond) = (arena.last, arena.last + 1);
         assert!(arena.words(last, 1).is_some() && arena.words(last, 2).is_none());
         assert!(arena.words(beyond, 1).is_none());
     }
@@ -255,10 +288,32 @@ mod tests {
     #[test]
     fn a_full_arena_gives_no_more_lines() {
         let epoch = ReuseEpoch::new().unwrap();
-        let (arena, mut allocator) = new().unwrap();
+        let (arena, mut allocator) = new(Room::to_grow(0)).unwrap();
         allocator.next = arena.room() - 2;
-        assert!(allocator.take(&arena, &epoch, 4).is_err());
+        let error = allocator.take(&arena, &epoch, 4).unwrap_err();
+        assert!(error.to_string().contains("the next opening"), "{error}");
         assert_eq!(u64::from(allocator.take(&arena, &epoch, 2).unwrap()), arena.room() - 2);
         assert!(allocator.take(&arena, &epoch, 1).is_err());
+    }
+
+    #[test]
+    fn a_table_that_stands_still_reserves_what_it_has() {
+        let epoch = ReuseEpoch::new().unwrap();
+        let (arena, mut allocator) = new(Room::for_all(1000)).unwrap();
+        assert_eq!((arena.room(), arena.lines.len(), arena.cold.len()), (1024, 1 << 16, 1 << 17));
+        assert_eq!(allocator.take(&arena, &epoch, 1024).unwrap(), 0);
+        assert!(allocator.take(&arena, &epoch, 1).is_err());
+        assert!(arena.cold(1023).is_some() && arena.cold(1024).is_none());
+    }
+
+    #[test]
+    fn a_table_that_grows_has_room_for_twice_what_it_has() {
+        for lines in [0, 1, 5_000, RESERVED / 2, RESERVED, usize::MAX] {
+            let Room { least, most } = Room::to_grow(lines);
+            assert!(least >= lines.saturating_mul(2).min(RESERVED) && least >= RESERVED_LEAST);
+            assert!(least.is_power_of_two() && most == RESERVED && least <= most);
+        }
+        let (arena, _) = new(Room::to_grow(5_000)).unwrap();
+        assert!(arena.room() >= 10_000);
     }
 }

@@ -46,8 +46,11 @@ use super::layout::{DirectoryWord, prefix_index};
 /// Bits of a hash that an array goes by, at most: those of some hundred millions
 /// of entries with a copy for each segment.
 const MAX_DEPTH: u8 = if cfg!(miri) { 10 } else { 24 };
-/// The same where the system is mean with addresses.
+/// The same at least.
 const MAX_DEPTH_LEAST: u8 = 10;
+/// Bytes for each bit pattern of the longest prefixes: their own word, and one of all
+/// those that are shorter.
+const WIDTH: usize = 16;
 /// Up to this depth an array may be as sparse as it likes.
 const SMALL_DEPTH: u8 = 6;
 /// A longer one has a segment for each so many words, at least.
@@ -65,20 +68,37 @@ pub(crate) struct Flat {
 }
 
 impl Flat {
-    /// One without copies.
+    /// One without copies, for a directory of so many lines now: long enough for
+    /// four words for each, as far as it may be.
     ///
     /// # Errors
     ///
     /// What the operating system says to the wish for addresses.
-    pub(crate) fn new() -> io::Result<Flat> {
-        let mut max_depth = MAX_DEPTH;
-        let words = loop {
-            match Map::reserved(16 << max_depth) {
-                Err(_) if max_depth > MAX_DEPTH_LEAST => max_depth -= 1,
-                outcome => break outcome?,
-            }
-        };
-        Ok(Flat { words, shift: AtomicU64::new(63), max_depth, missing: AtomicUsize::new(0) })
+    pub(crate) fn new(lines: usize) -> io::Result<Flat> {
+        let least = lines.saturating_mul(4).clamp(1 << MAX_DEPTH_LEAST, 1 << MAX_DEPTH);
+        let words = Map::reserved(WIDTH << MAX_DEPTH, WIDTH * least.next_power_of_two())?;
+        Ok(Flat::of(words))
+    }
+
+    /// One that has room for a single copy: of a table that stands still, where
+    /// nobody looks for one.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says.
+    pub(crate) fn without_room() -> io::Result<Flat> {
+        Ok(Flat::of(Map::anonymous(WIDTH)?))
+    }
+
+    fn of(words: Map) -> Flat {
+        let max_depth = (words.words().len() * 8 / WIDTH).ilog2() as u8;
+        Flat { words, shift: AtomicU64::new(63), max_depth, missing: AtomicUsize::new(0) }
+    }
+
+    /// The bytes of addresses that are reserved.
+    #[cfg(test)]
+    pub(super) fn reserved(&self) -> usize {
+        self.words.len()
     }
 
     /// All words, and the place of that of a hash, which is one of them.
@@ -212,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_hash_leads_to_the_segment_of_its_prefix() {
-        let flat = Flat::new().unwrap();
+        let flat = Flat::new(0).unwrap();
         assert_eq!(found(&flat, 0), None);
         flat.store(&[leaf(0, 0, 7)], |_| None);
         assert_eq!((found(&flat, 0), found(&flat, u64::MAX)), (Some(7), Some(7)));
@@ -229,7 +249,7 @@ mod tests {
 
     #[test]
     fn what_is_not_loaded_has_no_copy_and_nothing_has_after_forgetting() {
-        let flat = Flat::new().unwrap();
+        let flat = Flat::new(0).unwrap();
         flat.store(&[leaf(0x4000_0000, 9, 3)], |_| None);
         assert_eq!((found(&flat, 0x4000 << 48), found(&flat, 0)), (Some(3), None));
         assert_eq!(found(&flat, 0x4080 << 48), None);
@@ -241,7 +261,7 @@ mod tests {
 
     #[test]
     fn a_few_long_prefixes_do_not_make_a_long_array() {
-        let flat = Flat::new().unwrap();
+        let flat = Flat::new(0).unwrap();
         flat.store(&[leaf(0, 0, 1)], |_| None);
         for depth in 1..=32 {
             // The segment of hash 0 is split, again and again.
@@ -256,7 +276,7 @@ mod tests {
 
     #[test]
     fn what_an_array_was_too_short_for_is_copied_when_it_is_longer() {
-        let flat = Flat::new().unwrap();
+        let flat = Flat::new(0).unwrap();
         flat.store(&[leaf(0, 0, 1)], |_| None);
         // Segments of seven bits from the left, the rest still one of none.
         let segments = 1u32 << 7;
@@ -344,7 +364,7 @@ mod tests {
             random = random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
             random ^ random >> 33
         };
-        let (flat, leaves) = (Flat::new().unwrap(), BTreeMap::new());
+        let (flat, leaves) = (Flat::new(0).unwrap(), BTreeMap::new());
         let mut directory = Directory { flat, leaves, loaded: [true; 8], made: 100 };
         directory.clear();
         let rounds = if cfg!(miri) { 300 } else { 20_000 };

@@ -46,6 +46,14 @@ pub(crate) fn array_lines(bits: u8) -> usize {
     1 + (1usize << bits).div_ceil(8)
 }
 
+/// The number of lines that a directory takes when all of its pages are loaded, at
+/// most. Each segment has a block for itself.
+pub(crate) fn directory_lines(root_depth: u8, pages: usize, blocks: u32) -> usize {
+    let array = array_lines(MAX_ARRAY_BITS).next_power_of_two();
+    let segments = (pages << MAX_ARRAY_BITS).min(blocks as usize);
+    root_lines(root_depth).next_power_of_two() + pages * (1 + array) + segments
+}
+
 /// The first `bits` bits of a hash whose first `skip` bits are passed over.
 #[inline]
 pub(crate) fn prefix_index(hash: u64, skip: u8, bits: u8) -> usize {

@@ -55,8 +55,8 @@ use super::layout::DirectoryWord;
 /// Bytes of addresses for the mirror of a table: enough for thousands of
 /// millions of entries.
 const RESERVED: usize = if cfg!(miri) { 1 << 16 } else { 16 << 30 };
-/// The same where the system is mean.
-const RESERVED_LEAST: usize = RESERVED >> 8;
+/// The same at least.
+const RESERVED_LEAST: usize = 1 << 16;
 /// From here on huge pages are asked for: small tables need none.
 const HUGE_FROM: usize = 2 << 20;
 
@@ -71,21 +71,34 @@ pub(crate) struct Mirror {
 }
 
 impl Mirror {
-    /// A mirror for segments of so many groups at most, still without copies.
+    /// A mirror for segments of so many groups at most, still without copies. Those of
+    /// the first `lines` lines have room in any case, as far as there may be any.
     ///
     /// # Errors
     ///
     /// What the operating system says to the wish for addresses.
-    pub(crate) fn new(groups_per_segment: usize) -> io::Result<Mirror> {
-        let mut bytes = RESERVED;
-        let words = loop {
-            match Map::reserved(bytes) {
-                Err(_) if bytes > RESERVED_LEAST => bytes /= 2,
-                outcome => break outcome?,
-            }
-        };
+    pub(crate) fn new(groups_per_segment: usize, lines: usize) -> io::Result<Mirror> {
+        let least = lines.saturating_mul(8 * groups_per_segment).min(RESERVED);
+        let words = Map::reserved(RESERVED, least.next_power_of_two().max(RESERVED_LEAST))?;
+        let bytes = words.words().len() * 8;
         words.want_huge_pages(HUGE_FROM, bytes.saturating_sub(HUGE_FROM));
         Ok(Mirror { words, stride: groups_per_segment })
+    }
+
+    /// A mirror that has no room for any copy: of a table that stands still, where
+    /// nobody looks for one.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says.
+    pub(crate) fn without_room() -> io::Result<Mirror> {
+        Ok(Mirror { words: Map::anonymous(0)?, stride: 0 })
+    }
+
+    /// The bytes of addresses that are reserved.
+    #[cfg(test)]
+    pub(super) fn reserved(&self) -> usize {
+        self.words.len()
     }
 
     /// The place of a copy, if there is room for it. To late readers some other
@@ -194,7 +207,7 @@ mod tests {
 
     #[test]
     fn what_has_no_copy_neither_matches_nor_ends_a_search() {
-        let mirror = Mirror::new(9).unwrap();
+        let mirror = Mirror::new(9, 0).unwrap();
         assert_eq!(mirror.control(3, 8), UNKNOWN);
         assert!(!group::match_empty(UNKNOWN).any());
         assert!((0..128).all(|h2| !group::match_h2(UNKNOWN, h2).any()));
@@ -204,7 +217,7 @@ mod tests {
 
     #[test]
     fn copies_are_kept_by_line_and_group_until_the_line_is_used_again() {
-        let mirror = Mirror::new(9).unwrap();
+        let mirror = Mirror::new(9, 0).unwrap();
         mirror.set(3, 8, ALL_EMPTY);
         mirror.set(4, 0, 0);
         assert_eq!((mirror.control(3, 8), mirror.control(4, 0)), (ALL_EMPTY, 0));
@@ -214,7 +227,7 @@ mod tests {
 
     #[test]
     fn a_copy_that_is_there_is_not_replaced_by_a_reader() {
-        let mirror = Mirror::new(9).unwrap();
+        let mirror = Mirror::new(9, 0).unwrap();
         mirror.set_unknown(1, 1, ALL_EMPTY);
         mirror.set(1, 1, 7);
         mirror.set_unknown(1, 1, ALL_EMPTY);

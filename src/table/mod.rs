@@ -77,7 +77,7 @@ use crate::format::header::Run;
 use crate::hash::Hasher;
 use crate::storage::File;
 use crate::storage::epoch::ReuseEpoch;
-use arena::{Allocator, Arena};
+use arena::{Allocator, Arena, Room};
 use blocks::Blocks;
 use flat::Flat;
 use frames::{Frames, Owner, Pool};
@@ -152,6 +152,12 @@ impl Table {
     /// Whether the table was dropped.
     pub(crate) fn is_dropped(&self) -> bool {
         self.dropped.load(Ordering::Acquire)
+    }
+
+    /// The bytes of addresses that are reserved for directory and copies.
+    #[cfg(test)]
+    pub(crate) fn reserved(&self) -> usize {
+        self.arena.reserved() + self.mirror.reserved() + self.flat.reserved()
     }
 
     fn structure(&self) -> MutexGuard<'_, Allocator> {
@@ -299,6 +305,10 @@ pub(crate) struct Opening {
     pub(crate) live: BTreeMap<u32, u64>,
     pub(crate) root_run: Run,
     pub(crate) map_run: Run,
+    /// The lines that its directory takes now, at most.
+    pub(crate) lines: usize,
+    /// Whether it is only read, by the lookups of [`read::still`].
+    pub(crate) still: bool,
 }
 
 impl Writer {
@@ -311,15 +321,21 @@ impl Writer {
         frames: Arc<Frames>,
         epoch: &ReuseEpoch,
     ) -> std::io::Result<Writer> {
-        let (arena, allocator) = arena::new()?;
-        let mirror = Mirror::new(opening.geometry.groups_per_segment)?;
+        let (lines, groups) = (opening.lines, opening.geometry.groups_per_segment);
+        // Whoever reads what stands still goes by the root.
+        let (room, mirror, flat) = if opening.still {
+            (Room::for_all(lines), Mirror::without_room()?, Flat::without_room()?)
+        } else {
+            (Room::to_grow(lines), Mirror::new(groups, lines)?, Flat::new(lines)?)
+        };
+        let (arena, allocator) = arena::new(room)?;
         let table = Table {
             id: opening.id,
             name: opening.name,
             path: opening.path,
             geometry: opening.geometry,
             root: AtomicU64::new(0),
-            flat: Flat::new()?,
+            flat,
             arena,
             mirror,
             places: Places::new(&opening.geometry),

@@ -12,7 +12,7 @@ use loom::sync::{Arc, Mutex};
 use crate::harness::check;
 use crate::storage::epoch::ReuseEpoch;
 use crate::storage::map::fill;
-use crate::table::arena;
+use crate::table::arena::{self, Room};
 use crate::table::frames::{Frames, Owner, Pool};
 use crate::table::{Seen, Table, Writer};
 
@@ -56,7 +56,7 @@ fn frames() {
 
 fn lines() {
     let epoch = Arc::new(ReuseEpoch::new().expect("a page"));
-    let (arena, mut allocator) = arena::new().expect("memory");
+    let (arena, mut allocator) = arena::new(Room::to_grow(0)).expect("memory");
     let line = allocator.take(&arena, &epoch, 1).expect("a line");
     arena.owned(line, 1)[0].store(5, Relaxed);
     allocator.retire(&epoch, line, 1);

@@ -21,8 +21,9 @@ pub(crate) mod map {
             Ok(Map((0..bytes / 8).map(|_| AtomicU64::new(0)).collect()))
         }
 
-        pub(crate) fn reserved(bytes: usize) -> std::io::Result<Map> {
-            Map::anonymous(bytes)
+        /// All that is wanted: nobody else wants any.
+        pub(crate) fn reserved(most: usize, _: usize) -> std::io::Result<Map> {
+            Map::anonymous(most)
         }
 
         pub(crate) fn want_huge_pages(&self, _: usize, _: usize) {}
@@ -31,6 +32,10 @@ pub(crate) mod map {
 
         pub(crate) fn wipe_on_fork(&self) -> std::io::Result<()> {
             Ok(())
+        }
+
+        pub(crate) fn len(&self) -> usize {
+            8 * self.0.len()
         }
 
         pub(crate) fn words(&self) -> &[AtomicU64] {

@@ -216,7 +216,7 @@ impl Writer {
     pub(crate) fn new(frames: usize) -> Writer {
         let epoch = Arc::new(ReuseEpoch::new().expect("a page"));
         let frames = Arc::new(Frames::new(frames).expect("memory"));
-        let (arena, allocator) = arena::new().expect("memory");
+        let (arena, allocator) = arena::new(arena::Room::to_grow(0)).expect("memory");
         // Like the first block of a file, which is no page: whoever takes it for
         // one finds nothing.
         let first = Map::anonymous(group::PAGE_WORDS * 8).expect("memory");
@@ -225,11 +225,11 @@ impl Writer {
         let table = Arc::new(Table {
             path: "a table".into(),
             // No segment of these models has more than two groups.
-            mirror: Mirror::new(2).expect("memory"),
+            mirror: Mirror::new(2, 0).expect("memory"),
             places: Places::new(&geometry),
             geometry,
             root: AtomicU64::new(0),
-            flat: Flat::new().expect("memory"),
+            flat: Flat::new(0).expect("memory"),
             arena,
             frames: frames.clone(),
             maps: BlockMaps::new(first),

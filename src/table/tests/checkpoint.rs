@@ -257,6 +257,8 @@ impl Store {
             live,
             root_run: header.root,
             map_run: header.map,
+            lines: 0,
+            still: false,
         };
         let mut store = Store::assemble(setup, storage, file, opening, blocks, self.log.clone());
         store.ws.generation = header.generation + 1;

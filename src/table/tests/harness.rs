@@ -222,6 +222,8 @@ impl Store {
             live: BTreeMap::new(),
             root_run: Default::default(),
             map_run: Default::default(),
+            lines: 0,
+            still: false,
         };
         let log = Arc::new(Log::new(1 << 17));
         let mut store = Store::assemble(setup, storage, file, opening, blocks, log);
