@@ -21,6 +21,7 @@ use crate::storage::{Access, File, Storage};
 use crate::store::Store;
 use crate::store::create::{table_file, write_header};
 use crate::store::snapshots::StillTable;
+use crate::table::arena::Room;
 use crate::table::blocks::Blocks;
 use crate::table::frames::Frames;
 use crate::table::layout::directory_lines;
@@ -148,6 +149,7 @@ impl TableFile {
             Error::corrupt(path, 14, "the slot payload", "possible", header.payload)
         })?;
         let pages = entries.chunk_by(|a, b| a == b).count();
+        let lines = directory_lines(header.root_depth, pages, header.file_blocks);
         let opening = Opening {
             id: header.table_id,
             name: header.name.clone(),
@@ -165,8 +167,7 @@ impl TableFile {
             live,
             root_run: header.root,
             map_run: header.free_map,
-            lines: directory_lines(header.root_depth, pages, header.file_blocks),
-            still: self.still,
+            room: if self.still { Room::for_all(lines) } else { Room::to_grow(lines) },
         };
         let depth = header.root_depth;
         let writer = Writer::new(opening, blocks, frames.clone(), epoch);

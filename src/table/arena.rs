@@ -57,9 +57,14 @@ const HUGE_FROM: u64 = (2 << 20) / LINE as u64;
 const FULL: &str = "the addresses that were reserved for it are used up; the next opening of the \
                     store reserves twice what the table then needs";
 
-/// For how many lines an arena is to have room: powers of two.
+/// For how many lines an arena is to have room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Room {
+    /// Those that the directory takes now, at most.
+    pub(super) lines: usize,
+    /// Whether there will never be more.
+    pub(super) still: bool,
+    /// Powers of two.
     least: usize,
     most: usize,
 }
@@ -68,13 +73,13 @@ impl Room {
     /// That of a table that may grow, and has so many lines now.
     pub(crate) fn to_grow(lines: usize) -> Room {
         let least = lines.saturating_mul(2).min(RESERVED).next_power_of_two();
-        Room { least: least.max(RESERVED_LEAST), most: RESERVED }
+        Room { lines, still: false, least: least.max(RESERVED_LEAST), most: RESERVED }
     }
 
     /// That of a table that stands still, and never has more lines.
     pub(crate) fn for_all(lines: usize) -> Room {
-        let lines = lines.min(RESERVED).next_power_of_two();
-        Room { least: lines, most: lines }
+        let all = lines.min(RESERVED).next_power_of_two();
+        Room { lines, still: true, least: all, most: all }
     }
 }
 
@@ -309,7 +314,7 @@ mod tests {
     #[test]
     fn a_table_that_grows_has_room_for_twice_what_it_has() {
         for lines in [0, 1, 5_000, RESERVED / 2, RESERVED, usize::MAX] {
-            let Room { least, most } = Room::to_grow(lines);
+            let Room { least, most, .. } = Room::to_grow(lines);
             assert!(least >= lines.saturating_mul(2).min(RESERVED) && least >= RESERVED_LEAST);
             assert!(least.is_power_of_two() && most == RESERVED && least <= most);
         }

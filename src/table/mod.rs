@@ -305,10 +305,8 @@ pub(crate) struct Opening {
     pub(crate) live: BTreeMap<u32, u64>,
     pub(crate) root_run: Run,
     pub(crate) map_run: Run,
-    /// The lines that its directory takes now, at most.
-    pub(crate) lines: usize,
-    /// Whether it is only read, by the lookups of [`read::still`].
-    pub(crate) still: bool,
+    /// For its directory; if that stands still, only [`read::still`] reads it.
+    pub(crate) room: Room,
 }
 
 impl Writer {
@@ -321,14 +319,14 @@ impl Writer {
         frames: Arc<Frames>,
         epoch: &ReuseEpoch,
     ) -> std::io::Result<Writer> {
-        let (lines, groups) = (opening.lines, opening.geometry.groups_per_segment);
-        // Whoever reads what stands still goes by the root.
-        let (room, mirror, flat) = if opening.still {
-            (Room::for_all(lines), Mirror::without_room()?, Flat::without_room()?)
-        } else {
-            (Room::to_grow(lines), Mirror::new(groups, lines)?, Flat::new(lines)?)
-        };
+        let (room, groups) = (opening.room, opening.geometry.groups_per_segment);
         let (arena, allocator) = arena::new(room)?;
+        // Whoever reads what stands still goes by the root.
+        let (mirror, flat) = if room.still {
+            (Mirror::without_room()?, Flat::without_room()?)
+        } else {
+            (Mirror::new(groups, room.lines)?, Flat::new(room.lines)?)
+        };
         let table = Table {
             id: opening.id,
             name: opening.name,

@@ -18,6 +18,7 @@ use crate::format::header::Run;
 use crate::format::{BLOCK, crc32};
 use crate::storage::File;
 use crate::storage::map::load_bytes;
+use crate::table::arena::Room;
 use crate::table::blocks::Blocks;
 use crate::table::freeze::Captured;
 use crate::table::{Opening, Totals};
@@ -257,8 +258,7 @@ impl Store {
             live,
             root_run: header.root,
             map_run: header.map,
-            lines: 0,
-            still: false,
+            room: Room::to_grow(0),
         };
         let mut store = Store::assemble(setup, storage, file, opening, blocks, self.log.clone());
         store.ws.generation = header.generation + 1;

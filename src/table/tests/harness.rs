@@ -208,7 +208,7 @@ impl Store {
         let storage = Memory::new();
         let file = open_file(&storage, Access::Create);
         file.set_length(u64::from(FIRST_BLOCKS) * BLOCK as u64).unwrap();
-        let free = vec![((1 << FIRST_BLOCKS) - 1) & !3];
+        let (log, free) = (Arc::new(Log::new(1 << 17)), vec![((1 << FIRST_BLOCKS) - 1) & !3]);
         let blocks = Blocks::open(file.clone(), FILE.into(), free, FIRST_BLOCKS, false).unwrap();
         let opening = Opening {
             id: TABLE,
@@ -222,10 +222,8 @@ impl Store {
             live: BTreeMap::new(),
             root_run: Default::default(),
             map_run: Default::default(),
-            lines: 0,
-            still: false,
+            room: crate::table::arena::Room::to_grow(0),
         };
-        let log = Arc::new(Log::new(1 << 17));
         let mut store = Store::assemble(setup, storage, file, opening, blocks, log);
         store.writer.plant(&mut store.ws).unwrap();
         store.writer.reserve_standing(&store.ws);
