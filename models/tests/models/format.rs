@@ -17,8 +17,9 @@ pub(crate) mod group {
 }
 
 pub(crate) mod directory {
-    //! One limit.
+    //! Two limits.
     pub(crate) const MAX_SEGMENT_PAGES: usize = 16;
+    pub(crate) const MAX_DEPTH: u8 = 32;
 }
 
 pub(crate) mod record {
