@@ -146,8 +146,10 @@ fn of_ratio(aim: String, least: f64, row: Option<&Row>) -> Verdict {
     let Some(ratio) = row.and_then(|row| row.against_peers(OURS)) else {
         return unmeasured(aim, wanted);
     };
-    let peers = match row.map_or(0, Row::absent_peers) {
+    let absent = row.map(Row::absent_peers).unwrap_or_default();
+    let peers = match absent.len() {
         0 => String::new(),
+        1 | 2 => format!(" (without {})", absent.join(", ")),
         _ => format!(" (of {})", ratio.peers.join(", ")),
     };
     let mark = mark(ratio.capped);

@@ -348,8 +348,8 @@ fn words(text: &mut String, head: &str, what: &str, words: &[Words]) {
     text.push_str(&format!("\n## {head}\n\n{}", table_of_words(&heads, &rows)));
 }
 
-/// The table for the README, between comments that mark it: the shape of 16 and
-/// 32 bytes with the most rows, or any other where there is none; medians only.
+/// The table for the README, between comments that mark it: the shape of 16 and 32
+/// bytes with the most stores, or any other where there is none; medians only.
 pub fn readme(tables: &[Table]) -> Option<String> {
     let of = for_readme(tables)?;
     let stores = of.stores();

@@ -15,6 +15,7 @@ pub fn reason(workload: &str, shape: &Shape) -> Option<&'static str> {
         _ if workload.ends_with("-settle") => SETTLE,
         "fill" | "fill-batch" | "overwrite" if is_long => LONG_WRITE,
         "get" if is_long => LONG_READ,
+        "close" | "fill-batch-close" => CLOSE,
         "open-clean" => OPEN_CLEAN,
         "open-killed" => OPEN_KILLED,
         "redb-nosync-writes" => FIRST_WRITES,
@@ -27,6 +28,10 @@ const SETTLE: &str = "\
 Settling is one sync, of what was written since the last one: with swissdb of the log of half a second at most. In
 that time it has written more than a slower store, and what stores that fill tables in the background have logged
 before is synced already. These times are those of one call, and vary with the device.";
+
+const CLOSE: &str = "\
+With the last handle swissdb writes all that is only in its log to the tables, and syncs them: so it opens at once the next time.
+LMDB without syncs leaves what it has written to the kernel.";
 
 const LONG_WRITE: &str = "\
 Long values go to the log with a checksum, from 48 KiB on by a call each: of 100,000 bytes two thirds of the time are the

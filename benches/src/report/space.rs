@@ -14,7 +14,7 @@ use crate::summary::Spread;
 /// The lives of all stores that began alike.
 pub struct Lives {
     pub workload: String,
-    /// Entries in the first phase.
+    /// Entries in the first phase, at most: where the time was up they are [fewer](NEAR).
     pub entries: u64,
     /// Bytes of the user in one of them.
     pub entry_bytes: u64,
@@ -46,6 +46,9 @@ struct Life<'a> {
     phases: Vec<&'a str>,
 }
 
+/// Lives began alike if one has this part more entries than the next, at most.
+const NEAR: u64 = 50;
+
 /// All lives, few and small entries first.
 pub fn lives(input: &Input) -> Vec<Lives> {
     let mut now: BTreeMap<Whose, Life> = BTreeMap::new();
@@ -76,5 +79,30 @@ pub fn lives(input: &Input) -> Vec<Lives> {
             lives.per_byte.entry(key).or_default().push(per_byte);
         }
     }
-    found.into_values().collect()
+    together(found.into_values())
+}
+
+/// Puts those together that began nearly alike, of which the one with fewer comes first.
+fn together(found: impl Iterator<Item = Lives>) -> Vec<Lives> {
+    let mut all: Vec<Lives> = Vec::new();
+    for lives in found {
+        let is_near = |before: &&mut Lives| {
+            (&before.workload, before.entry_bytes) == (&lives.workload, lives.entry_bytes)
+                && lives.entries - before.entries <= before.entries / NEAR
+        };
+        let Some(before) = all.last_mut().filter(is_near) else {
+            all.push(lives);
+            continue;
+        };
+        before.entries = lives.entries;
+        for phase in lives.phases {
+            if !before.phases.contains(&phase) {
+                before.phases.push(phase);
+            }
+        }
+        for (key, values) in lives.per_byte {
+            before.per_byte.entry(key).or_default().extend(values);
+        }
+    }
+    all
 }

@@ -202,6 +202,25 @@ fn a_life_keeps_its_shape_while_entries_are_removed() {
 }
 
 #[test]
+fn lives_that_began_nearly_alike_stand_together() {
+    let size = |store: &str, entries: u64, disk: u64| {
+        format!(
+            "{{\"bench\":\"compare\",\"kind\":\"size\",\"workload\":\"redb-bench\",\"phase\":\"filled\",\
+             \"store\":\"{store}\",\"entries\":{entries},\"user_bytes\":{},\"disk_bytes\":{disk}}}\n",
+            entries * 10
+        )
+    };
+    // The time of one was up earlier; that of the last far earlier.
+    let text = [size("redb", 1000, 20_000), size("lmdb", 990, 9_900), size("fjall", 500, 5_000)];
+    let lives = space::lives(&read(&text.concat()));
+    let [few, many] = &lives[..] else { panic!("two of them, not {}", lives.len()) };
+    assert_eq!((few.entries, few.stores()), (500, vec!["fjall".to_owned()]));
+    assert_eq!((many.entries, many.stores().len()), (1000, 2));
+    let of = |store| many.per_byte("filled", store).expect("it was measured").0.median;
+    assert_eq!((of("redb"), of("lmdb")), (2.0, 1.0));
+}
+
+#[test]
 fn what_began_with_an_empty_store_says_so() {
     let with = |more: &str| time("durable-commit", "swissdb", 0, 10.0).replace("}\n", more);
     // Earlier lines do not tell.
