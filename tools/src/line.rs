@@ -17,6 +17,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::error::Category;
+use swissdb::{Error, MAX_KEY_LENGTH, MAX_VALUE_LENGTH};
 
 use crate::outcome::Failure;
 use crate::output::Output;
@@ -61,13 +62,20 @@ pub fn decode(line: &[u8]) -> Result<Entry, String> {
     let fields: Fields = serde_json::from_str(text.trim_end()).map_err(reason)?;
     let key = bytes("key", fields.key, fields.key_b64)?;
     let value = bytes("value", fields.value, fields.value_b64)?;
-    if key.len() > swissdb::MAX_KEY_LENGTH {
-        return Err(swissdb::Error::KeyTooLong { length: key.len() }.to_string());
-    }
-    if value.len() > swissdb::MAX_VALUE_LENGTH {
-        return Err(swissdb::Error::ValueTooLong { length: value.len() }.to_string());
-    }
+    check_lengths(&key, &value).map_err(|error| error.to_string())?;
     Ok(Entry { key, value })
+}
+
+/// Refuses an entry that is too long for any store, before one is opened or created
+/// for it.
+pub fn check_lengths(key: &[u8], value: &[u8]) -> Result<(), Error> {
+    if key.len() > MAX_KEY_LENGTH {
+        return Err(Error::KeyTooLong { length: key.len() });
+    }
+    if value.len() > MAX_VALUE_LENGTH {
+        return Err(Error::ValueTooLong { length: value.len() });
+    }
+    Ok(())
 }
 
 fn bytes(name: &str, text: Option<String>, base64: Option<String>) -> Result<Vec<u8>, String> {

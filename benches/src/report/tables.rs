@@ -93,6 +93,20 @@ pub struct Ratio {
     pub peers: Vec<String>,
 }
 
+impl Ratio {
+    /// Of the ratio of each round, and whether the time was up there; if there is one.
+    fn of(peer: &str, peers: Vec<String>, ratios: &[(f64, bool)]) -> Option<Ratio> {
+        let capped = ratios.iter().any(|(_, capped)| *capped);
+        (!ratios.is_empty()).then(|| Ratio {
+            peer: peer.to_owned(),
+            spread: Spread::of(ratios.iter().map(|(ratio, _)| *ratio).collect()),
+            rounds: ratios.len(),
+            capped,
+            peers,
+        })
+    }
+}
+
 impl Cell {
     fn add(&mut self, time: &Time) {
         self.rounds.entry((time.run, time.round)).or_default().push(time.nanos());
@@ -174,7 +188,6 @@ impl Row {
     pub fn against_peers(&self, store: &str) -> Option<Ratio> {
         let peer = self.fastest_peer()?;
         let cell = self.cells.get(store)?;
-        let mut capped = false;
         let mut ratios = Vec::new();
         for (round, ours) in cell.medians() {
             if self.cells[peer].of_round(round).is_none() {
@@ -182,18 +195,11 @@ impl Row {
             }
             let times = self.peers().filter_map(|(_, peer)| Some((peer.of_round(round)?, peer)));
             if let Some((time, fastest)) = times.min_by(|a, b| a.0.total_cmp(&b.0)) {
-                capped |= cell.capped.contains(round) || fastest.capped.contains(round);
-                ratios.push(time / ours);
+                let capped = cell.capped.contains(round) || fastest.capped.contains(round);
+                ratios.push((time / ours, capped));
             }
         }
-        let rounds = ratios.len();
-        (rounds > 0).then(|| Ratio {
-            peer: peer.to_owned(),
-            spread: Spread::of(ratios),
-            rounds,
-            capped,
-            peers: in_order(self.peers().map(|(store, _)| store.as_str())),
-        })
+        Ratio::of(peer, in_order(self.peers().map(|(store, _)| store.as_str())), &ratios)
     }
 
     /// Known peers that were not measured here; those whose syncs do not reach the
@@ -205,21 +211,13 @@ impl Row {
     /// How many times as fast as one other store ours is.
     pub fn against(&self, other: &str) -> Option<Ratio> {
         let (ours, cell) = (self.cells.get(OURS)?, self.cells.get(other)?);
-        let mut capped = false;
         let mut ratios = Vec::new();
         for (round, time) in ours.medians() {
-            let Some(other) = cell.of_round(round) else { continue };
-            capped |= ours.capped.contains(round) || cell.capped.contains(round);
-            ratios.push(other / time);
+            let Some(time_of_other) = cell.of_round(round) else { continue };
+            let capped = ours.capped.contains(round) || cell.capped.contains(round);
+            ratios.push((time_of_other / time, capped));
         }
-        let rounds = ratios.len();
-        (rounds > 0).then(|| Ratio {
-            peer: other.to_owned(),
-            spread: Spread::of(ratios),
-            rounds,
-            capped,
-            peers: vec![other.to_owned()],
-        })
+        Ratio::of(other, vec![other.to_owned()], &ratios)
     }
 }
 

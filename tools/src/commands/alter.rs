@@ -1,11 +1,11 @@
 //! `swissdb put` and `swissdb del`: one entry in, one entry out.
 
 use clap::Args;
-use swissdb::{Error, MAX_KEY_LENGTH, MAX_VALUE_LENGTH};
 
 use crate::entry::{Key, Value};
+use crate::line::check_lengths;
 use crate::opening::{self, Creation, Store, TableName, Writing};
-use crate::outcome::{Answer, Failure, Outcome, note};
+use crate::outcome::{Answer, Outcome, note};
 
 /// Puts one entry into a store
 ///
@@ -50,17 +50,6 @@ pub fn put(arguments: &PutArguments) -> Outcome {
     drop(table);
     db.close()?;
     Ok(Answer::Yes)
-}
-
-/// Refuses an entry that is too long before a store or a table is created for it.
-fn check_lengths(key: &[u8], value: &[u8]) -> Result<(), Failure> {
-    if key.len() > MAX_KEY_LENGTH {
-        return Err(Error::KeyTooLong { length: key.len() }.into());
-    }
-    if value.len() > MAX_VALUE_LENGTH {
-        return Err(Error::ValueTooLong { length: value.len() }.into());
-    }
-    Ok(())
 }
 
 /// Deletes one entry from a store
