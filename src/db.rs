@@ -207,8 +207,8 @@ impl Db {
 
     /// Removes an entry; says whether it was there. An absent key costs no
     /// write, but with [`Durability::Sync`](crate::Durability::Sync) perhaps a wait
-    /// for the sync of whoever has removed it. On a full device it works with what is kept for this, and waits
-    /// up to two seconds for the store to make room.
+    /// for the sync of whoever has removed it. On a full device it works with what is
+    /// kept for this, and waits up to two seconds for the store to make room.
     ///
     /// # Errors
     ///
